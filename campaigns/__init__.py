@@ -1,0 +1,1 @@
+"""Lead-generation campaigns as Prefect deployments: JSON in, budgeted and reported runs out."""

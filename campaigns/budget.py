@@ -1,0 +1,148 @@
+"""Budget windows: which day, week and month an instant falls into, and what a limit says about it.
+
+A window is a key, not a counter that somebody resets: at local midnight the key changes, and a new key starts at
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from decimal import Decimal
+from enum import StrEnum
+
+from prefect_campaigns.models import Budget
+from prefect_campaigns.money import format_money
+
+
+class Period(StrEnum):
+    """How long a limit holds before it starts anew."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """One day, week or month in a campaign's timezone.
+
+    Attributes:
+        key: names the window in the books, by its first local day: ``weekly:2026-03-08``. It carries no timezone,
+            so that changing a campaign's timezone does not hand it a fresh budget.
+        start, end: the instants (UTC) at which it begins and at which the next one begins.
+    """
+
+    period: Period
+    key: str
+    start: datetime
+    end: datetime
+
+
+def _first_days(period: Period, day: date) -> tuple[date, date]:
+    """Return the first day of the period that ``day`` is in, and the first day of the next."""
+    if period is Period.DAILY:
+        return day, day + timedelta(days=1)
+    if period is Period.WEEKLY:
+        sunday = day - timedelta(days=(day.weekday() + 1) % 7)
+        return sunday, sunday + timedelta(days=7)
+    first = day.replace(day=1)
+    return first, (first + timedelta(days=32)).replace(day=1)
+
+
+def _local_midnight(day: date, zone: tzinfo) -> datetime:
+    """Return the first instant of a local day.
+
+    Where clocks go forward at midnight the day begins at 01:00; where they go back over midnight it begins at the
+    first of the two midnights (PEP 495, fold=0).
+    """
+    naive = datetime(day.year, day.month, day.day)
+    instant = naive.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    if instant.astimezone(zone).date() < day:
+        # Midnight does not exist: the local time jumped over it, and fold=0 reads it with the offset before.
+        instant = naive.replace(tzinfo=zone, fold=1).astimezone(UTC)
+        while instant.astimezone(zone).date() < day:
+            instant += timedelta(minutes=15)
+    return instant
+
+
+def window(period: Period, at: datetime, zone: tzinfo) -> Window:
+    """Return the window of ``period`` that the instant falls into, in the given timezone.
+
+    Raises:
+        ValueError: ``at`` is naive.
+    """
+    if at.tzinfo is None:
+        raise ValueError("an instant needs a timezone")
+    first, following = _first_days(period, at.astimezone(zone).date())
+    return Window(
+        period=period,
+        key=f"{period}:{first.isoformat()}",
+        start=_local_midnight(first, zone),
+        end=_local_midnight(following, zone),
+    )
+
+
+def windows(at: datetime, zone: tzinfo) -> tuple[Window, Window, Window]:
+    """Return the day, the week (from Sunday) and the month that the instant falls into."""
+    return (
+        window(Period.DAILY, at, zone),
+        window(Period.WEEKLY, at, zone),
+        window(Period.MONTHLY, at, zone),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitStatus:
+    """What is spent and reserved in one window, against its limit (None: there is none), in US dollars."""
+
+    window: Window
+    limit: Decimal | None
+    spent: Decimal
+    reserved: Decimal
+
+    @property
+    def left(self) -> Decimal | None:
+        """What may still be reserved; None without a limit, never negative."""
+        return None if self.limit is None else max(self.limit - self.spent - self.reserved, Decimal(0))
+
+    @property
+    def reached(self) -> bool:
+        """Whether a run may not start."""
+        return self.limit is not None and self.spent + self.reserved >= self.limit
+
+    def would_pass(self, amount: Decimal) -> bool:
+        """Whether reserving the amount would pass the limit. Nothing passes a limit by costing nothing."""
+        return self.limit is not None and amount > 0 and self.spent + self.reserved + amount > self.limit
+
+    def describe(self) -> str:
+        """Return the limit in words: ``budget: daily 5.00 reached, spent 5.02``."""
+        if self.limit is None:
+            return f"budget: no {self.window.period} limit, spent {format_money(self.spent)}"
+        reserved = f", reserved {format_money(self.reserved)}" if self.reserved else ""
+        verb = "reached" if self.reached else "would be passed"
+        return (
+            f"budget: {self.window.period} {format_money(self.limit)} {verb},"
+            f" spent {format_money(self.spent)}{reserved}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetStatus:
+    """All of a campaign's limits at one instant."""
+
+    at: datetime
+    limits: tuple[LimitStatus, ...]
+
+    @property
+    def reached(self) -> tuple[LimitStatus, ...]:
+        """The limits that keep a run from starting."""
+        return tuple(limit for limit in self.limits if limit.reached)
+
+
+def limits_of(budget: Budget) -> Iterator[tuple[Period, Decimal | None]]:
+    """Yield every period with the campaign's limit for it."""
+    yield Period.DAILY, budget.daily
+    yield Period.WEEKLY, budget.weekly
+    yield Period.MONTHLY, budget.monthly

@@ -1,0 +1,140 @@
+"""What single values of a campaign must be like, beyond their type.
+
+What these functions raise (ValueError) is the second half of a complaint, the one that says what is allowed; the
+loader puts before it what came. None of them repeats the value: it may hold a secret.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import cache, lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import available_timezones
+
+from croniter import CroniterBadDateError, CroniterError, croniter
+from email_validator import EmailNotValidError, validate_email
+
+from prefect_campaigns.words import nearest
+
+CRON_ALIASES = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
+SLACK_BLOCK_PREFIX = "slack-webhook/"
+
+
+def plain_json(value: Any) -> Any:
+    """Turn the loader's Decimals back into JSON numbers, in values that are not ours to interpret."""
+    if isinstance(value, Decimal):
+        number = float(value)
+        if number in (float("inf"), float("-inf")):
+            raise ValueError(f"{value} is too large for a JSON number")
+        return number
+    if isinstance(value, dict):
+        return {key: plain_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain_json(item) for item in value]
+    return value
+
+
+def whole_number(value: Any) -> Any:
+    # pydantic would take true for 1 and "5" for 5.
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise ValueError("a whole number is allowed")
+    # The bound keeps Decimal("1e999999") from becoming an integer of a million digits.
+    if not -(10**18) < value < 10**18 or value != int(value):
+        raise ValueError("a whole number is allowed")
+    return int(value)
+
+
+def number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise ValueError("a number is allowed")
+    return value
+
+
+# Cached, as all that takes long and comes again: thousands of campaigns share their schedules and recipients.
+@lru_cache(maxsize=4096)
+def check_cron(value: str) -> str:
+    if value in CRON_ALIASES:
+        return value
+    fields = value.split() if len(value) <= 200 else []
+    if len(fields) != 5:
+        raise ValueError(
+            "a cron schedule has five fields (minute, hour, day of month, month, day of week)"
+            f" or is one of {', '.join(CRON_ALIASES)}"
+        )
+    # Prefect refuses random and hashed fields, which croniter would take.
+    if any(field[0] in "rRhH" for field in fields):
+        raise ValueError("random and hashed cron fields are not allowed; Prefect runs at fixed times only")
+    try:
+        croniter(value).get_next()
+    except CroniterBadDateError:
+        raise ValueError("a cron schedule needs a date that exists") from None
+    except (CroniterError, ValueError, KeyError):
+        raise ValueError(
+            "a cron schedule has five fields such as 0 9 * * MON: minute 0-59, hour 0-23, day of month 1-31,"
+            " month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT"
+        ) from None
+    return value
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    # Cached: collecting them reads the whole timezone database, some 40 ms.
+    return frozenset(available_timezones())
+
+
+def check_timezone(value: str) -> str:
+    if value not in _timezones():
+        meant = nearest(value, _timezones())
+        hint = f"did you mean {meant}? " if meant else ""
+        raise ValueError(f"{hint}an IANA timezone such as America/New_York or UTC is allowed")
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _is_email(value: str) -> bool:
+    try:
+        validate_email(value, check_deliverability=False, globally_deliverable=False)
+    except EmailNotValidError:
+        return False
+    return True
+
+
+def check_email(value: str) -> str:
+    if not _is_email(value):
+        raise ValueError("a mail address such as ops@example.com is allowed")
+    return value
+
+
+def check_endpoint(value: str) -> str:
+    problem = ValueError("an http or https URL such as http://localhost:3010/api/prospect is allowed")
+    if "{{" in value:
+        raise ValueError("an endpoint holds no references; they are looked up in params only")
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        raise problem from None
+    if url.scheme not in ("http", "https") or not url.hostname or port == 0:
+        raise problem
+    if any(c.isspace() or not c.isprintable() for c in value):
+        raise problem
+    if url.username is not None or url.password is not None:
+        raise ValueError("an endpoint carries no user name or password: it is shown to everybody who sees a run")
+    return value
+
+
+def check_slack(value: str) -> str:
+    if value.startswith(SLACK_BLOCK_PREFIX) and len(value) > len(SLACK_BLOCK_PREFIX):
+        return value
+    problem = ValueError(
+        "a Slack channel is a webhook URL beginning with https://, or the block that holds one,"
+        f" written {SLACK_BLOCK_PREFIX}<block name>"
+    )
+    try:
+        url = urlsplit(value)
+    except ValueError:
+        raise problem from None
+    if url.scheme != "https" or not url.hostname:
+        raise problem
+    return value

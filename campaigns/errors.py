@@ -1,0 +1,195 @@
+"""Every error of this package, in one tree.
+
+CampaignsError
+├── InvalidCampaign           a campaign file or body that cannot be used; carries every Complaint
+├── EngineError               a step's exchange with its engine did not end in a result
+│   ├── EngineUnreachable     the request never left: nothing can have happened at the engine
+│   ├── EngineAnswerLost      the request left and no whole answer was read: anything may have happened
+│   ├── EngineRefused         the engine answered with an HTTP status that is no success
+│   ├── EngineReportedFailure the engine answered, and its answer says that the work failed
+│   └── EngineAnswerInvalid   the engine answered with something that cannot be used
+│       └── InvalidCost       … among it a cost that is no amount of money
+├── MissingReference          a {{ steps.… }} reference that finds nothing at run time
+├── StoreError
+│   ├── StoreUnavailable      the store did not answer
+│   ├── UnknownCampaign       the store has no such campaign
+│   ├── LeaseLost             another run holds the campaign now; this one may write nothing more
+│   └── BudgetRefused         a reservation that would pass a limit
+├── SendMayHaveHappened       a send step is not repeated, because an earlier request left and was never answered
+├── SettingsError             the environment or .env holds something that cannot be used
+└── ServerError               Prefect's API did not do what was asked, or is not there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_campaigns.budget import LimitStatus
+
+
+class CampaignsError(Exception):
+    """Something that this package can name went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complaint:
+    """One thing that is wrong with a campaign file, and where.
+
+    Attributes:
+        source: the file as the user named it, or what stands for it (``"body"`` for a posted campaign).
+        line, column: where the offending value (or key) begins, both counted from 1; None when the input
+            was no text, such as a flow run's parameter.
+        pointer: RFC 6901 JSON pointer to the value; empty for the document itself.
+        message: what came and what is allowed, one sentence.
+    """
+
+    source: str
+    pointer: str
+    message: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        place = self.source if self.line is None else f"{self.source}:{self.line}:{self.column}"
+        return f"{place}: {self.pointer or '/'}: {self.message}"
+
+
+class InvalidCampaign(CampaignsError):
+    """The campaign cannot be used as it is written."""
+
+    def __init__(self, complaints: Iterable[Complaint]) -> None:
+        self.complaints: Sequence[Complaint] = tuple(complaints)
+        super().__init__("\n".join(map(str, self.complaints)))
+
+
+class EngineError(CampaignsError):
+    """The exchange with an engine did not end in a result.
+
+    Attributes:
+        retryable: whether the same request may do better later (for a step that does not send). Each kind has its
+            own default; a single error may differ from its kind.
+        ambiguous: whether the request left and nobody knows what the engine did with it, or what that cost. Its
+            money stays booked at the estimate unless the payload tells a cost, and a step that sends is not
+            repeated.
+        payload: what the engine said, as far as it could be read; a failed request may report a cost.
+        status_code: the HTTP status, if one was read.
+        retry_after_seconds: what the engine asked to wait, if it did.
+    """
+
+    retryable = False
+    ambiguous = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        payload: Any = None,
+        status_code: int | None = None,
+        retry_after_seconds: float | None = None,
+        retryable: bool | None = None,
+        ambiguous: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
+        if ambiguous is not None:
+            self.ambiguous = ambiguous
+        self.payload = payload
+        self.status_code = status_code
+        self.retry_after_seconds = retry_after_seconds
+
+
+class EngineUnreachable(EngineError):
+    """No connection to the engine; the request never left."""
+
+    retryable = True
+
+
+class EngineAnswerLost(EngineError):
+    """The request left, and no whole answer came back."""
+
+    retryable = True
+    ambiguous = True
+
+
+class EngineRefused(EngineError):
+    """The engine answered with an HTTP status that is no success."""
+
+    RETRYABLE_STATUS_CODES = frozenset({408, 425, 429})
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]
+        status = self.status_code or 0
+        return status in self.RETRYABLE_STATUS_CODES or 500 <= status <= 599
+
+
+class EngineReportedFailure(EngineError):
+    """The engine answered that the work failed."""
+
+    retryable = True
+
+
+class EngineAnswerInvalid(EngineError):
+    """The engine answered with something that cannot be used.
+
+    It did the work, or part of it, and asking again would pay for it again: not retryable, and ambiguous.
+    """
+
+    ambiguous = True
+
+
+class InvalidCost(EngineAnswerInvalid):
+    """The engine reported a cost that is no amount of money."""
+
+
+class MissingReference(CampaignsError):
+    """A reference to an earlier step's result finds nothing."""
+
+
+class StoreError(CampaignsError):
+    """The store could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer."""
+
+
+class UnknownCampaign(StoreError):
+    """The store has no such campaign."""
+
+
+class LeaseLost(StoreError):
+    """Another run holds the campaign's lease; this run may write nothing more."""
+
+
+class BudgetRefused(StoreError):
+    """A reservation would pass a limit; nothing was reserved.
+
+    Attributes:
+        limit: the first limit that stands in the way, as it was at that moment.
+        amount: what was asked for, in US dollars.
+    """
+
+    def __init__(self, limit: LimitStatus, amount: Decimal) -> None:
+        super().__init__(f"{limit.describe()}; the next step needs {amount}")
+        self.limit = limit
+        self.amount = amount
+
+
+class SendMayHaveHappened(CampaignsError):
+    """An earlier request of this sending step left and was never answered: mails may have gone out."""
+
+
+class SettingsError(CampaignsError):
+    """A setting cannot be used."""
+
+
+class ServerError(CampaignsError):
+    """Prefect's API did not do what was asked."""

@@ -1,0 +1,327 @@
+"""What a campaign is: the model behind a campaign's JSON.
+
+JSON keys are camelCase and times are milliseconds, as in the files that exist; the Python names carry the unit.
+Keys that are not listed here are errors, except in ``params`` and ``metadata``, which are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from slugify import slugify
+
+from prefect_campaigns.checks import (
+    SLACK_BLOCK_PREFIX,
+    check_cron,
+    check_email,
+    check_endpoint,
+    check_slack,
+    check_timezone,
+    number,
+    plain_json,
+    whole_number,
+)
+from prefect_campaigns.money import Money
+from prefect_campaigns.references import check_references, references_in
+from prefect_campaigns.words import came
+
+__all__ = [
+    "DEFAULT_TIMEOUTS_MS",
+    "SLACK_BLOCK_PREFIX",
+    "Backoff",
+    "Budget",
+    "Campaign",
+    "Notifications",
+    "Recipients",
+    "Retry",
+    "Schedule",
+    "Step",
+    "semantic_faults",
+]
+
+DEFAULT_TIMEOUTS_MS = {"prospecting": 300_000, "outreach": 300_000, "analysis": 600_000, "sender": 600_000}
+"""How long a step may take when it does not say, by engine; any other engine: 300,000 ms."""
+
+
+class _Written(BaseModel):
+    """A part of what a user writes: camelCase, frozen, and nothing unknown in it."""
+
+    # pydantic would repeat the input in its errors: an endpoint with a password, a Slack webhook URL.
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+JsonObject = Annotated[dict[str, Any], BeforeValidator(plain_json)]
+
+_slug = lru_cache(maxsize=4096)(slugify)
+
+EmailAddress = Annotated[str, AfterValidator(check_email), Field(examples=["ops@example.com"])]
+Milliseconds = Annotated[int, Field(ge=1, le=7 * 24 * 3_600_000), BeforeValidator(whole_number)]
+
+
+class Schedule(_Written):
+    """When a campaign runs."""
+
+    cron: Annotated[str, AfterValidator(check_cron), Field(examples=["0 9 * * MON"])] = Field(
+        description="Five cron fields; names of days and months are fine."
+    )
+    timezone: Annotated[str, AfterValidator(check_timezone)] = Field(
+        default="UTC",
+        description="IANA timezone of the cron and of the budget's days, weeks and months.",
+        examples=["America/New_York"],
+    )
+    enabled: StrictBool = Field(default=True, description="false deploys the campaign without running it by itself.")
+    overlap: Literal["queue", "skip"] = Field(
+        default="queue",
+        description="What a run does while another run of the campaign is going: wait for it, or end as Skipped.",
+    )
+
+
+class Budget(_Written):
+    """What a campaign may spend, in US dollars. A limit that is absent is no limit; 0 means nothing."""
+
+    daily: Money | None = Field(default=None, description="From midnight, in the campaign's timezone.")
+    weekly: Money | None = Field(default=None, description="From Sunday 00:00, in the campaign's timezone.")
+    monthly: Money | None = Field(default=None, description="From the 1st 00:00, in the campaign's timezone.")
+    per_lead: Money | None = Field(
+        default=None, description="A run whose cost per prospect generated passes this stops there."
+    )
+
+
+class Backoff(StrEnum):
+    """How the delay grows from retry to retry."""
+
+    FIXED = "fixed"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+
+
+_DELAY_FACTORS: dict[Backoff, Callable[[int], int]] = {
+    Backoff.FIXED: lambda retry: 1,
+    Backoff.LINEAR: lambda retry: retry,
+    Backoff.EXPONENTIAL: lambda retry: 2 ** (retry - 1),
+}
+
+
+class Retry(_Written):
+    """How often a step is tried again, and after how long."""
+
+    attempts: Annotated[int, Field(ge=0, le=50), BeforeValidator(whole_number)] = Field(
+        default=0, description="How many times a failed request is repeated: 3 means up to four requests."
+    )
+    delay_ms: Annotated[int, Field(ge=0, le=24 * 3_600_000), BeforeValidator(whole_number)] = Field(
+        default=5_000, alias="delay", description="Milliseconds before the first retry."
+    )
+    backoff: Backoff = Field(
+        default=Backoff.EXPONENTIAL,
+        description="fixed: 5, 5, 5 seconds; linear: 5, 10, 15; exponential: 5, 10, 20.",
+    )
+    max_delay_ms: Annotated[int, Field(ge=0, le=24 * 3_600_000), BeforeValidator(whole_number)] = Field(
+        default=3_600_000, alias="maxDelay", description="Milliseconds that no delay exceeds."
+    )
+    jitter: Annotated[float, Field(ge=0, le=1), BeforeValidator(number)] = Field(
+        default=0.0, description="How far a delay may be stretched at random: 0.1 is up to 10 %."
+    )
+    ambiguous: StrictBool = Field(
+        default=False,
+        description="true says that the engine honours Idempotency-Key, so that a step that sends may be repeated"
+        " when its answer was lost.",
+    )
+
+    def delays_seconds(self) -> list[float]:
+        """Return the delay before each retry; ``attempts: 3, delay: 5000, exponential`` is 5, 10, 20 seconds."""
+        factor = _DELAY_FACTORS[self.backoff]
+        return [min(self.delay_ms * factor(retry), self.max_delay_ms) / 1000 for retry in range(1, self.attempts + 1)]
+
+
+class Step(_Written):
+    """One request to an engine."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]+$")] = Field(
+        description="The step's name, unique in the campaign; its task in Prefect is named so."
+    )
+    engine: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]+$")] = Field(
+        description="Which engine answers: prospecting, analysis, outreach, sender, or any other.",
+        examples=["prospecting", "analysis", "outreach", "sender"],
+    )
+    endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
+        description="The http or https URL of the request.", examples=["http://localhost:3010/api/prospect"]
+    )
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field(
+        default="POST", description="The HTTP method of the request."
+    )
+    params: JsonObject = Field(
+        default_factory=dict,
+        description="The JSON body (the query string of a GET). A string may refer to an earlier step's result:"
+        " {{ steps.prospecting.runId }}.",
+    )
+    timeout_ms: Milliseconds | None = Field(
+        default=None,
+        alias="timeout",
+        description="Milliseconds for the whole exchange: request, stream, every poll of a job. Default: 300000;"
+        " 600000 for the engines analysis and sender.",
+    )
+    retry: Retry | None = Field(default=None, description="Absent: a failed request is not repeated.")
+    on_success: Literal["continue", "abort"] = Field(
+        default="continue", description="abort: the run ends successfully after this step."
+    )
+    on_failure: Literal["abort", "continue", "log"] = Field(
+        default="abort",
+        description="abort: the run fails. continue: it goes on and ends as Partial. log: it goes on, with a warning.",
+    )
+    sends: StrictBool | None = Field(
+        default=None,
+        description="Whether the step sends something that must not be sent twice. Default: true for the engine"
+        " sender and for an endpoint with send in its path.",
+    )
+    estimated_cost: Money | None = Field(
+        default=None,
+        description="US dollars reserved before the step; default: the largest of its last five costs.",
+    )
+    cost_path: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="Dotted path of the cost in the engine's result.",
+        examples=["usage.totalUsd"],
+    )
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long the whole exchange may take."""
+        milliseconds = self.timeout_ms or DEFAULT_TIMEOUTS_MS.get(self.engine, 300_000)
+        if self.timeout_ms is None and self.engine == "outreach" and self.sends_something:
+            milliseconds = DEFAULT_TIMEOUTS_MS["sender"]
+        return milliseconds / 1000
+
+    @property
+    def sends_something(self) -> bool:
+        """Whether repeating the step could send the same thing twice."""
+        if self.sends is not None:
+            return self.sends
+        return self.engine == "sender" or "send" in urlsplit(self.endpoint).path.lower()
+
+    @property
+    def retry_policy(self) -> Retry:
+        """The step's retries; none at all when it does not say."""
+        return self.retry or Retry()
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class Recipients(_Written):
+    """Who is told of one kind of end."""
+
+    email: Annotated[list[EmailAddress], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])] = Field(
+        default_factory=list, description="A mail address, or a list of them."
+    )
+    slack: Annotated[str, AfterValidator(check_slack)] | None = Field(
+        default=None,
+        description="A Slack webhook URL (kept as a Prefect block, shown nowhere), or slack-webhook/<block name>.",
+    )
+
+
+class Notifications(_Written):
+    """Who is told of what."""
+
+    on_complete: Recipients | None = Field(default=None, description="Completed and Partial runs.")
+    on_failure: Recipients | None = Field(default=None, description="Failed, crashed, timed-out and Partial runs.")
+    on_budget: Recipients | None = Field(
+        default=None, description="Runs that the budget stopped. Default: whom onFailure names."
+    )
+
+
+def _schedule_object(value: Any) -> Any:
+    return {"cron": value} if isinstance(value, str) else value
+
+
+class Campaign(_Written):
+    """A campaign: when it runs, what it may spend, what it does, and who is told."""
+
+    json_schema: str | None = Field(
+        default=None, alias="$schema", exclude=True, description="Where an editor finds this schema."
+    )
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")] = Field(
+        description="The campaign's name. Its slug is its key: a campaign with another slug is another campaign.",
+        examples=["Weekly Restaurant Outreach"],
+    )
+    description: Annotated[str, Field(max_length=5_000)] | None = Field(
+        default=None, description="What it is for, in the words of whoever wrote it."
+    )
+    schedule: Annotated[
+        Schedule | None, BeforeValidator(_schedule_object, json_schema_input_type=Schedule | str | None)
+    ] = Field(default=None, description="When it runs: an object, or just a cron string (in UTC). Absent: by hand.")
+    budget: Budget = Field(default_factory=Budget, description="What it may spend. Absent: no limit.")
+    steps: Annotated[list[Step], Field(min_length=1, max_length=100)] = Field(
+        description="What it does, in this order."
+    )
+    notifications: Notifications | None = Field(default=None, description="Who is told.")
+    metadata: JsonObject = Field(
+        default_factory=dict, description="Free; project_id goes to every engine as options.projectId."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        # Files that exist write null where they mean nothing.
+        if isinstance(data, dict):
+            return {k: v for k, v in data.items() if not (v is None and k in ("budget", "metadata", "schedule"))}
+        return data
+
+    @property
+    def slug(self) -> str:
+        """The campaign's key: lower case, words joined by hyphens."""
+        return _slug(self.name)
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        """The timezone of the schedule and of the budget's windows; UTC when the campaign names none."""
+        return ZoneInfo(self.schedule.timezone if self.schedule else "UTC")
+
+
+def semantic_faults(data: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield what is wrong between fields that are each right, as (path in the JSON, message).
+
+    Args:
+        data: the campaign's JSON; it may be wrong in other ways, which are not told here.
+    """
+    if not isinstance(data, dict):
+        return
+    name = data.get("name")
+    if isinstance(name, str) and name and not _slug(name):
+        yield ("name",), f"{came(name)}; a name needs a letter or digit, to make the campaign's key of"
+    steps = data.get("steps")
+    if not isinstance(steps, list):
+        return
+    names = [step.get("name") if isinstance(step, dict) else None for step in steps]
+    known = [name for name in names if isinstance(name, str)]
+    for index, step in enumerate(steps):
+        earlier = [name for name in names[:index] if isinstance(name, str)]
+        if names[index] in earlier:
+            yield (
+                ("steps", index, "name"),
+                f"{came(names[index])}; step {names.index(names[index]) + 1} has that name already,"
+                " and each step needs its own",
+            )
+        if not isinstance(step, dict):
+            continue
+        params = step.get("params")
+        if len(known) < len(names):
+            # A step whose name is missing or wrong may be the one that is meant.
+            earlier += [reference.step for reference in references_in(params) if reference.step not in known]
+        for path, message in check_references(params, earlier=earlier, all_steps=known):
+            yield ("steps", index, "params", *path), message

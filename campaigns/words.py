@@ -1,0 +1,90 @@
+"""How values are shown in complaints: in JSON's words, shortened, and never with a secret in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any
+
+MAX_SHOWN = 60
+_WEBHOOK = re.compile(r"(?i)hook\S*[./]|[./]\S*hook|/services/")
+_CREDENTIALS = re.compile(r"^.*:.*@", re.DOTALL)
+_QUERY = re.compile(r"(://[^?]*\?).*", re.DOTALL)
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal or a log cannot take: control characters, lone surrogates, direction marks."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+
+
+def without_secrets(text: str) -> str:
+    """Return the text without passwords, query strings and webhook paths.
+
+    It errs on the safe side: whatever stands between a colon and an ``@`` counts as a password, and whatever
+    looks like a webhook is not repeated at all.
+    """
+    if _WEBHOOK.search(text):
+        return "(a webhook URL)"
+    return _QUERY.sub(r"\1…", _CREDENTIALS.sub("…@", text))
+
+
+def shown(value: Any) -> str:
+    """Return the value as one would write it in JSON, on one line; lists and objects only by their size."""
+    if isinstance(value, str):
+        return _printable(json.dumps(_shortened(without_secrets(value)), ensure_ascii=False))
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, (int, float, Decimal)):
+        return _shortened(_number(value))
+    if isinstance(value, list):
+        return f"a list of {len(value)}" if value else "an empty list"
+    if isinstance(value, dict):
+        return "an object" if value else "an empty object"
+    return f"a Python {type(value).__name__}"
+
+
+def _number(value: int | float | Decimal) -> str:
+    if isinstance(value, int) and value.bit_length() > 4_000:
+        # Python refuses to print integers of more than 4,300 digits.
+        return "of more than a thousand digits"
+    exact = Decimal(str(value))
+    if exact.is_finite() and abs(exact.adjusted()) < MAX_SHOWN:
+        return f"{exact:f}"
+    return str(value)
+
+
+def came(value: Any, *, secret: bool = False) -> str:
+    """Return the subject of a complaint: ``the number 5 came``, ``a list of 3 came``."""
+    if isinstance(value, str):
+        return "a string came" if secret else f"the string {shown(value)} came"
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return f"the number {shown(value)} came"
+    return f"{shown(value)} came"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names in quotes, as a list in words: ``"a", "b" and "c"``."""
+    *others, last = [shown(name) for name in names]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that was probably meant, if one of them is near enough; case does not count."""
+    by_lower_case = {candidate.lower(): candidate for candidate in names}
+    matches = get_close_matches(name.lower()[:200], by_lower_case, n=1)
+    return by_lower_case[matches[0]] if matches else None
+
+
+def json_pointer(path: Iterable[str | int]) -> str:
+    """Return the RFC 6901 pointer of a path; characters that cannot be printed are escaped as in JSON."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return _printable("".join(f"/{part}" for part in parts))
