@@ -1,0 +1,1 @@
+"""What is configured outside the code: mail, settings, and the stores."""

@@ -1,0 +1,292 @@
+"""The mail block: how people hear of the end of a run.
+
+Prefect's server renders the templates below when a run ends, loads a CampaignEmail in its own process and
+calls ``notify``: whatever goes wrong here must neither hold that process up nor look to it like anything but
+a NotificationError, the only exception it takes for a failed notification (any other is tried four times).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import re
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from email import policy
+from email.headerregistry import Address
+from email.message import EmailMessage
+from functools import lru_cache
+from typing import cast
+
+import aiosmtplib
+from prefect.blocks.abstract import NotificationBlock, NotificationError
+from prefect_email import EmailServerCredentials
+from prefect_email.credentials import SMTPServer, SMTPType
+from pydantic import Field, HttpUrl, PrivateAttr, field_validator
+
+from prefect_campaigns.blocks.email_composing import RUN_KIND, compose, one_line, parse_address
+from prefect_campaigns.clock import Clock, SystemClock
+
+LIMIT_SECONDS = 10.0
+"""How long one mail may take in all. Prefect's server works off two actions at a time; the others wait."""
+
+QUIT_SECONDS = 1.0
+"""How long the goodbye may take once the mail was accepted; within the limit above."""
+
+LOG_CHARACTERS = 700
+
+# What the automations' templates say: Jinja2 for Prefect's sandbox, which fails the whole notification on a
+# value that it cannot render. So every chain ends in a default. ``flow_run`` and ``deployment`` are None when
+# they are deleted, and when the API answers an error to the server's own question for them (a busy SQLite
+# does); the event, which is always there, stands in.
+
+_STATE = "flow_run.state.name|default(event.resource['prefect.state-name'], true)|default('', true)"
+_MESSAGE = "flow_run.state.message|default(event.resource['prefect.state-message'], true)|default('', true)"
+_RUN = "flow_run.name|default(event.resource.name, true)|default('', true)"
+_RUN_ID = "flow_run.id|default(event.resource.id|replace('prefect.flow-run.', ''), true)|string"
+_OCCURRED = "event.occurred|default(flow_run.state.timestamp, true)|default('', true)|string"
+_RELATED_DEPLOYMENT = "event.related|selectattr('role', 'equalto', 'deployment')|map(attribute='name')|first"
+_DEPLOYMENT = f"deployment.name|default({_RELATED_DEPLOYMENT}, true)|default('', true)"
+_CAMPAIGN_NAME = f"flow_run.parameters.campaign.name|default({_DEPLOYMENT}, true)|string"
+# None until PREFECT_UI_URL is set on the server.
+_URL = "flow_run|ui_url|default('', true)"
+_HEADLINE = f"{{{{ {_STATE} }}}}: {{{{ {_CAMPAIGN_NAME}|truncate(120, true, '…') }}}} ({{{{ {_RUN} }}}})"
+
+MAIL_SUBJECT_TEMPLATE = _HEADLINE
+"""``Failed: Weekly Restaurant Outreach (azure-fox)``."""
+
+MAIL_BODY_TEMPLATE = f"""{{
+  "kind": "{RUN_KIND}",
+  "campaign": {{{{ {_DEPLOYMENT}|tojson }}}},
+  "campaign_name": {{{{ {_CAMPAIGN_NAME}|tojson }}}},
+  "run": {{{{ {_RUN}|tojson }}}},
+  "run_id": {{{{ {_RUN_ID}|tojson }}}},
+  "state": {{{{ {_STATE}|tojson }}}},
+  "message": {{{{ {_MESSAGE}|tojson }}}},
+  "occurred": {{{{ {_OCCURRED}|tojson }}}},
+  "url": {{{{ {_URL}|tojson }}}}
+}}"""
+"""JSON, so that nothing an engine says can pass for a part of the mail; ``notify`` reads it back."""
+
+# Prefect sends to Slack through Apprise, which escapes & < > itself and then turns "&lt;!channel&gt;" back
+# into a mention of everybody. Escaped here, a "<" would be shown as "&lt;"; without angle brackets there is
+# nothing to turn back.
+SLACK_BODY_TEMPLATE = (
+    "{% filter replace('<', '\u2039')|replace('>', '\u203a') %}"
+    f"{_HEADLINE}\n{{{{ {_MESSAGE}|truncate(3000, true, '…') }}}}\n{{{{ {_URL} }}}}"
+    "{% endfilter %}"
+)
+"""Plain text for Prefect's SlackWebhook block."""
+
+
+@lru_cache(maxsize=8)
+def _tls_context(verify: bool, *trusted: str | None) -> ssl.SSLContext:
+    """Return a client's context; ``trusted`` are the variables that decide which certificates it loads."""
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _hello_name() -> str:
+    # Not socket.getfqdn: its look-up can outlast the whole limit where the name server is silent.
+    name = socket.gethostname()
+    return name if "." in name and re.fullmatch(r"[A-Za-z0-9.-]+", name) else "[127.0.0.1]"
+
+
+@dataclass
+class _Progress:
+    doing: str = "preparing the mail"
+
+
+def _reason(error: Exception, limit_seconds: float) -> str:
+    """Return what went wrong, in the server's own words where it said any."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        # Below zero is aiosmtplib's own code for what is no SMTP at all; the message then repeats the line.
+        code = f"{error.code} " if error.code >= 0 else ""
+        return f"the server answered {code}{error.message}"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {limit_seconds:g} seconds"
+    for cause in (error, error.__cause__):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}"
+    if isinstance(error, (aiosmtplib.SMTPException, OSError)):
+        return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error}"
+
+
+class CampaignEmail(NotificationBlock):
+    """
+    Mails one recipient about the end of a campaign's run, as plain text and HTML.
+
+    Made for the Send Notification action of an automation. One block holds one recipient; the server
+    credentials are shared by all of them.
+
+    Attributes:
+        credentials: The mail server and how to log in to it.
+        sender: The address the mails come from.
+        recipient: The address the mails go to.
+
+    Example:
+        Load a saved block and send a mail; without `raise_on_failure` a failure is logged:
+        ```python
+        from prefect_campaigns.blocks.email import CampaignEmail
+
+        campaign_email = CampaignEmail.load("BLOCK_NAME")
+        with campaign_email.raise_on_failure():
+            await campaign_email.notify("The list is ready.", subject="Restaurants")
+        ```
+    """
+
+    _block_type_name = "Campaign Email"
+    _block_type_slug = "campaign-email"
+    _logo_url = HttpUrl(
+        "https://cdn.sanity.io/images/3ugk85nk/production/82bc6ed16ca42a2252a5512c72233a253b8a58eb-250x250.png"
+    )
+    _documentation_url = HttpUrl(
+        "https://docs.prefect.io/v3/automate/events/automations-triggers#sending-notifications-with-automations"
+    )
+
+    credentials: EmailServerCredentials = Field(default=..., description="The mail server and how to log in to it.")
+    sender: str = Field(
+        default=...,
+        description="The address the mails come from.",
+        examples=["Campaigns <campaigns@example.com>"],
+    )
+    recipient: str = Field(default=..., description="The address the mails go to.", examples=["ops@example.com"])
+
+    _limit_seconds: float = PrivateAttr(default=LIMIT_SECONDS)
+    _clock: Clock = PrivateAttr(default_factory=SystemClock)
+
+    @field_validator("sender", "recipient")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        parse_address(value)
+        return value
+
+    async def notify(self, body: str, subject: str | None = None) -> None:
+        """Send a mail, within ten seconds.
+
+        As with Prefect's own blocks, a failure is raised inside ``with block.raise_on_failure():``, where
+        automations call this. It is logged in any case.
+
+        Raises:
+            NotificationError: the mail was not sent, or nobody knows whether it was; its ``log`` repeats what
+                the mail server said.
+        """
+        progress = _Progress()
+        try:
+            await self._send(body, subject, progress)
+        except Exception as error:  # whatever it is, the server must take it for a failed notification
+            log = self._explain(error, progress)
+        else:
+            return
+        self.logger.error(log)
+        if self._raise_on_failure:
+            raise NotificationError(log)
+
+    async def _send(self, body: str, subject: str | None, progress: _Progress) -> None:
+        deadline = asyncio.get_running_loop().time() + self._limit_seconds
+        sender, recipient = parse_address(self.sender), parse_address(self.recipient)
+        mail = compose(body, subject=subject, sender=sender, recipient=recipient, sent_at=self._clock.now())
+        async with asyncio.timeout_at(deadline):
+            client = await self._client()
+            try:
+                await self._deliver(client, mail, sender, recipient, progress)
+            except BaseException:
+                _hang_up(client)
+                raise
+        # From here on the mail is the server's. No goodbye that goes wrong may make it look unsent.
+        try:
+            with suppress(Exception):
+                async with asyncio.timeout(QUIT_SECONDS), asyncio.timeout_at(deadline):
+                    await client.quit()
+        finally:
+            _hang_up(client)
+
+    async def _client(self) -> aiosmtplib.SMTP:
+        host, port, smtp_type = self._server()
+        context = None
+        if smtp_type is not SMTPType.INSECURE:
+            # Loading the trusted certificates takes some 70 ms: in a thread, and once.
+            trusted = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+            context = await asyncio.to_thread(_tls_context, self.credentials.verify is not False, *trusted)
+        return aiosmtplib.SMTP(
+            hostname=host,
+            port=port,
+            local_hostname=_hello_name(),
+            timeout=self._limit_seconds,
+            use_tls=smtp_type is SMTPType.SSL,
+            # Done by hand below, so that a failure can be told from one to connect.
+            start_tls=False,
+            tls_context=context,
+        )
+
+    async def _deliver(
+        self,
+        client: aiosmtplib.SMTP,
+        mail: EmailMessage,
+        sender: Address,
+        recipient: Address,
+        progress: _Progress,
+    ) -> None:
+        progress.doing = "connecting"
+        await client.connect()
+        if self._server()[2] is SMTPType.STARTTLS:
+            progress.doing = "starting TLS"
+            await client.starttls()
+        if self.credentials.username:
+            progress.doing = "logging in"
+            await client.login(self.credentials.username, self.credentials.password.get_secret_value())
+        # Not send_message, which would wait for one more answer before it tells of a refusal.
+        progress.doing = "addressing"
+        is_ascii = (sender.addr_spec + recipient.addr_spec).isascii()
+        if not is_ascii:
+            await client.ehlo()
+            if not client.supports_extension("SMTPUTF8"):
+                raise aiosmtplib.SMTPNotSupported("the server takes no addresses beyond ASCII (SMTPUTF8)")
+        encoding, options = ("ascii", []) if is_ascii else ("utf-8", ["SMTPUTF8"])
+        await client.mail(sender.addr_spec, options=options, encoding=encoding)
+        await client.rcpt(recipient.addr_spec, encoding=encoding)
+        progress.doing = "sending"
+        await client.data(mail.as_bytes(policy=policy.SMTP if is_ascii else policy.SMTPUTF8))
+
+    def _server(self) -> tuple[str, int, SMTPType]:
+        server, smtp_type = self.credentials.smtp_server, self.credentials.smtp_type
+        if not isinstance(smtp_type, SMTPType):
+            smtp_type = SMTPType[smtp_type.upper()]
+        host = server.value if isinstance(server, SMTPServer) else server
+        return host, self.credentials.smtp_port or smtp_type.value, smtp_type
+
+    def _explain(self, error: Exception, progress: _Progress) -> str:
+        """Return why the mail was not sent, with what the server said and without what it must not repeat."""
+        host, port, _ = self._server()
+        reason = _reason(error, self._limit_seconds)
+        answered = isinstance(error, aiosmtplib.SMTPResponseException)
+        # The content may have left, and nobody has read the answer.
+        lost = progress.doing == "sending" and isinstance(error, OSError) and not answered
+        fate = "may or may not have been sent" if lost else "was not sent"
+        log = f"The mail to {self.recipient} {fate}: {host}:{port}, {progress.doing}: {reason}"
+        return one_line(self._redacted(log), LOG_CHARACTERS)
+
+    def _redacted(self, text: str) -> str:
+        # Servers have been seen to repeat the AUTH line they refuse.
+        password = self.credentials.password.get_secret_value()
+        if not password:
+            return text
+        plain = f"\0{self.credentials.username or ''}\0{password}"
+        encoded = (base64.b64encode(secret.encode(errors="replace")).decode() for secret in (plain, password))
+        for secret in (*encoded, password):
+            text = text.replace(secret, "********")
+        return text
+
+
+def _hang_up(client: aiosmtplib.SMTP) -> None:
+    # Not close alone: over TLS it waits, in the background, for a goodbye that a silent server never sends.
+    if client.transport is not None:
+        cast(asyncio.WriteTransport, client.transport).abort()
+    client.close()

@@ -1,0 +1,185 @@
+"""What a mail says: text from outside made into a plain and an HTML part, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from email import policy
+from email.errors import HeaderParseError, NonASCIILocalPartDefect
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import make_msgid
+from importlib.resources import files
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, StrictUndefined
+
+SUBJECT_CHARACTERS = 200
+MESSAGE_CHARACTERS = 20_000
+MESSAGE_LINES = 200
+
+RUN_KIND = "campaign-run"
+"""The ``kind`` of a JSON body that MAIL_BODY_TEMPLATE made."""
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
+# They make text read in another order than it is written in; right-to-left scripts need none of them.
+_BIDI_OVERRIDES = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+_LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")
+
+
+def _visible(text: str) -> str:
+    text = _BIDI_OVERRIDES.sub("", _CONTROLS.sub(" ", text))
+    return _LONE_SURROGATES.sub("\ufffd", text)
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return the text as one line without control characters, at most ``limit`` characters long."""
+    # Cut before anything is replaced: what came may be megabytes.
+    line = " ".join(_visible(text[: limit * 10]).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _lines(text: str) -> tuple[list[str], str]:
+    """Return the lines to show, without empty ones, and what says that there was more."""
+    kept = text[:MESSAGE_CHARACTERS].splitlines(keepends=True)[:MESSAGE_LINES]
+    left_out = len(text) - sum(map(len, kept))
+    lines = [line for line in (_visible(line).rstrip() for line in kept) if line]
+    return lines, f"Cut here: {left_out:,} more characters." if left_out else ""
+
+
+def parse_address(value: str) -> Address:
+    """Return one mail address, with or without a display name; an international domain in its ASCII form.
+
+    Raises:
+        ValueError: it is not exactly one address.
+    """
+    problem = ValueError(f"{value[:200]!r} is no mail address such as ops@example.com or Ops <ops@example.com>")
+    if len(value) > 500 or _CONTROLS.search(value) or _LONE_SURROGATES.search(value):
+        raise problem
+    try:
+        header: Any = policy.default.header_factory("To", value)
+        (group,) = header.groups
+        (address,) = group.addresses
+        domain = address.domain.encode("idna").decode("ascii")
+        # A server with SMTPUTF8 takes letters beyond ASCII before the @.
+        defects = [found for found in header.defects if not isinstance(found, NonASCIILocalPartDefect)]
+        if (
+            defects
+            or group.display_name is not None
+            or not address.username
+            or not domain
+            or re.search(r"[\s<>]", address.addr_spec)
+        ):
+            raise problem
+        return Address(address.display_name, address.username, domain)
+    # The parser of the standard library also raises IndexError and AttributeError on broken addresses.
+    except (ValueError, HeaderParseError, IndexError, AttributeError):
+        raise problem from None
+
+
+_PAGE = Environment(autoescape=True, undefined=StrictUndefined).from_string(
+    files("prefect_campaigns.blocks").joinpath("email.html").read_text(encoding="utf-8")
+)
+
+_GREEN, _AMBER, _RED, _GREY = "#2e7d32", "#b7791f", "#c0392b", "#7a7a7a"
+_ACCENTS = {
+    "Completed": _GREEN,
+    **dict.fromkeys(("Partial", "BudgetExceeded", "Skipped", "Paused"), _AMBER),
+    **dict.fromkeys(("Failed", "Crashed", "TimedOut", "Cancelled"), _RED),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunNotice:
+    """What MAIL_BODY_TEMPLATE says of a run; empty where the server knew nothing."""
+
+    campaign: str = ""
+    campaign_name: str = ""
+    run: str = ""
+    run_id: str = ""
+    state: str = ""
+    message: str = ""
+    occurred: str = ""
+    url: str = ""
+
+    @classmethod
+    def parse(cls, body: str) -> Self | None:
+        """Return what the body says; None when it is not the JSON of MAIL_BODY_TEMPLATE."""
+        try:
+            said = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(said, dict) or said.get("kind") != RUN_KIND:
+            return None
+        known = {field.name: said.get(field.name) for field in fields(cls)}
+        return cls(**{name: value for name, value in known.items() if isinstance(value, str)})
+
+    @property
+    def headline(self) -> str:
+        """``Failed: Weekly Restaurant Outreach (azure-fox)``, of what is known."""
+        name = self.campaign_name or self.campaign or "a campaign"
+        run = f" ({self.run})" if self.run else ""
+        return f"{self.state or 'Ended'}: {one_line(name, 120)}{run}"
+
+    @property
+    def link(self) -> str:
+        """The run's page, if the URL is one that a browser should open."""
+        try:
+            url = urlsplit(self.url)
+            usable = url.scheme in ("http", "https") and bool(url.hostname)
+        except ValueError:
+            return ""
+        clean = usable and len(self.url) <= 2_000 and self.url == _visible(self.url) and " " not in self.url
+        return self.url if clean else ""
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return label and value of what identifies the run."""
+        try:
+            occurred = f"{datetime.fromisoformat(self.occurred).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        except (ValueError, OverflowError):
+            occurred = self.occurred
+        run = f"{self.run} ({self.run_id})" if self.run_id else self.run
+        known = {"Campaign": self.campaign_name, "Deployment": self.campaign, "Run": run, "When": occurred}
+        return [(label, one_line(value, SUBJECT_CHARACTERS)) for label, value in known.items() if value]
+
+
+def compose(body: str, *, subject: str | None, sender: Address, recipient: Address, sent_at: datetime) -> EmailMessage:
+    """Return the mail for a body, as plain text and HTML.
+
+    A body of MAIL_BODY_TEMPLATE becomes a report of its run; any other body is shown as the plain text it is.
+    Whatever a body or subject holds, it adds no header, no markup and no link but the run's.
+
+    Args:
+        subject: None or blank takes the headline of the report, or "Prefect notification".
+        sent_at: the Date of the mail; aware.
+    """
+    notice = RunNotice.parse(body)
+    headline = one_line(notice.headline if notice else "", SUBJECT_CHARACTERS)
+    title = one_line(subject or "", SUBJECT_CHARACTERS) or headline or "Prefect notification"
+    lines, cut = _lines(notice.message if notice else body)
+    facts = notice.facts() if notice else []
+    link = notice.link if notice else ""
+
+    text = [headline or title, "", *lines, *([cut] if cut else [])]
+    text += ["", *(f"{label}: {value}" for label, value in facts)] if facts else []
+    text += ["", f"Open the run: {link}"] if link else []
+
+    accent = _ACCENTS.get(notice.state, _GREY) if notice else _GREY
+    html = _PAGE.render(title=headline or title, accent=accent, lines=lines, cut=cut, facts=facts, url=link)
+
+    mail = EmailMessage(policy=policy.SMTP)
+    mail["From"] = sender
+    mail["To"] = recipient
+    # The standard library decodes "=?utf-8?q?=0A?=" even where it is a text that was never encoded.
+    mail["Subject"] = title.replace("=?", "= ?")
+    mail["Date"] = sent_at
+    mail["Message-ID"] = make_msgid(domain=sender.domain)
+    # Keeps out-of-office replies from being sent to the sender (RFC 3834).
+    mail["Auto-Submitted"] = "auto-generated"
+    # Quoted-printable passes every server, whatever it says of 8-bit mail and long lines.
+    mail.set_content("\n".join(text) + "\n", cte="quoted-printable")
+    mail.add_alternative(html, subtype="html", cte="quoted-printable")
+    return mail

@@ -1,0 +1,257 @@
+"""What the environment and the ``.env`` file set: where mails go out, and where the books are kept.
+
+The environment wins over ``.env`` in the working directory. An empty value is no value. Variables that are not
+listed here are left to whom they belong: a ``.env`` is often shared.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect.settings import get_current_settings
+from prefect_email import EmailServerCredentials
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from prefect_campaigns.blocks.email_composing import parse_address
+from prefect_campaigns.errors import SettingsError
+
+ENV_FILE = ".env"
+SMTP_TYPES = ("SSL", "STARTTLS", "INSECURE")
+SmtpType = Literal["SSL", "STARTTLS", "INSECURE"]
+
+DEFAULT_PORTS: dict[SmtpType, int] = {"SSL": 465, "STARTTLS": 587, "INSECURE": 587}
+
+_NO_SENDER = "SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who the mails come from"
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmtpSettings:
+    """The mail server, and who the mails come from.
+
+    Attributes:
+        type: SSL is TLS from the first byte, STARTTLS is TLS before anything is said (and nothing is sent
+            without it), INSECURE is no TLS.
+        sender: one address, with or without a display name.
+        verify: whether the server's certificate is checked.
+    """
+
+    host: str
+    port: int
+    type: SmtpType
+    username: str | None
+    password: SecretStr
+    sender: str
+    verify: bool
+
+    def credentials(self) -> EmailServerCredentials:
+        """Return the Prefect block that holds the same."""
+        return EmailServerCredentials(
+            username=self.username,
+            password=self.password,
+            smtp_server=self.host,
+            smtp_type=self.type,
+            smtp_port=self.port,
+            verify=self.verify,
+        )
+
+
+def _validate_host(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not re.fullmatch(r"[^\s:/@]+", value):
+            raise ValueError(
+                "allowed is a host name such as smtp.example.com, or an IP address, and nothing else"
+            ) from None
+    return value
+
+
+def _validate_port(value: Any) -> int:
+    text = str(value).strip()
+    # isdecimal also takes digits of other scripts, and int understands them.
+    if not text.isdecimal() or len(text) > 5 or not 1 <= int(text) <= 65_535:
+        raise ValueError("allowed is a whole number from 1 to 65535")
+    return int(text)
+
+
+def _validate_type(value: Any) -> str:
+    name = str(value).strip().upper()
+    if name not in SMTP_TYPES:
+        nearest = difflib.get_close_matches(name, SMTP_TYPES, n=1, cutoff=0.5)
+        hint = f"; nearest is {nearest[0]}" if nearest else ""
+        raise ValueError(f"allowed are {', '.join(SMTP_TYPES)}{hint}")
+    return name
+
+
+def _validate_switch(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text not in _TRUE + _FALSE:
+        raise ValueError("allowed are true and false")
+    return text in _TRUE
+
+
+def _validate_database(value: Any) -> Path:
+    text = str(value)
+    if "://" in text:
+        raise ValueError("allowed is the path of a file, not a URL")
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("allowed is the path of a file, and this names a user who is not known here") from None
+    if path.is_dir():
+        raise ValueError("allowed is the path of a file, and this is a folder")
+    return path
+
+
+def _validate_from(value: str) -> str:
+    try:
+        parse_address(value)
+    except ValueError:
+        raise ValueError("allowed is one address: ops@example.com or Ops <ops@example.com>") from None
+    return value
+
+
+def _missing_beside_a_host(known: dict[str, Any]) -> Iterator[str]:
+    """Yield what a set SMTP_HOST needs and does not have; a field that is itself at fault is not in ``known``."""
+    user = known.get("smtp_user")
+    if "smtp_from" in known and known["smtp_from"] is None:
+        if user is None:
+            yield _NO_SENDER
+        elif not _is_address(user):
+            yield (
+                f"SMTP_FROM is not set, and SMTP_USER, which would stand for it, is {user!r}; allowed is one"
+                " address: ops@example.com or Ops <ops@example.com>"
+            )
+    if user is not None and known.get("smtp_pass") is None:
+        yield "SMTP_USER is set and SMTP_PASS is not; a server that wants no login takes SMTP_FROM alone"
+    if user is None and known.get("smtp_pass") is not None:
+        yield "SMTP_PASS is set and SMTP_USER is not; a login takes both"
+
+
+def _is_address(value: str) -> bool:
+    try:
+        parse_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _default_type(host: str, port: int | None) -> SmtpType:
+    """Return what a port means. TLS wherever that is not clear: a password is never sent in the open by guess."""
+    if port == DEFAULT_PORTS["SSL"]:
+        return "SSL"
+    if port not in (None, DEFAULT_PORTS["STARTTLS"]) and _is_loopback(host):
+        return "INSECURE"
+    return "STARTTLS"
+
+
+def _default_database() -> Path:
+    return get_current_settings().home / "campaigns.db"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+class Settings(BaseSettings):
+    """All settings of this package; ``load_settings`` makes them, with errors that name the variable."""
+
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # A rejected value may be a password.
+        hide_input_in_errors=True,
+    )
+
+    smtp_port: Annotated[int, BeforeValidator(_validate_port)] | None = None
+    smtp_type: Annotated[SmtpType, BeforeValidator(_validate_type)] | None = None
+    smtp_user: str | None = None
+    smtp_pass: SecretStr | None = None
+    smtp_from: Annotated[str, AfterValidator(_validate_from)] | None = None
+    smtp_verify: Annotated[bool, BeforeValidator(_validate_switch)] = True
+    # After all that it is checked against: a validator sees the fields above its own.
+    smtp_host: Annotated[str, AfterValidator(_validate_host)] | None = None
+    campaigns_database: Annotated[Path, BeforeValidator(_validate_database)] = Field(default_factory=_default_database)
+
+    @field_validator("smtp_host")
+    @classmethod
+    def _host_has_what_it_needs(cls, host: str | None, info: ValidationInfo) -> str | None:
+        if host is not None and (missing := list(_missing_beside_a_host(info.data))):
+            raise PydanticCustomError("incomplete", "{missing}", {"missing": "\n".join(missing)})
+        return host
+
+    @property
+    def smtp(self) -> SmtpSettings | None:
+        """Where mails go out; None when SMTP_HOST is not set: nobody is mailed then."""
+        if self.smtp_host is None:
+            return None
+        smtp_type = self.smtp_type or _default_type(self.smtp_host, self.smtp_port)
+        sender = self.smtp_from or self.smtp_user
+        if sender is None:
+            raise SettingsError(_NO_SENDER)
+        return SmtpSettings(
+            host=self.smtp_host,
+            port=self.smtp_port or DEFAULT_PORTS[smtp_type],
+            type=smtp_type,
+            username=self.smtp_user,
+            password=self.smtp_pass or SecretStr(""),
+            sender=sender,
+            verify=self.smtp_verify,
+        )
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file that keeps campaigns, runs and every cent; absolute."""
+        return self.campaigns_database
+
+
+def load_settings() -> Settings:
+    """Return the settings of this process and its working directory.
+
+    Raises:
+        SettingsError: something cannot be used; the message has a line for each fault.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors(include_url=False)]
+    except UnicodeDecodeError as error:
+        faults = [f"{Path(ENV_FILE).absolute()} is not UTF-8 text (byte {error.start})"]
+    except OSError as error:
+        faults = [f"{Path(ENV_FILE).absolute()} cannot be read: {error.strerror or error}"]
+    # Raised here, and not while the other is handled, so that no traceback repeats what came.
+    raise SettingsError("\n".join(faults))
+
+
+def _describe(fault: ErrorDetails) -> str:
+    if fault["type"] == "incomplete":
+        return fault["msg"]
+    name = str(fault["loc"][0]).upper()
+    in_environment = any(variable.upper() == name and value for variable, value in os.environ.items())
+    where = "the environment" if in_environment else str(Path(ENV_FILE).absolute())
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{name} is {_shown(fault['input'])} in {where}; {message}"
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    # A URL in the wrong place may carry a password: smtp://user:password@host.
+    if "@" in text:
+        text = f"…@{text.rpartition('@')[2]}"
+    return repr(text if len(text) <= 80 else f"{text[:80]}…")

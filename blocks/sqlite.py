@@ -1,0 +1,192 @@
+"""The embedded store: one SQLite file that all processes of one machine share."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from prefect_campaigns.blocks import sqlite_leases as leases
+from prefect_campaigns.blocks import sqlite_ledger as ledger
+from prefect_campaigns.blocks import sqlite_records as records
+from prefect_campaigns.blocks.sqlite_file import SqliteFile
+from prefect_campaigns.blocks.store import CampaignRecord, Lease, LeaseHeld, Reservation
+from prefect_campaigns.budget import BudgetStatus
+from prefect_campaigns.clock import Clock, SystemClock
+from prefect_campaigns.errors import BudgetRefused
+from prefect_campaigns.models import Campaign
+from prefect_campaigns.results import RunReport, StepResult
+
+
+class SqliteStore:
+    """A CampaignStore in one file; CampaignStore says what each method does.
+
+    Safe for many tasks of one event loop and for many processes. A cancelled call has happened as a whole or
+    not at all. One that raises StoreUnavailable has not happened, unless the disk hung for so long that
+    nobody waited for its answer any more.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock | None = None, timeout_seconds: float = 10.0) -> None:
+        """Name the file; entering the context opens it.
+
+        Args:
+            path: the file; it (readable by its owner only) and its folder are made where they do not exist.
+            clock: says what time it is; by default the machine's.
+            timeout_seconds: how long a call waits for its turn before it raises StoreUnavailable.
+        """
+        self._file = SqliteFile(path, clock=clock or SystemClock(), timeout_seconds=timeout_seconds)
+
+    async def __aenter__(self) -> Self:
+        await self._file.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._file.close()
+
+    # Campaigns
+
+    async def save_campaign(
+        self,
+        campaign: Campaign,
+        *,
+        deployment_id: UUID | None = None,
+        applied_schedule_active: bool | None = None,
+    ) -> CampaignRecord:
+        return await self._file.write(
+            lambda db, now: records.save_campaign(
+                db,
+                now,
+                campaign,
+                deployment_id=deployment_id,
+                applied_schedule_active=applied_schedule_active,
+            )
+        )
+
+    async def get_campaign(self, key: str) -> CampaignRecord:
+        return await self._file.read(lambda db: records.get_campaign(db, key))
+
+    async def list_campaigns(self) -> Sequence[CampaignRecord]:
+        return await self._file.read(lambda db: records.list_campaigns(db))
+
+    # The lease
+
+    async def acquire_lease(
+        self,
+        campaign_key: str,
+        *,
+        run_id: str,
+        run_name: str,
+        holder: str,
+        ttl_seconds: float,
+        waiting_since: datetime,
+    ) -> Lease | LeaseHeld:
+        return await self._file.write(
+            lambda db, now: leases.acquire(
+                db,
+                now,
+                campaign_key,
+                run_id=run_id,
+                run_name=run_name,
+                holder=holder,
+                ttl_seconds=ttl_seconds,
+                waiting_since=waiting_since,
+            )
+        )
+
+    async def leave_queue(self, campaign_key: str, *, run_id: str) -> None:
+        await self._file.write(lambda db, now: leases.leave_queue(db, campaign_key, run_id=run_id))
+
+    async def renew_lease(self, lease: Lease, *, ttl_seconds: float) -> Lease:
+        return await self._file.write(lambda db, now: leases.renew(db, now, lease, ttl_seconds=ttl_seconds))
+
+    async def release_lease(self, lease: Lease) -> None:
+        await self._file.write(lambda db, now: leases.release(db, lease))
+
+    # Money
+
+    async def budget_status(self, campaign_key: str) -> BudgetStatus:
+        return await self._file.write(lambda db, now: ledger.budget_status(db, now, campaign_key))
+
+    async def attempts(self, run_id: str, step: str) -> Sequence[Reservation]:
+        return await self._file.read(lambda db: ledger.attempts(db, run_id, step))
+
+    async def reserve(
+        self,
+        lease: Lease,
+        *,
+        step: str,
+        attempt: int,
+        estimated_cost: Decimal | None,
+        hold_seconds: float,
+    ) -> Reservation:
+        outcome = await self._file.write(
+            lambda db, now: ledger.reserve(
+                db,
+                now,
+                lease,
+                step=step,
+                attempt=attempt,
+                estimated_cost=estimated_cost,
+                hold_seconds=hold_seconds,
+            )
+        )
+        if isinstance(outcome, BudgetRefused):
+            raise outcome
+        return outcome
+
+    async def mark_sent(self, lease: Lease, reservation: Reservation) -> Reservation:
+        return await self._file.write(lambda db, now: ledger.mark_sent(db, lease, reservation))
+
+    async def settle(
+        self, lease: Lease, reservation: Reservation, amount: Decimal, *, step: StepResult | None = None
+    ) -> Reservation:
+        def book(db: sqlite3.Connection, now: datetime) -> Reservation:
+            settled = ledger.settle(db, now, lease, reservation, amount)
+            if step is not None:
+                records.save_step(db, lease, step)
+            return settled
+
+        return await self._file.write(book)
+
+    async def book_unconfirmed(self, lease: Lease, reservation: Reservation) -> Reservation:
+        return await self._file.write(lambda db, now: ledger.book_unconfirmed(db, now, lease, reservation))
+
+    async def release(self, lease: Lease, reservation: Reservation) -> Reservation:
+        return await self._file.write(lambda db, now: ledger.release(db, now, lease, reservation))
+
+    async def verify_totals(self, campaign_key: str) -> list[str]:
+        """Add up the campaign's whole ledger and return where totals or reservations differ, a sentence each.
+
+        The books are in order when the list is empty. Costs time by the length of the ledger.
+        """
+        return await self._file.read(lambda db: ledger.verify_totals(db, campaign_key))
+
+    # Runs
+
+    async def start_run(self, lease: Lease, report: RunReport) -> None:
+        await self._file.write(lambda db, now: records.start_run(db, lease, report))
+
+    async def save_step(self, lease: Lease, step: StepResult) -> None:
+        await self._file.write(lambda db, now: records.save_step(db, lease, step))
+
+    async def finish_run(self, lease: Lease, report: RunReport) -> None:
+        await self._file.write(lambda db, now: records.finish_run(db, now, lease, report))
+
+    async def record_skipped_run(self, report: RunReport) -> None:
+        await self._file.write(lambda db, now: records.record_skipped_run(db, report))
+
+    async def run_cost(self, run_id: str) -> Decimal:
+        return await self._file.read(lambda db: ledger.run_cost(db, run_id))
+
+    async def get_run(self, run_id: str) -> RunReport | None:
+        return await self._file.read(lambda db: records.get_run(db, run_id))
+
+    async def list_runs(self, campaign_key: str, *, limit: int = 50) -> Sequence[RunReport]:
+        return await self._file.read(lambda db: records.list_runs(db, campaign_key, limit=limit))

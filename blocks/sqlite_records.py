@@ -1,0 +1,242 @@
+"""Campaigns and runs in the SQLite store.
+
+Every function runs inside a transaction that its caller began; ``now`` is that transaction's instant.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from pydantic import ValidationError
+
+from prefect_campaigns.blocks import sqlite_leases as leases
+from prefect_campaigns.blocks.sqlite_values import (
+    amount_micros,
+    instant,
+    instant_text,
+    json_text,
+    json_value,
+    optional_instant,
+    optional_instant_text,
+    storable_text,
+)
+from prefect_campaigns.blocks.store import CampaignRecord, Lease
+from prefect_campaigns.errors import StoreError, UnknownCampaign
+from prefect_campaigns.models import Campaign
+from prefect_campaigns.money import from_micros
+from prefect_campaigns.results import RunReport, RunStatus, StepResult
+
+_RUNS = (
+    "SELECT runs.*,"
+    " (SELECT coalesce(sum(spent), 0) FROM ledger WHERE ledger.run_id = runs.run_id) AS total_cost FROM runs"
+)
+
+
+def save_campaign(
+    db: sqlite3.Connection,
+    now: datetime,
+    campaign: Campaign,
+    *,
+    deployment_id: UUID | None,
+    applied_schedule_active: bool | None,
+) -> CampaignRecord:
+    """Insert or update the campaign's row."""
+    row = db.execute(
+        "INSERT INTO campaigns (key, id, name, config, deployment_id, applied_schedule_active, created_at,"
+        " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+        " name = excluded.name, config = excluded.config, updated_at = excluded.updated_at,"
+        " deployment_id = coalesce(excluded.deployment_id, deployment_id),"
+        " applied_schedule_active = coalesce(excluded.applied_schedule_active, applied_schedule_active)"
+        " RETURNING *",
+        (
+            *(campaign.slug, str(uuid4()), campaign.name, campaign.model_dump_json(by_alias=True)),
+            *(None if deployment_id is None else str(deployment_id), applied_schedule_active),
+            *(instant_text(now), instant_text(now)),
+        ),
+    ).fetchone()
+    return _campaign_record(row)
+
+
+def get_campaign(db: sqlite3.Connection, key: str) -> CampaignRecord:
+    """Return the campaign's row, or raise UnknownCampaign."""
+    row = db.execute("SELECT * FROM campaigns WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        raise UnknownCampaign(f"the store has no campaign {key!r}")
+    return _campaign_record(row)
+
+
+def list_campaigns(db: sqlite3.Connection) -> Sequence[CampaignRecord]:
+    """Return all rows, by name."""
+    rows = db.execute("SELECT * FROM campaigns ORDER BY name COLLATE NOCASE, key")
+    return [_campaign_record(row) for row in rows]
+
+
+def _campaign_record(row: sqlite3.Row) -> CampaignRecord:
+    """Return the row as a record, its campaign validated again: people and older versions write rows, too."""
+    try:
+        campaign = Campaign.model_validate_json(row["config"])
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = "/".join(map(str, first["loc"]))
+        raise StoreError(
+            f"the row of campaign {row['key']!r} holds no campaign that can be used: /{place}: {first['msg']}"
+        ) from None
+    active = row["applied_schedule_active"]
+    return CampaignRecord(
+        id=UUID(row["id"]),
+        key=row["key"],
+        campaign=campaign,
+        deployment_id=None if row["deployment_id"] is None else UUID(row["deployment_id"]),
+        applied_schedule_active=None if active is None else bool(active),
+        created_at=instant(row["created_at"]),
+        updated_at=instant(row["updated_at"]),
+    )
+
+
+def start_run(db: sqlite3.Connection, lease: Lease, report: RunReport) -> None:
+    """Insert the run, or set one that is resumed running again."""
+    _require_own(db, lease, report)
+    if not _insert_run(db, report):
+        db.execute(
+            "UPDATE runs SET status = ?, state_name = NULL, message = NULL, completed_at = NULL WHERE run_id = ?",
+            (RunStatus.RUNNING, report.run_id),
+        )
+
+
+def record_skipped_run(db: sqlite3.Connection, report: RunReport) -> None:
+    """Insert the run unless there is one."""
+    _insert_run(db, report)
+
+
+def _insert_run(db: sqlite3.Connection, report: RunReport) -> bool:
+    """Insert the run with the steps its report has; return whether there was none before."""
+    inserted = db.execute(
+        "INSERT INTO runs (run_id, run_name, campaign_key, campaign_name, status, state_name, message,"
+        " trigger_type, started_at, completed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (run_id) DO NOTHING",
+        (
+            *(report.run_id, report.run_name, report.campaign_key, report.campaign_name, report.status),
+            *(report.state_name, _message(report), report.trigger_type),
+            *(instant_text(report.started_at), optional_instant_text(report.completed_at)),
+        ),
+    ).rowcount
+    if inserted:
+        for step in report.steps:
+            _write_step(db, report.run_id, step)
+    return bool(inserted)
+
+
+def save_step(db: sqlite3.Connection, lease: Lease, step: StepResult) -> None:
+    """Insert or replace a step of the lease's run."""
+    leases.require(db, lease)
+    if db.execute("SELECT 1 FROM runs WHERE run_id = ?", (lease.run_id,)).fetchone() is None:
+        raise _never_started(lease.run_id)
+    _write_step(db, lease.run_id, step)
+
+
+def _write_step(db: sqlite3.Connection, run_id: str, step: StepResult) -> None:
+    detail = {"counts": step.counts, "result": step.result, "warnings": step.warnings, "error": step.error}
+    db.execute(
+        # No row refers to a step, so that replacing one is as good as updating it.
+        "INSERT OR REPLACE INTO run_steps (run_id, name, position, engine, status, attempts, started_at,"
+        " completed_at, cost, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(run_id, step.name, step.position, step.engine, step.status, step.attempts),
+            *(optional_instant_text(step.started_at), optional_instant_text(step.completed_at)),
+            *(None if step.cost is None else amount_micros(step.cost), json_text(detail)),
+        ),
+    )
+
+
+def finish_run(db: sqlite3.Connection, now: datetime, lease: Lease, report: RunReport) -> None:
+    """Write how and when the run ended; what it cost stands in the ledger."""
+    _require_own(db, lease, report)
+    changed = db.execute(
+        "UPDATE runs SET status = ?, state_name = ?, message = ?, completed_at = ? WHERE run_id = ?",
+        (
+            *(report.status, report.state_name, _message(report)),
+            *(instant_text(report.completed_at or now), report.run_id),
+        ),
+    ).rowcount
+    if not changed:
+        raise _never_started(report.run_id)
+
+
+def _require_own(db: sqlite3.Connection, lease: Lease, report: RunReport) -> None:
+    leases.require(db, lease)
+    if (report.run_id, report.campaign_key) != (lease.run_id, lease.campaign_key):
+        raise StoreError(
+            f"the lease is for run {lease.run_id} of {lease.campaign_key}, and the report is about run"
+            f" {report.run_id} of {report.campaign_key}"
+        )
+
+
+def _never_started(run_id: str) -> StoreError:
+    return StoreError(f"the store has no run {run_id}; start_run comes first")
+
+
+def _message(report: RunReport) -> str | None:
+    return None if report.message is None else storable_text(report.message)
+
+
+def get_run(db: sqlite3.Connection, run_id: str) -> RunReport | None:
+    """Return the run with its steps, or None."""
+    reports = _reports(db, db.execute(f"{_RUNS} WHERE run_id = ?", (run_id,)))
+    return reports[0] if reports else None
+
+
+def list_runs(db: sqlite3.Connection, campaign_key: str, *, limit: int) -> Sequence[RunReport]:
+    """Return the campaign's runs with their steps, newest first."""
+    return _reports(
+        db,
+        db.execute(
+            f"{_RUNS} WHERE campaign_key = ? ORDER BY started_at DESC, rowid DESC LIMIT ?",
+            # SQLite takes a negative limit for none.
+            (campaign_key, max(limit, 0)),
+        ),
+    )
+
+
+def _reports(db: sqlite3.Connection, rows: Iterable[sqlite3.Row]) -> list[RunReport]:
+    """Return the rows as reports, all their steps fetched at once."""
+    runs = list(rows)
+    steps: dict[str, list[StepResult]] = {run["run_id"]: [] for run in runs}
+    for row in db.execute(
+        "SELECT * FROM run_steps WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY position, name",
+        (json_text(list(steps)),),
+    ):
+        steps[row["run_id"]].append(_step(row))
+    return [
+        RunReport(
+            run_id=run["run_id"],
+            run_name=run["run_name"],
+            campaign_key=run["campaign_key"],
+            campaign_name=run["campaign_name"],
+            status=RunStatus(run["status"]),
+            state_name=run["state_name"],
+            message=run["message"],
+            trigger_type=run["trigger_type"],
+            started_at=instant(run["started_at"]),
+            completed_at=optional_instant(run["completed_at"]),
+            total_cost=from_micros(run["total_cost"]),
+            steps=tuple(steps[run["run_id"]]),
+        )
+        for run in runs
+    ]
+
+
+def _step(row: sqlite3.Row) -> StepResult:
+    return StepResult(
+        name=row["name"],
+        engine=row["engine"],
+        position=row["position"],
+        status=row["status"],
+        attempts=row["attempts"],
+        started_at=optional_instant(row["started_at"]),
+        completed_at=optional_instant(row["completed_at"]),
+        cost=None if row["cost"] is None else from_micros(row["cost"]),
+        **json_value(row["detail"]),
+    )
