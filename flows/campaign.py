@@ -1,0 +1,174 @@
+"""The flow behind every campaign's deployment."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import anyio
+from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed, Failed, State
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.store import CampaignStore, LeaseHeld
+from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.clock import SystemClock
+from prefect_campaigns.errors import BudgetRefused, CampaignsError
+from prefect_campaigns.flows.budget import check_budget, per_lead_excess
+from prefect_campaigns.flows.exchange import new_client
+from prefect_campaigns.flows.lease import Overlapping, keeping, take_turn
+from prefect_campaigns.flows.run import CampaignRun, trigger_type
+from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
+from prefect_campaigns.models import Campaign
+from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
+
+ENTRYPOINT = "prefect_campaigns.flows.campaign.run_campaign"
+"""Where deployments find the flow. Dotted: Prefect takes the colon form for a file."""
+
+FLOW_NAME = "campaign"
+
+API_SECONDS = 10.0
+"""How long a run that is being cancelled may still talk to the store or to Prefect."""
+
+
+@flow(name=FLOW_NAME)
+async def run_campaign(campaign: Campaign) -> State[Any]:
+    """Run a campaign once: wait for its turn, look at its budget, do its steps, say what came of it.
+
+    What it may spend is read from the store by the campaign's key, never from the parameter.
+
+    The run ends as Completed, Partial (type COMPLETED: a step failed and the campaign went on), Failed,
+    BudgetExceeded (type CANCELLED) or Skipped (type COMPLETED: another run of the campaign was going).
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise CampaignsError("a campaign runs as a Prefect flow run only")
+    try:
+        async with open_store(load_settings()) as store:
+            return await _run(store, campaign, context.flow_run)
+    except CampaignsError as error:
+        # Said in the state, in words, rather than as a traceback.
+        get_run_logger().error("%s", error)
+        return Failed(message=f"{type(error).__name__}: {error}")
+    except asyncio.CancelledError:
+        if not await _was_cancelled_by_a_person(context.flow_run):
+            raise
+        # Prefect would call a cancelled coroutine a crash, and mail it as one.
+        if current := asyncio.current_task():
+            current.uncancel()
+        return Cancelled(message="The run was cancelled")
+
+
+async def _was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
+    """Ask Prefect whether the run is to be cancelled; otherwise its worker is going down."""
+    with anyio.move_on_after(API_SECONDS, shield=True):
+        async with get_client() as client:
+            state = (await client.read_flow_run(flow_run.id)).state
+            return state is not None and state.is_cancelling()
+    return False
+
+
+async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun) -> State[Any]:
+    clock, logger = SystemClock(), get_run_logger()
+    await store.get_campaign(campaign.slug)
+    turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)
+    if isinstance(turn, Overlapping):
+        return await _skip(store, campaign, flow_run, turn.held, at=clock.now())
+    async with keeping(store, turn, logger=logger), new_client() as http:
+        run = CampaignRun(campaign=campaign, flow_run=flow_run, store=store, lease=turn, http=http, clock=clock)
+        await run.begin()
+        try:
+            return await _gate_and_steps(run)
+        except asyncio.CancelledError:
+            with anyio.move_on_after(API_SECONDS, shield=True):
+                await _finish(run, RunStatus.ABORTED, Cancelled(), "The run was cancelled")
+            raise
+        except CampaignsError as error:
+            return await _finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")
+        except Exception as error:
+            await _finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")
+            raise
+
+
+async def _skip(
+    store: CampaignStore, campaign: Campaign, flow_run: FlowRun, held: LeaseHeld, *, at: datetime
+) -> State[Any]:
+    message = f"Skipped: run {held.run_name!r} of this campaign is still going"
+    await store.record_skipped_run(
+        RunReport(
+            run_id=str(flow_run.id),
+            run_name=flow_run.name,
+            campaign_key=campaign.slug,
+            campaign_name=campaign.name,
+            status=RunStatus.ABORTED,
+            state_name="Skipped",
+            message=message,
+            trigger_type=trigger_type(flow_run),
+            started_at=at,
+            completed_at=at,
+        )
+    )
+    return Completed(name="Skipped", message=message)
+
+
+async def _gate_and_steps(run: CampaignRun) -> State[Any]:
+    status = await check_budget(run.store, run.campaign.slug)
+    if status.reached:
+        return await _over_budget(run, "; ".join(limit.describe() for limit in status.reached))
+    failures: list[StepResult] = []
+    for index, step in enumerate(run.campaign.steps):
+        state = await task_for(step)(run, index, return_state=True)
+        if state.is_completed() or run.steps[index].status is StepStatus.COMPLETED:
+            await _take_over(run, index, state)
+            if excess := per_lead_excess(run.campaign, await run.report()):
+                return await _over_budget(run, excess)
+            if step.on_success == "abort":
+                await _skip_rest(run, index)
+                return await _end(run, failures, note=f"Step {step.name!r} says to stop there")
+            continue
+        error = await state.aresult(raise_on_failure=False)
+        if isinstance(error, BudgetRefused):
+            return await _over_budget(run, str(error))
+        failed = await failed_result(run, index, failure_message(step, error))
+        if step.on_failure == "abort":
+            return await _finish(run, RunStatus.FAILED, Failed(), f"Step {step.name!r} failed: {failed.error}")
+        if step.on_failure == "continue":
+            failures.append(failed)
+        get_run_logger().warning("step %r failed and the campaign goes on: %s", step.name, failed.error)
+    return await _end(run, failures)
+
+
+async def _take_over(run: CampaignRun, index: int, state: State[Any]) -> None:
+    """Put a finished step into the run's record, where an earlier execution of the run has not done so."""
+    if run.steps[index].status is not StepStatus.COMPLETED:
+        await run.save(StepResult.model_validate(await state.aresult()))
+
+
+async def _skip_rest(run: CampaignRun, index: int) -> None:
+    for step in run.steps[index + 1 :]:
+        await run.save(step.model_copy(update={"status": StepStatus.SKIPPED}))
+
+
+async def _over_budget(run: CampaignRun, why: str) -> State[Any]:
+    state = State(type=StateType.CANCELLED, name="BudgetExceeded")
+    return await _finish(run, RunStatus.ABORTED, state, why)
+
+
+async def _end(run: CampaignRun, failures: list[StepResult], note: str | None = None) -> State[Any]:
+    reasons = [f"Step {step.name!r} failed: {step.error}" for step in failures]
+    if failures:
+        return await _finish(run, RunStatus.PARTIAL, Completed(name="Partial"), *reasons)
+    notes = [note] if note else []
+    logged = [f"Step {s.name!r} failed, which is only logged: {s.error}" for s in run.steps if s.error]
+    return await _finish(run, RunStatus.COMPLETED, Completed(), *notes, *logged)
+
+
+async def _finish(run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str) -> State[Any]:
+    """Write the run's end to the store and return the state that says the same to people."""
+    report = await run.report(status, state_name=state.name)
+    message = "\n".join([*reasons, f"{report.summary()}."])
+    await run.store.finish_run(run.lease, report.model_copy(update={"message": message}))
+    return state.model_copy(update={"message": message})

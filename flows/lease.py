@@ -1,0 +1,137 @@
+"""One run of a campaign at a time: taking the lease, waiting for it, keeping it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import anyio
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.logging.loggers import LoggingAdapter
+from prefect.states import Running, State
+from prefect_campaigns.blocks.store import CampaignStore, Lease, LeaseHeld
+from prefect_campaigns.clock import Clock
+from prefect_campaigns.errors import LeaseLost, StoreUnavailable
+from prefect_campaigns.models import Campaign
+
+LEASE_SECONDS = 60.0
+"""How long a lease lives without being renewed: how long a dead run keeps its campaign from others."""
+
+RENEW_SECONDS = 15.0
+POLL_SECONDS = 1.0
+MAX_WAIT_SECONDS = 24 * 3600.0
+"""How long a run waits for its turn before it fails."""
+
+MAX_STORE_OUTAGE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Overlapping:
+    """Another run holds the campaign, and the campaign says to skip then."""
+
+    held: LeaseHeld
+
+
+class LeaseTimeout(LeaseLost):
+    """The run waited for its turn for too long."""
+
+
+async def take_turn(
+    store: CampaignStore, campaign: Campaign, flow_run: FlowRun, *, clock: Clock, logger: LoggingAdapter
+) -> Lease | Overlapping:
+    """Take the campaign's lease, waiting for it where the campaign says so.
+
+    While it waits, the run's state in Prefect is ``Waiting`` (type RUNNING), and says for which run.
+
+    Raises:
+        LeaseTimeout: it has waited for a day.
+        StoreUnavailable: the store did not answer for a minute.
+    """
+    overlap = campaign.schedule.overlap if campaign.schedule else "queue"
+    run_id, holder, since = str(flow_run.id), uuid4().hex, clock.now()
+    waiting_for: LeaseHeld | None = None
+    outage_began: float | None = None
+    deadline = anyio.current_time() + MAX_WAIT_SECONDS
+    try:
+        while anyio.current_time() < deadline:
+            try:
+                answer = await store.acquire_lease(
+                    campaign.slug,
+                    run_id=run_id,
+                    run_name=flow_run.name,
+                    holder=holder,
+                    ttl_seconds=LEASE_SECONDS,
+                    waiting_since=flow_run.expected_start_time or since,
+                )
+            except StoreUnavailable:
+                outage_began = outage_began or anyio.current_time()
+                if anyio.current_time() - outage_began > MAX_STORE_OUTAGE_SECONDS:
+                    raise
+            else:
+                outage_began = None
+                if isinstance(answer, Lease):
+                    if waiting_for is not None:
+                        await _show(flow_run, Running())
+                    return answer
+                # A run that is executed again waits for its own earlier execution, whatever the policy.
+                if overlap == "skip" and answer.run_id != run_id:
+                    await store.leave_queue(campaign.slug, run_id=run_id)
+                    return Overlapping(answer)
+                if waiting_for is None or waiting_for.run_id != answer.run_id:
+                    waiting_for = answer
+                    message = _waiting_message(answer, run_id)
+                    logger.info(message)
+                    await _show(flow_run, Running(name="Waiting", message=message))
+            await anyio.sleep(POLL_SECONDS)
+    except asyncio.CancelledError:
+        with anyio.move_on_after(5, shield=True):
+            await store.leave_queue(campaign.slug, run_id=run_id)
+        raise
+    await store.leave_queue(campaign.slug, run_id=run_id)
+    raise LeaseTimeout(f"waited {MAX_WAIT_SECONDS / 3600:g} hours for another run of the campaign to end")
+
+
+def _waiting_message(held: LeaseHeld, run_id: str) -> str:
+    if held.run_id == run_id:
+        return f"Waiting for an earlier execution of this run, until {held.expires_at:%H:%M:%S} UTC at the latest"
+    return f"Waiting for run {held.run_name!r} of this campaign to end"
+
+
+async def _show(flow_run: FlowRun, state: State) -> None:
+    async with get_client() as client:
+        await client.set_flow_run_state(flow_run.id, state, force=True)
+
+
+@asynccontextmanager
+async def keeping(store: CampaignStore, lease: Lease, *, logger: LoggingAdapter) -> AsyncIterator[None]:
+    """Renew the lease while the block runs, and give it back at its end.
+
+    A lease that is lost stops the run at its next write: reserving the money of a step is one.
+    """
+    renewal = asyncio.create_task(_renew(store, lease, logger))
+    try:
+        yield
+    finally:
+        renewal.cancel()
+        await asyncio.gather(renewal, return_exceptions=True)
+        with anyio.move_on_after(10, shield=True):
+            try:
+                await store.release_lease(lease)
+            except StoreUnavailable as error:
+                logger.warning("The lease was not given back and runs out by itself: %s", error)
+
+
+async def _renew(store: CampaignStore, lease: Lease, logger: LoggingAdapter) -> None:
+    while True:
+        await asyncio.sleep(RENEW_SECONDS)
+        try:
+            lease = await store.renew_lease(lease, ttl_seconds=LEASE_SECONDS)
+        except StoreUnavailable as error:
+            logger.warning("The lease could not be renewed, trying again: %s", error)
+        except LeaseLost as error:
+            logger.error("%s", error)
+            return

@@ -1,0 +1,258 @@
+"""One step of a run: its money, its request, and what becomes of both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from decimal import Decimal
+from typing import Any
+
+import anyio
+from prefect import Task, get_run_logger, task
+from prefect.client.schemas.objects import TaskRun
+from prefect.context import TaskRunContext
+from prefect.states import State
+from prefect_campaigns.blocks.store import AttemptState, Reservation
+from prefect_campaigns.costs import read_cost
+from prefect_campaigns.counts import read_counts
+from prefect_campaigns.errors import (
+    CampaignsError,
+    EngineAnswerLost,
+    EngineError,
+    EngineReportedFailure,
+    EngineUnreachable,
+    InvalidCost,
+    SendMayHaveHappened,
+)
+from prefect_campaigns.flows.exchange import EngineAnswer, EngineRequest, Progress, call_engine
+from prefect_campaigns.flows.progress import reporting
+from prefect_campaigns.flows.run import CampaignRun
+from prefect_campaigns.models import Step
+from prefect_campaigns.money import format_money
+from prefect_campaigns.references import render
+from prefect_campaigns.results import StepResult, StepStatus
+
+SETTLING_SECONDS = 60.0
+"""A reservation outlives its step's timeout by this much: time to write down what it came to."""
+
+SHIELD_SECONDS = 10.0
+"""How long a cancelled step may take to write down what happened to its money."""
+
+MAY_HAVE_GONE_OUT = "mails may have gone out; ask the engine before sending again"
+
+_UNANSWERED = (AttemptState.SENT, AttemptState.UNCONFIRMED)
+
+
+def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    return f"{context.task_run.flow_run_id}-{parameters['index']}"
+
+
+@task(persist_result=True, result_serializer="json", cache_key_fn=_cache_key)
+async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
+    """Do one step of a run; called again for each native retry.
+
+    Raises:
+        EngineError: the exchange did not end in a result.
+        SendMayHaveHappened: an earlier request of a sending step was never answered.
+        BudgetRefused: the step's estimate would pass a limit.
+        MissingReference: a reference finds nothing.
+    """
+    step = run.campaign.steps[index]
+    recorded = run.steps[index]
+    if recorded.status is StepStatus.COMPLETED:
+        # Prefect's own result may be gone, or on another machine; the run's record knows it too.
+        return recorded.model_dump(mode="json")
+    earlier = await _close_earlier_attempts(run, step)
+    reservation = await run.store.reserve(
+        run.lease,
+        step=step.name,
+        attempt=len(earlier) + 1,
+        estimated_cost=step.estimated_cost,
+        hold_seconds=step.timeout_seconds + SETTLING_SECONDS,
+    )
+    try:
+        request = _request(run, step)
+        recorded = recorded.model_copy(
+            update={
+                "status": StepStatus.RUNNING,
+                "attempts": reservation.attempt,
+                "started_at": recorded.started_at or run.clock.now(),
+                "error": None,
+            }
+        )
+        await run.save(recorded)
+    except BaseException:
+        # Cancelled or failed before the request left: whatever happened, the money was not spent.
+        with anyio.move_on_after(SHIELD_SECONDS, shield=True):
+            await run.store.release(run.lease, reservation)
+        raise
+    logger = get_run_logger()
+    async with reporting(campaign_key=run.campaign.slug, step=step.name, logger=logger) as reporter:
+        answer, cost = await _exchange(run, step, request, reservation, on_progress=reporter.report)
+        completed = recorded.model_copy(
+            update={
+                "status": StepStatus.COMPLETED,
+                "completed_at": run.clock.now(),
+                "cost": _booked(earlier) + (cost or Decimal(0)),
+                "counts": read_counts(step.engine, step.sends_something, answer.result),
+                "result": answer.result,
+                "warnings": (*answer.warnings, *(() if cost is not None else ("engine reported no cost",))),
+            }
+        )
+        # One act: a crash in between would leave a paid step that looks undone, and a retry would send it again.
+        with anyio.CancelScope(shield=True):
+            await run.settle(completed, reservation, cost or Decimal(0))
+    logger.info("%s: cost %s", step.name, "not reported" if cost is None else f"{format_money(cost)} USD")
+    return completed.model_dump(mode="json")
+
+
+def _request(run: CampaignRun, step: Step) -> EngineRequest:
+    params = render(step.params, run.results)
+    project_id = run.campaign.metadata.get("project_id")
+    if project_id is not None:
+        options = params.get("options", {})
+        if isinstance(options, dict):
+            params = {**params, "options": {"projectId": project_id, **options}}
+    return EngineRequest(
+        method=step.method,
+        url=step.endpoint,
+        params=params,
+        idempotency_key=run.idempotency_key(step),
+        timeout_seconds=step.timeout_seconds,
+    )
+
+
+async def _close_earlier_attempts(run: CampaignRun, step: Step) -> list[Reservation]:
+    """Book or release what an execution of this run that died has left open, and see that sending is safe.
+
+    We hold the lease, so nobody else is still at it.
+    """
+    attempts = []
+    for attempt in await run.store.attempts(run.run_id, step.name):
+        if attempt.state is AttemptState.HELD:
+            attempt = await run.store.release(run.lease, attempt)
+        elif attempt.state is AttemptState.SENT:
+            attempt = await run.store.book_unconfirmed(run.lease, attempt)
+        attempts.append(attempt)
+    if must_not_repeat(step) and any(attempt.state in _UNANSWERED for attempt in attempts):
+        raise SendMayHaveHappened(f"an earlier request was never answered: {MAY_HAVE_GONE_OUT}")
+    return attempts
+
+
+def must_not_repeat(step: Step) -> bool:
+    """Whether the step sends, to an engine that is not known to honour Idempotency-Key."""
+    return step.sends_something and not step.retry_policy.ambiguous
+
+
+async def _exchange(
+    run: CampaignRun,
+    step: Step,
+    request: EngineRequest,
+    reservation: Reservation,
+    *,
+    on_progress: Callable[[Progress], Awaitable[None]],
+) -> tuple[EngineAnswer, Decimal | None]:
+    """Make the request; where it ends without a result, settle its reservation."""
+    store, lease = run.store, run.lease
+    try:
+        reservation = await store.mark_sent(lease, reservation)
+        answer = await call_engine(run.http, request, on_progress=on_progress)
+        cost = read_cost(answer.result, cost_path=step.cost_path)
+    except asyncio.CancelledError:
+        # The step's timeout, or somebody cancelled the run: the engine may go on working, and charging.
+        with anyio.move_on_after(SHIELD_SECONDS, shield=True):
+            await store.book_unconfirmed(lease, reservation)
+        raise
+    except EngineUnreachable:
+        await store.release(lease, reservation)
+        raise
+    except (EngineAnswerLost, InvalidCost):
+        await store.book_unconfirmed(lease, reservation)
+        raise
+    except EngineError as error:
+        await _settle_failure(run, step, reservation, error)
+        raise
+    return answer, cost
+
+
+async def _settle_failure(run: CampaignRun, step: Step, reservation: Reservation, error: EngineError) -> None:
+    """Book what a failed request says it has cost; where it says so unreadably, its estimate."""
+    try:
+        cost = read_cost(error.payload, cost_path=step.cost_path)
+    except InvalidCost:
+        await run.store.book_unconfirmed(run.lease, reservation)
+    else:
+        await run.store.settle(run.lease, reservation, cost or Decimal(0))
+
+
+def _booked(attempts: Iterable[Reservation]) -> Decimal:
+    """Return what the attempts are booked at, less those that a later answer with the same key speaks for."""
+    return sum(
+        (attempt.booked or Decimal(0) for attempt in attempts if attempt.state is AttemptState.SETTLED),
+        Decimal(0),
+    )
+
+
+def _is_worth_retrying(step: Step, error: Any) -> bool:
+    if isinstance(error, TimeoutError):
+        return not must_not_repeat(step)
+    if not isinstance(error, EngineError) or not error.retryable:
+        return False
+    if isinstance(error, EngineReportedFailure) and step.sends_something:
+        # The engine worked on it and failed half-way: what it had sent by then it would send again.
+        return False
+    return not (error.ambiguous and must_not_repeat(step))
+
+
+def task_for(step: Step) -> Task[..., Any]:
+    """Return the Prefect task of one step: its name, its retries, its timeout."""
+    policy = step.retry_policy
+    delays = policy.delays_seconds()
+
+    async def retry_condition(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+        error = state.data if isinstance(state.data, BaseException) else None
+        if not _is_worth_retrying(step, error):
+            return False
+        # Prefect reads the delay after this, and this task object belongs to this one run of this one step.
+        asked = error.retry_after_seconds if isinstance(error, EngineError) else None
+        task.retry_delay_seconds = delays if asked is None else [asked] * len(delays)
+        return True
+
+    return run_step.with_options(
+        name=step.name,
+        task_run_name=lambda: step.name,
+        description=f"{step.method} {step.endpoint}",
+        tags=[f"engine:{step.engine}", f"timeout:{step.timeout_seconds:g}s"],
+        retries=policy.attempts,
+        retry_delay_seconds=delays,
+        retry_jitter_factor=policy.jitter or None,
+        retry_condition_fn=retry_condition,
+        timeout_seconds=step.timeout_seconds,
+    )
+
+
+def failure_message(step: Step, error: object) -> str:
+    """Say in one line why a step failed, from the exception that its task ended with."""
+    if isinstance(error, TimeoutError):
+        text, ambiguous = f"no whole answer within {step.timeout_seconds:g} seconds", True
+    else:
+        text = str(error) if isinstance(error, CampaignsError) else f"{type(error).__name__}: {error}"
+        ambiguous = isinstance(error, EngineError) and error.ambiguous
+    if ambiguous and step.sends_something:
+        text = f"{text}; {MAY_HAVE_GONE_OUT}"
+    return " ".join(text.split())
+
+
+async def failed_result(run: CampaignRun, index: int, message: str) -> StepResult:
+    """Write down that a step failed, with what it has cost all the same."""
+    attempts = await run.store.attempts(run.run_id, run.campaign.steps[index].name)
+    failed = run.steps[index].model_copy(
+        update={
+            "status": StepStatus.FAILED,
+            "completed_at": run.clock.now(),
+            "cost": sum((attempt.booked or Decimal(0) for attempt in attempts), Decimal(0)),
+            "error": message,
+        }
+    )
+    await run.save(failed)
+    return failed
