@@ -1,0 +1,1 @@
+"""How a campaign gets onto a Prefect server, and who drives it."""

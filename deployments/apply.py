@@ -1,0 +1,248 @@
+"""Make campaigns so on a Prefect server and in the store, any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate, WorkPoolCreate
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectNotFound
+from prefect_campaigns.blocks.settings import Settings
+from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore
+from prefect_campaigns.deployments.compile import (
+    FLOW_NAME,
+    WORK_POOL,
+    WORK_POOL_TYPE,
+    CompiledCampaign,
+    CompiledSchedule,
+    MailRecipient,
+    compile_campaign,
+    deployment_parameter_schema,
+)
+from prefect_campaigns.deployments.lookup import read_deployments
+from prefect_campaigns.deployments.notifiers import Notifiers
+from prefect_campaigns.deployments.server import connect
+from prefect_campaigns.deployments.worker import CampaignWorker
+from prefect_campaigns.errors import UnknownCampaign
+from prefect_campaigns.models import Campaign
+
+
+class Change(StrEnum):
+    """What apply did to a campaign."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """A campaign as it now is on the server.
+
+    Attributes:
+        paused: whether the deployment is paused, or its schedule switched off, by a person.
+    """
+
+    compiled: CompiledCampaign
+    change: Change
+    deployment_id: UUID
+    paused: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyResult:
+    """What apply did.
+
+    Attributes:
+        notes: what the user should know besides, one sentence each.
+    """
+
+    campaigns: tuple[Applied, ...]
+    notes: tuple[str, ...]
+
+
+async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings: Settings) -> ApplyResult:
+    """Make the campaigns so: rows in the store, blocks, automations, deployments.
+
+    What a person paused stays paused. An unchanged campaign's deployment is not written.
+
+    Raises:
+        ServerError: Prefect's API is not there, or did not do what was asked.
+        StoreUnavailable: the store is not there.
+    """
+    compiled = [compile_campaign(campaign) for campaign in campaigns]
+    async with connect() as client:
+        await _ensure_work_pool(client)
+        notifiers = Notifiers(client, settings)
+        await notifiers.prepare()
+        for campaign in compiled:
+            await notifiers.ensure_slack_webhooks(campaign.slack_webhooks)
+            await notifiers.ensure(campaign.automations)
+        flow_id = await client.create_flow_from_name(FLOW_NAME)
+        existing = {deployment.name: deployment for deployment in await read_deployments(client)}
+        parameter_schema = deployment_parameter_schema()
+        applied = [
+            await _apply_one(
+                client,
+                store,
+                campaign,
+                flow_id,
+                existing.get(campaign.slug),
+                parameter_schema=parameter_schema,
+            )
+            for campaign in compiled
+        ]
+        in_use = {tag for deployment in await read_deployments(client) for tag in deployment.tags}
+        await notifiers.remove_unused(in_use)
+    return ApplyResult(campaigns=tuple(applied), notes=tuple(_notes(compiled, notifiers)))
+
+
+def _notes(compiled: Sequence[CompiledCampaign], notifiers: Notifiers) -> list[str]:
+    wants_mail = any(
+        isinstance(automation.recipient, MailRecipient) for campaign in compiled for automation in campaign.automations
+    )
+    if wants_mail and not notifiers.can_mail:
+        return ["No mail will be sent: set SMTP_HOST (and SMTP_USER, SMTP_PASS) in .env, and apply again."]
+    return []
+
+
+async def _ensure_work_pool(client: PrefectClient) -> None:
+    # A pool of another type is left alone: any worker can run campaigns, and a pool's type cannot be changed.
+    try:
+        await client.read_work_pool(WORK_POOL)
+    except ObjectNotFound:
+        await client.create_work_pool(
+            WorkPoolCreate(
+                name=WORK_POOL,
+                type=WORK_POOL_TYPE,
+                description="Runs campaigns, many at a time, in the event loop of a campaign worker.",
+                base_job_template=CampaignWorker.get_default_base_job_template(),
+            )
+        )
+
+
+async def _apply_one(
+    client: PrefectClient,
+    store: CampaignStore,
+    compiled: CompiledCampaign,
+    flow_id: UUID,
+    existing: DeploymentResponse | None,
+    *,
+    parameter_schema: dict[str, Any],
+) -> Applied:
+    row = await _row(store, compiled)
+    if existing is None:
+        # The row comes first: a run that fires at once finds what it may spend.
+        await store.save_campaign(compiled.campaign)
+        deployment_id = await _create(client, compiled, flow_id, parameter_schema)
+        change, paused = Change.CREATED, False
+    else:
+        deployment_id = existing.id
+        row_changed = row is None or row.campaign != compiled.campaign or row.deployment_id != existing.id
+        if row_changed:
+            await store.save_campaign(compiled.campaign)
+        changed = await _mend_deployment(client, compiled, existing, parameter_schema)
+        schedule_changed, active = await _mend_schedule(client, compiled.schedule, existing, row)
+        wanted_active = compiled.schedule is not None and compiled.schedule.active
+        paused = existing.paused or (wanted_active and not active)
+        change = Change.CHANGED if row_changed or changed or schedule_changed else Change.UNCHANGED
+    if change is not Change.UNCHANGED:
+        await store.save_campaign(
+            compiled.campaign,
+            deployment_id=deployment_id,
+            applied_schedule_active=compiled.schedule is not None and compiled.schedule.active,
+        )
+    return Applied(compiled=compiled, change=change, deployment_id=deployment_id, paused=paused)
+
+
+async def _row(store: CampaignStore, compiled: CompiledCampaign) -> CampaignRecord | None:
+    try:
+        return await store.get_campaign(compiled.slug)
+    except UnknownCampaign:
+        return None
+
+
+async def _create(
+    client: PrefectClient, compiled: CompiledCampaign, flow_id: UUID, parameter_schema: dict[str, Any]
+) -> UUID:
+    schedule = compiled.schedule
+    return await client.create_deployment(
+        flow_id=flow_id,
+        name=compiled.slug,
+        description=compiled.description,
+        entrypoint=compiled.entrypoint,
+        work_pool_name=compiled.work_pool,
+        parameters=compiled.parameters,
+        parameter_openapi_schema=parameter_schema,
+        enforce_parameter_schema=True,
+        tags=list(compiled.tags),
+        schedules=[DeploymentScheduleCreate(schedule=_cron(schedule), active=schedule.active)] if schedule else [],
+    )
+
+
+def _cron(schedule: CompiledSchedule) -> CronSchedule:
+    return CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+
+
+async def _mend_deployment(
+    client: PrefectClient,
+    compiled: CompiledCampaign,
+    existing: DeploymentResponse,
+    parameter_schema: dict[str, Any],
+) -> bool:
+    """Write what differs, and nothing else: whether it is paused is not ours to say."""
+    wanted: dict[str, Any] = {
+        "description": compiled.description,
+        "entrypoint": compiled.entrypoint,
+        "work_pool_name": compiled.work_pool,
+        "parameters": compiled.parameters,
+        "parameter_openapi_schema": parameter_schema,
+        "enforce_parameter_schema": True,
+        "tags": sorted(compiled.tags),
+    }
+    current = {field: sorted(existing.tags) if field == "tags" else getattr(existing, field) for field in wanted}
+    different = {field: value for field, value in wanted.items() if value != current[field]}
+    if not different:
+        return False
+    # The update's schema fills tags and the like with empty defaults unless they are set.
+    await client.update_deployment(existing.id, DeploymentUpdate(**{"tags": wanted["tags"], **different}))
+    return True
+
+
+async def _mend_schedule(
+    client: PrefectClient,
+    wanted: CompiledSchedule | None,
+    existing: DeploymentResponse,
+    row: CampaignRecord | None,
+) -> tuple[bool, bool]:
+    """Make the schedule right; return whether anything was written and whether it is active now.
+
+    A schedule that is off although our last apply switched it on was switched off by a person, and stays off.
+    """
+    schedules: list[DeploymentSchedule] = existing.schedules or []
+    current = schedules[0] if schedules else None
+    for extra in schedules[1:] if wanted else schedules:
+        await client.delete_deployment_schedule(existing.id, extra.id)
+    if wanted is None:
+        return bool(schedules), False
+    if current is None:
+        await client.create_deployment_schedules(existing.id, [(_cron(wanted), wanted.active)])
+        return True, wanted.active
+    switched_off_by_person = not current.active and (row is None or row.applied_schedule_active is not False)
+    active = wanted.active and not switched_off_by_person
+    is_right = isinstance(current.schedule, CronSchedule) and (
+        current.schedule.cron == wanted.cron and current.schedule.timezone == wanted.timezone
+    )
+    if not is_right or current.active != active:
+        await client.update_deployment_schedule(
+            existing.id, current.id, active=active, schedule=None if is_right else _cron(wanted)
+        )
+        return True, active
+    return len(schedules) > 1, active

@@ -1,0 +1,205 @@
+"""Compile a campaign into everything a Prefect server will be told of it. Pure: same campaign, same output, no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from prefect.utilities.callables import parameter_schema
+from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME, run_campaign
+from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients
+from slugify import slugify
+
+WORK_POOL = "campaigns"
+WORK_POOL_TYPE = "campaign"
+CAMPAIGN_TAG = "campaign"
+
+
+class NotificationKind(StrEnum):
+    """What a mail is about."""
+
+    FAILURE = "failure"
+    PARTIAL = "partial"
+    COMPLETE = "complete"
+    BUDGET = "budget"
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the states that a run ends in for this mail to be sent."""
+        return _STATE_NAMES[self]
+
+
+_STATE_NAMES = {
+    NotificationKind.FAILURE: ("Failed", "Crashed", "TimedOut"),
+    NotificationKind.PARTIAL: ("Partial",),
+    NotificationKind.COMPLETE: ("Completed",),
+    NotificationKind.BUDGET: ("BudgetExceeded",),
+}
+
+
+@dataclass(frozen=True, order=True)
+class MailRecipient:
+    """Somebody who is told by mail."""
+
+    address: str
+
+    @property
+    def label(self) -> str:
+        """How tags and automations name the recipient."""
+        return self.address
+
+    @property
+    def block_name(self) -> str:
+        """The name of the recipient's CampaignEmail block."""
+        return f"campaigns-mail-{slugify(self.address)}-{_digest(self.address)}"
+
+
+@dataclass(frozen=True, order=True)
+class SlackChannel:
+    """A Slack channel that is told, by the name of the block that holds its webhook URL."""
+
+    block_name: str
+
+    @property
+    def label(self) -> str:
+        """How tags and automations name the channel."""
+        return f"{SLACK_BLOCK_PREFIX}{self.block_name}"
+
+
+Recipient = MailRecipient | SlackChannel
+
+
+@dataclass(frozen=True)
+class CompiledAutomation:
+    """A Prefect automation that tells one recipient of one kind of end, for all campaigns that carry its tag."""
+
+    kind: NotificationKind
+    recipient: Recipient
+
+    @property
+    def tag(self) -> str:
+        """The tag by which a campaign's runs ask for it."""
+        return f"on-{self.kind}:{self.recipient.label}"
+
+    @property
+    def name(self) -> str:
+        """Its name on the server, unique among ours."""
+        return f"campaigns: {self.kind} → {self.recipient.label}"
+
+
+@dataclass(frozen=True)
+class SlackWebhookSecret:
+    """A webhook URL from a campaign file, on its way into a block. Its repr does not show it."""
+
+    block_name: str
+    url: str
+
+    def __repr__(self) -> str:
+        return f"SlackWebhookSecret({self.block_name!r})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledSchedule:
+    """When a deployment runs; inactive ones are deployed all the same."""
+
+    cron: str
+    timezone: str
+    active: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledCampaign:
+    """A campaign as a Prefect server is told of it, and what has to exist beside it.
+
+    Attributes:
+        campaign: the campaign with nothing secret in it; the flow's parameter and the stored config.
+        slug: the deployment's name, and the campaign's key in the store.
+        schedule: None when the campaign is run by hand only.
+    """
+
+    campaign: Campaign
+    slug: str
+    description: str
+    schedule: CompiledSchedule | None
+    parameters: dict[str, Any]
+    tags: tuple[str, ...]
+    automations: tuple[CompiledAutomation, ...]
+    slack_webhooks: tuple[SlackWebhookSecret, ...]
+    flow_name: str = FLOW_NAME
+    entrypoint: str = ENTRYPOINT
+    work_pool: str = WORK_POOL
+
+    @property
+    def full_name(self) -> str:
+        """What ``prefect deployment run`` takes."""
+        return f"{self.flow_name}/{self.slug}"
+
+
+def compile_campaign(campaign: Campaign) -> CompiledCampaign:
+    """Return the deployment, the automations and the secrets that a campaign comes to."""
+    public, webhooks = _without_webhooks(campaign)
+    automations = tuple(sorted(_automations(public), key=lambda automation: automation.name))
+    tags = {CAMPAIGN_TAG, *(automation.tag for automation in automations)}
+    schedule = campaign.schedule
+    return CompiledCampaign(
+        campaign=public,
+        slug=campaign.slug,
+        description=campaign.description or campaign.name,
+        schedule=schedule and CompiledSchedule(cron=schedule.cron, timezone=schedule.timezone, active=schedule.enabled),
+        parameters={"campaign": public.model_dump(mode="json", by_alias=True, exclude_unset=True)},
+        tags=tuple(sorted(tags)),
+        automations=automations,
+        slack_webhooks=webhooks,
+    )
+
+
+def deployment_parameter_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the flow's parameters, by which Prefect checks a run's parameters."""
+    return parameter_schema(run_campaign).model_dump(exclude_unset=True, mode="json")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _without_webhooks(campaign: Campaign) -> tuple[Campaign, tuple[SlackWebhookSecret, ...]]:
+    """Replace every webhook URL by the name of the block that will hold it."""
+    if campaign.notifications is None:
+        return campaign, ()
+    secrets: dict[str, SlackWebhookSecret] = {}
+    replaced: dict[str, Recipients] = {}
+    for field in type(campaign.notifications).model_fields:
+        recipients: Recipients | None = getattr(campaign.notifications, field)
+        if recipients is None or recipients.slack is None or recipients.slack.startswith(SLACK_BLOCK_PREFIX):
+            continue
+        secret = SlackWebhookSecret(f"campaigns-slack-{_digest(recipients.slack)}", recipients.slack)
+        secrets[secret.block_name] = secret
+        replaced[field] = recipients.model_copy(update={"slack": f"{SLACK_BLOCK_PREFIX}{secret.block_name}"})
+    notifications = campaign.notifications.model_copy(update=replaced)
+    return campaign.model_copy(update={"notifications": notifications}), tuple(secrets.values())
+
+
+def _recipients(recipients: Recipients | None) -> Iterator[Recipient]:
+    if recipients is None:
+        return
+    yield from map(MailRecipient, recipients.email)
+    if recipients.slack is not None:
+        yield SlackChannel(recipients.slack.removeprefix(SLACK_BLOCK_PREFIX))
+
+
+def _automations(campaign: Campaign) -> set[CompiledAutomation]:
+    told = campaign.notifications
+    if told is None:
+        return set()
+    failure, complete = set(_recipients(told.on_failure)), set(_recipients(told.on_complete))
+    audiences = {
+        NotificationKind.FAILURE: failure,
+        NotificationKind.COMPLETE: complete,
+        # Whoever is told of both hears of a partial run once.
+        NotificationKind.PARTIAL: failure | complete,
+        NotificationKind.BUDGET: failure if told.on_budget is None else set(_recipients(told.on_budget)),
+    }
+    return {CompiledAutomation(kind, recipient) for kind, audience in audiences.items() for recipient in audience}

@@ -1,0 +1,252 @@
+"""``campaigns demo``: the whole thing on this machine alone, seen from the outside.
+
+A Prefect server, a campaign worker, three engines and a mail server come up on free ports of loopback. The example
+campaigns are applied, one of them runs, then one whose engine fails. What is shown is what really came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from prefect.client.orchestration import PrefectClient
+from prefect.utilities.urls import url_for
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.deployments.apply import ApplyResult, apply
+from prefect_campaigns.deployments.demo.engines import PROSPECT, DemoEngines
+from prefect_campaigns.deployments.demo.serving import serve
+from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail, SmtpSink
+from prefect_campaigns.deployments.server import EmbeddedServer, connect, free_port, using
+from prefect_campaigns.deployments.stack import running_worker
+from prefect_campaigns.deployments.watch import RunView, budget_table, run_table, watch
+from prefect_campaigns.loader import load_text
+from prefect_campaigns.models import Campaign
+
+EXAMPLES = ("weekly-restaurant.json", "monthly-retail.json", "test-campaign.json")
+SHOWN = "weekly-restaurant-outreach"
+PACE_SECONDS = 0.15
+RUN_SECONDS = 120.0
+MAIL_SECONDS = 30.0
+
+FAILING = {
+    "name": "Demo With A Failing Engine",
+    "description": "Its prospecting engine answers 503, three times over.",
+    "budget": {"daily": 1},
+    "steps": [
+        {
+            "name": "prospecting",
+            "engine": "prospecting",
+            "endpoint": "http://localhost:3010/api/prospect",
+            "params": {"count": 5},
+            "retry": {"attempts": 2, "delay": 500, "backoff": "exponential"},
+        },
+        {
+            "name": "sending",
+            "engine": "sender",
+            "endpoint": "http://localhost:3001/api/send-batch",
+            "params": {"runId": "{{ steps.prospecting.runId }}"},
+        },
+    ],
+    "notifications": {"onFailure": {"email": "ops@example.com"}},
+}
+
+
+class DemoFailed(Exception):
+    """Something that the demo shows did not happen."""
+
+
+async def run_demo(*, console: Console, keep: bool) -> bool:
+    """Show it all; return whether all of it happened."""
+    home = Path(tempfile.mkdtemp(prefix="campaigns-demo-"))
+    try:
+        async with _stage(home, console) as stage:
+            try:
+                await _show(stage, console)
+            except DemoFailed as error:
+                console.print(f"[red]✗ {error}[/]")
+                console.print(f"The server's log is in {home}; it is kept.")
+                return False
+            console.print("\n[green]✓ All of it happened.[/]")
+            if keep:
+                console.print(f"Everything goes on running. Prefect UI: {stage.server.ui_url}   Ctrl-C ends it.")
+                console.print("In another terminal, with these set, every command works on it:")
+                for name, value in _environment(home, stage.mail).items():
+                    console.print(f"  export {name}={value}")
+                console.print(f"  export PREFECT_API_URL={stage.server.api_url}")
+                await asyncio.Event().wait()
+        shutil.rmtree(home, ignore_errors=True)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    return True
+
+
+class _Stage:
+    """What the demo plays on."""
+
+    def __init__(
+        self,
+        *,
+        server: EmbeddedServer,
+        engines: DemoEngines,
+        addresses: Mapping[str, str],
+        mail: SmtpSink,
+        client: PrefectClient,
+        store: CampaignStore,
+    ) -> None:
+        self.server = server
+        self.engines = engines
+        self.addresses = addresses
+        self.mail = mail
+        self.client = client
+        self.store = store
+
+    def campaigns(self) -> list[Campaign]:
+        """The example campaigns, with their engines' addresses on this machine."""
+        folder = files("prefect_campaigns")
+        examples = [load_text(folder.joinpath(name).read_text("utf-8"), source=name) for name in EXAMPLES]
+        return [_at_addresses(campaign, self.addresses) for campaign in (*examples, Campaign.model_validate(FAILING))]
+
+
+def _at_addresses(campaign: Campaign, addresses: Mapping[str, str]) -> Campaign:
+    """Point the steps of a campaign to where the engines listen this time."""
+    steps = []
+    for step in campaign.steps:
+        url = urlsplit(step.endpoint)
+        here = urlsplit(addresses[url.netloc])
+        steps.append(step.model_copy(update={"endpoint": urlunsplit(url._replace(netloc=here.netloc))}))
+    return campaign.model_copy(update={"steps": steps})
+
+
+def _environment(home: Path, mail: SmtpSink) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(home / "prefect"),
+        "CAMPAIGNS_DATABASE": str(home / "campaigns.db"),
+        "SMTP_HOST": mail.host,
+        "SMTP_PORT": str(mail.port),
+        "SMTP_TYPE": "INSECURE",
+        "SMTP_FROM": "campaigns@example.com",
+    }
+
+
+@contextmanager
+def _exported(values: Mapping[str, str]) -> Iterator[None]:
+    """Set the environment for as long as the block lasts: nothing of the user's own set-up takes part."""
+    dropped = ("SMTP_USER", "SMTP_PASS", "PREFECT_API_URL")
+    before = {name: os.environ.get(name) for name in (*values, *dropped)}
+    os.environ.update(values)
+    for name in dropped:
+        # Empty is unset, and wins over a .env file.
+        os.environ[name] = ""
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@asynccontextmanager
+async def _stage(home: Path, console: Console) -> AsyncIterator[_Stage]:
+    engines = DemoEngines(pace=PACE_SECONDS)
+    async with AsyncExitStack() as stack:
+        mail = stack.enter_context(SmtpSink())
+        stack.enter_context(_exported(_environment(home, mail)))
+        addresses = {
+            "localhost:3010": await stack.enter_async_context(serve(engines.app("prospecting"))),
+            "localhost:3000": await stack.enter_async_context(serve(engines.app("analysis"))),
+            "localhost:3001": await stack.enter_async_context(serve(engines.app("outreach"))),
+        }
+        console.print(f"[green]✓[/] Engines at {', '.join(addresses.values())}; mail server at {mail.host}:{mail.port}")
+        with console.status("Starting a Prefect server (the first time takes half a minute)"):
+            server = EmbeddedServer(home=home / "prefect", port=free_port(), log=home / "server.log")
+            await stack.enter_async_context(server)
+            stack.enter_context(using(server))
+        console.print(f"[green]✓[/] Prefect server at {server.ui_url}")
+        client = await stack.enter_async_context(connect())
+        store = await stack.enter_async_context(open_store(load_settings()))
+        stage = _Stage(server=server, engines=engines, addresses=addresses, mail=mail, client=client, store=store)
+        yield stage
+
+
+async def _show(stage: _Stage, console: Console) -> None:
+    result = await apply(stage.campaigns(), store=stage.store, settings=load_settings())
+    for one in result.campaigns:
+        console.print(f"[green]✓[/] Applied {one.compiled.full_name}")
+    async with running_worker(name="campaigns demo"):
+        console.print("[green]✓[/] Campaign worker is waiting for runs\n")
+        await _show_good_run(stage, result, console)
+        await _show_failing_run(stage, result, console)
+
+
+async def _run(stage: _Stage, result: ApplyResult, slug: str, console: Console) -> RunView:
+    deployment_id = next(one.deployment_id for one in result.campaigns if one.compiled.slug == slug)
+    flow_run = await stage.client.create_flow_run_from_deployment(deployment_id)
+    try:
+        async with asyncio.timeout(RUN_SECONDS):
+            view = await watch(console, stage.client, stage.store, flow_run.id)
+    except TimeoutError:
+        raise DemoFailed(f"the run of {slug} did not end within {RUN_SECONDS:g} seconds") from None
+    console.print(run_table(view))
+    if view.flow_run.state and view.flow_run.state.message:
+        console.print(f"\n{view.flow_run.state.message}", markup=False)
+    console.print(f"In the Prefect UI: {url_for(view.flow_run)}\n", soft_wrap=True)
+    return view
+
+
+async def _show_good_run(stage: _Stage, result: ApplyResult, console: Console) -> None:
+    console.rule("A campaign runs", align="left")
+    view = await _run(stage, result, SHOWN, console)
+    if view.state_name != "Completed":
+        raise DemoFailed(f"the run ended as {view.state_name}, and not as Completed")
+    console.print(budget_table(await stage.store.budget_status(SHOWN)))
+    booked = view.record.total_cost if view.record else None
+    if booked != stage.engines.charged:
+        raise DemoFailed(f"the engines charged {stage.engines.charged}, and {booked} was booked")
+    console.print(f"\nThe engines charged {stage.engines.charged} USD, and that is what is booked.")
+    _show_mail(await _mail(stage, "Completed", recipient="outreach@example.com"), console)
+
+
+async def _show_failing_run(stage: _Stage, result: ApplyResult, console: Console) -> None:
+    console.rule("A campaign whose engine fails", align="left")
+    stage.engines.fail_next(PROSPECT, status=503, error="out of order <script>alert(1)</script>", times=3)
+    before = len(stage.engines.requests_to(PROSPECT))
+    view = await _run(stage, result, "demo-with-a-failing-engine", console)
+    requests = len(stage.engines.requests_to(PROSPECT)) - before
+    if view.state_name != "Failed" or requests != 3:
+        raise DemoFailed(f"the run ended as {view.state_name} after {requests} requests, and not as Failed after 3")
+    console.print("The engine was asked three times: once, and twice more as the step's retry says.")
+    _show_mail(await _mail(stage, "Failed", recipient="ops@example.com"), console)
+
+
+async def _mail(stage: _Stage, state: str, *, recipient: str) -> ReceivedMail:
+    """Wait for the mail that the automation sends."""
+    deadline = asyncio.get_running_loop().time() + MAIL_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        for mail in stage.mail.messages:
+            if recipient in mail.recipients and mail.message["Subject"].startswith(state):
+                return mail
+        await asyncio.sleep(0.2)
+    raise DemoFailed(f"no mail about a run that ended as {state} came to {recipient} within {MAIL_SECONDS:g} seconds")
+
+
+def _show_mail(mail: ReceivedMail, console: Console) -> None:
+    message = mail.message
+    head = f"From: {message['From']}\nTo: {message['To']}\nSubject: {message['Subject']}\n\n"
+    console.print(Panel(Text(head + mail.text.strip()), title="The mail that arrived", title_align="left"))
+    console.print()

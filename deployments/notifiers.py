@@ -1,0 +1,226 @@
+"""The blocks and automations that tell people, as they are on a Prefect server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.blocks.core import Block
+from prefect.blocks.notifications import SlackWebhook
+from prefect.client.orchestration import PrefectClient
+from prefect.events.actions import SendNotification
+from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect_campaigns.blocks.email import (
+    MAIL_BODY_TEMPLATE,
+    MAIL_SUBJECT_TEMPLATE,
+    SLACK_BODY_TEMPLATE,
+    CampaignEmail,
+)
+from prefect_campaigns.blocks.settings import Settings
+from prefect_campaigns.deployments.compile import (
+    CompiledAutomation,
+    MailRecipient,
+    SlackChannel,
+    SlackWebhookSecret,
+)
+from prefect_campaigns.errors import ServerError
+from prefect_email import EmailServerCredentials
+
+SMTP_BLOCK_NAME = "campaigns-smtp"
+OUR_TAG = "prefect-campaigns"
+"""The tag that marks an automation as made by this package."""
+
+
+async def _save_if_changed(block: Block, name: str) -> UUID:
+    """Save a block unless the server has it just so, and return its document's id."""
+    document_id: UUID
+    try:
+        existing = await type(block).aload(name)
+    except ValueError:
+        # What Prefect raises for a block that is not there.
+        document_id = await block.asave(name)
+        return document_id
+    if _content(existing) == _content(block):
+        found = existing._block_document_id
+        assert found is not None  # noqa: S101 - a loaded block has an id
+        return found
+    document_id = await block.asave(name, overwrite=True)
+    return document_id
+
+
+def _content(block: Block) -> dict[str, object]:
+    return block.model_dump(exclude={"block_type_slug"})
+
+
+class Notifiers:
+    """Makes the blocks and automations of campaigns so on a server, without doubles.
+
+    One automation serves one recipient and one kind of end, however many campaigns carry its tag.
+    """
+
+    def __init__(self, client: PrefectClient, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._smtp: EmailServerCredentials | None = None
+        self._block_ids: dict[str, UUID] = {}
+        self._on_server: dict[str, list[Automation]] = {}
+
+    @property
+    def can_mail(self) -> bool:
+        """Whether there is an SMTP server to send by."""
+        return self._smtp is not None
+
+    async def prepare(self) -> None:
+        """Register our block types, settle which SMTP server there is, and look at the automations that exist."""
+        await CampaignEmail.register_type_and_schema(client=self._client)
+        if self._settings.smtp is not None:
+            await _save_if_changed(self._settings.smtp.credentials(), SMTP_BLOCK_NAME)
+        try:
+            self._smtp = await EmailServerCredentials.aload(SMTP_BLOCK_NAME)
+        except ValueError:
+            self._smtp = None
+        self._on_server = await self._read_ours()
+
+    async def _read_ours(self) -> dict[str, list[Automation]]:
+        ours: dict[str, list[Automation]] = {}
+        for automation in await self._client.read_automations():
+            if OUR_TAG in automation.tags:
+                ours.setdefault(automation.name, []).append(automation)
+        return ours
+
+    async def ensure_slack_webhooks(self, secrets: Iterable[SlackWebhookSecret]) -> None:
+        """Keep the webhook URLs of campaign files as Prefect's own Slack blocks."""
+        for secret in secrets:
+            await _save_if_changed(SlackWebhook(url=secret.url), secret.block_name)
+
+    async def ensure(self, automations: Iterable[CompiledAutomation]) -> int:
+        """Create or mend the automations; return how many were changed.
+
+        Raises:
+            ServerError: a campaign names a Slack block that is not on the server.
+        """
+        changed = 0
+        for automation in automations:
+            if isinstance(automation.recipient, MailRecipient) and not self.can_mail:
+                continue
+            changed += await self._ensure_one(automation)
+        return changed
+
+    async def _ensure_one(self, automation: CompiledAutomation) -> bool:
+        wanted = _automation(automation, await self._block_id(automation))
+        existing, *doubles = self._on_server.get(automation.name, [None])
+        for double in doubles:
+            await self._client.delete_automation(double.id)
+        if existing is None:
+            created = await self._client.create_automation(wanted)
+            self._on_server[automation.name] = [Automation(id=created, **wanted.model_dump())]
+            return True
+        # Whether it is switched on is a person's choice.
+        wanted = wanted.model_copy(update={"enabled": existing.enabled})
+        if _same(existing, wanted):
+            return bool(doubles)
+        await self._client.update_automation(existing.id, wanted)
+        return True
+
+    async def _block_id(self, automation: CompiledAutomation) -> UUID:
+        recipient = automation.recipient
+        if recipient.block_name not in self._block_ids:
+            self._block_ids[recipient.block_name] = await self._ensure_block(recipient)
+        return self._block_ids[recipient.block_name]
+
+    async def _ensure_block(self, recipient: MailRecipient | SlackChannel) -> UUID:
+        if isinstance(recipient, SlackChannel):
+            try:
+                found = (await SlackWebhook.aload(recipient.block_name))._block_document_id
+            except ValueError:
+                found = None
+            if found is None:
+                raise ServerError(f"the server has no block {recipient.label!r}; create it, or give the webhook URL")
+            return found
+        if self._smtp is None:
+            raise ServerError("there is no SMTP server to send by")
+        block = CampaignEmail(
+            credentials=self._smtp,
+            sender=self._sender(self._smtp),
+            recipient=recipient.address,
+        )
+        return await _save_if_changed(block, recipient.block_name)
+
+    def _sender(self, credentials: EmailServerCredentials) -> str:
+        if self._settings.smtp is not None:
+            return self._settings.smtp.sender
+        return str(credentials.username)
+
+    async def remove_unused(self, tags_in_use: set[str]) -> int:
+        """Delete our automations that no campaign on the server asks for any more; return how many."""
+        removed = 0
+        for automations in self._on_server.values():
+            for automation in automations:
+                if not (_tags_of(automation) & tags_in_use):
+                    await self._client.delete_automation(automation.id)
+                    removed += 1
+        return removed
+
+
+def _automation(automation: CompiledAutomation, block_id: UUID) -> AutomationCore:
+    is_mail = isinstance(automation.recipient, MailRecipient)
+    return AutomationCore(
+        name=automation.name,
+        description=f"Tells {automation.recipient.label} of campaign runs that end as"
+        f" {', '.join(automation.kind.state_names)}. Kept by `campaigns apply`.",
+        tags=[OUR_TAG],
+        enabled=True,
+        trigger=EventTrigger(
+            expect={f"prefect.flow-run.{name}" for name in automation.kind.state_names},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{automation.tag}"}
+            ),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block_id,
+                subject=MAIL_SUBJECT_TEMPLATE,
+                body=MAIL_BODY_TEMPLATE if is_mail else SLACK_BODY_TEMPLATE,
+            )
+        ],
+    )
+
+
+def _same(existing: Automation, wanted: AutomationCore) -> bool:
+    """Whether the server's automation does what it should; the server adds ids to what it was told."""
+    return all(
+        _comparable(getattr(existing, field)) == _comparable(getattr(wanted, field))
+        for field in ("name", "description", "tags", "trigger", "actions")
+    )
+
+
+def _comparable(value: object) -> object:
+    if hasattr(value, "model_dump"):
+        return _comparable(value.model_dump(mode="json", exclude={"id"}))
+    if isinstance(value, Mapping):
+        return {key: _comparable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        items = [_comparable(item) for item in value]
+        return sorted(items, key=repr)
+    return value
+
+
+def _tags_of(automation: Automation) -> set[str]:
+    trigger = automation.trigger
+    if not isinstance(trigger, EventTrigger):
+        return set()
+    related = trigger.match_related
+    specifications = related if isinstance(related, list) else [related]
+    return {value.removeprefix("prefect.tag.") for specification in specifications for value in _values(specification)}
+
+
+def _values(specification: ResourceSpecification) -> list[str]:
+    value = specification.model_dump().get("prefect.resource.id", [])
+    return [value] if isinstance(value, str) else list(value)

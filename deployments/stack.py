@@ -1,0 +1,64 @@
+"""The embedded stack: a Prefect server where none is configured, a campaign worker, and a folder of campaigns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+from prefect.logging.handlers import APILogHandler
+from prefect.settings import PREFECT_HOME, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect_campaigns.deployments.compile import WORK_POOL
+from prefect_campaigns.deployments.server import EmbeddedServer, configured_api_url, using
+from prefect_campaigns.deployments.worker import CampaignWorker
+from prefect_campaigns.errors import ServerError
+
+EMBEDDED_QUERY_SECONDS = 1.0
+"""How often the embedded worker asks for runs: a run that is asked for by hand starts within this time."""
+
+FLUSH_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def embedded_server(*, port: int, home: Path | None = None) -> AsyncIterator[EmbeddedServer | None]:
+    """Yield a Prefect server of our own, used by this process; None where the settings name another one."""
+    if configured_api_url() is not None:
+        yield None
+        return
+    home = home or PREFECT_HOME.value()
+    async with EmbeddedServer(home=home, port=port, log=home / "campaigns-server.log") as server:
+        with using(server):
+            yield server
+
+
+@asynccontextmanager
+async def running_worker(*, name: str = "campaigns up") -> AsyncIterator[CampaignWorker]:
+    """Run a campaign worker in this event loop while the block runs; its runs end with it.
+
+    Raises:
+        ServerError: the worker ended by itself.
+    """
+    worker = CampaignWorker(work_pool_name=WORK_POOL, name=name)
+    ready = asyncio.Event()
+    with temporary_settings({PREFECT_WORKER_QUERY_SECONDS: EMBEDDED_QUERY_SECONDS}):
+        working = asyncio.create_task(worker.start(printer=lambda *_: ready.set()))
+    waiting = asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            _raise_end(working)
+        yield worker
+    finally:
+        waiting.cancel()
+        working.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
+        with anyio.move_on_after(FLUSH_SECONDS, shield=True):
+            # The last words of its runs, while there is a server to take them.
+            await APILogHandler.aflush()
+
+
+def _raise_end(working: asyncio.Task[None]) -> None:
+    error = working.exception()
+    raise ServerError(f"the campaign worker ended: {error or 'without a word'}") from error

@@ -1,0 +1,137 @@
+"""The campaign worker: campaign runs as tasks of one event loop.
+
+A campaign's steps wait for the network; a Python process for each run would be nearly all of what the run costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+import anyio.abc
+import httpx
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import PrefectException
+from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Failed
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
+
+FLOWS_PACKAGE = "prefect_campaigns.flows."
+"""Only flows from here run in the worker: anything else could block its loop, and with it every other run."""
+
+CLIENT_MAX_RETRIES = 8
+"""How often a run repeats a request to Prefect's API that finds no server: 2, 4, 8 … seconds, eight minutes in all."""
+
+CANCELLATION_POLL_SECONDS = 2.0
+
+
+class CampaignWorkerResult(BaseWorkerResult):
+    """How a run ended, as far as the worker is concerned: a flow that failed by itself is no crash."""
+
+
+class UnsupportedFlow(PrefectException):
+    """The campaign worker runs this package's flows only."""
+
+
+def load_flow(entrypoint: str | None) -> Flow[..., Any]:
+    """Return the flow of a dotted entrypoint inside this package.
+
+    Raises:
+        UnsupportedFlow: it is none of this package's.
+    """
+    module_name, _, name = (entrypoint or "").rpartition(".")
+    if not f"{module_name}.".startswith(FLOWS_PACKAGE):
+        raise UnsupportedFlow(
+            f"the campaign worker runs the flows of prefect_campaigns only, and was given {entrypoint!r};"
+            " run this deployment from a work pool of another type, such as process"
+        )
+    found = getattr(import_module(module_name), name, None)
+    if not isinstance(found, Flow):
+        raise UnsupportedFlow(f"{entrypoint!r} is no flow of this version of prefect_campaigns")
+    return found
+
+
+class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWorkerResult]):
+    """Runs campaigns as tasks of one event loop."""
+
+    type = WORK_POOL_TYPE
+    job_configuration = BaseJobConfiguration
+    _description = "Runs the campaigns of prefect-campaigns, many at a time, in one process."
+    _display_name = "Campaign"
+    _documentation_url = "https://pypi.org/project/prefect-campaigns/"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._running: dict[UUID, asyncio.Future[Any]] = {}
+        self._cancellation_watch: asyncio.Task[None] | None = None
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: BaseJobConfiguration,
+        task_status: anyio.abc.TaskStatus[int] | None = None,
+    ) -> CampaignWorkerResult:
+        """Run a flow run to its end in this process's event loop."""
+        if task_status is not None:
+            task_status.started(flow_run.id)  # type: ignore[arg-type]
+        try:
+            flow = load_flow(await self._entrypoint(flow_run))
+        except UnsupportedFlow as error:
+            await self.client.set_flow_run_state(flow_run.id, Failed(message=str(error)), force=True)
+            return CampaignWorkerResult(identifier=str(flow_run.id), status_code=0)
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: CLIENT_MAX_RETRIES}):
+            await self._run_until_cancelled(flow, flow_run)
+        return CampaignWorkerResult(identifier=str(flow_run.id), status_code=0)
+
+    async def _entrypoint(self, flow_run: FlowRun) -> str | None:
+        if flow_run.deployment_id is None:
+            return None
+        deployment = await self.client.read_deployment(flow_run.deployment_id)
+        return deployment.entrypoint
+
+    async def _run_until_cancelled(self, flow: Flow[..., Any], flow_run: FlowRun) -> None:
+        """Run the flow; somebody who cancels the run ends its open request, and the flow says the rest."""
+        running = asyncio.ensure_future(
+            run_flow(flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state")  # type: ignore[arg-type]
+        )
+        self._running[flow_run.id] = running
+        if self._cancellation_watch is None or self._cancellation_watch.done():
+            self._cancellation_watch = asyncio.create_task(self._watch_for_cancellation())
+        try:
+            await asyncio.wait({running})
+        finally:
+            del self._running[flow_run.id]
+            if not running.done():
+                running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def _watch_for_cancellation(self) -> None:
+        """Ask, once for all runs, which of them somebody wants cancelled; end when none is left."""
+        async with get_client() as client:
+            while self._running:
+                await asyncio.sleep(CANCELLATION_POLL_SECONDS)
+                try:
+                    cancelling = await client.read_flow_runs(
+                        flow_run_filter=FlowRunFilter(
+                            id=FlowRunFilterId(any_=list(self._running)),
+                            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING])),
+                        )
+                    )
+                except (httpx.HTTPError, PrefectException) as error:
+                    self._logger.debug("not known which runs are to be cancelled: %s", error)
+                    continue
+                for flow_run in cancelling:
+                    if running := self._running.get(flow_run.id):
+                        running.cancel()
