@@ -1,0 +1,261 @@
+"""Settings from the environment and .env, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+
+import pytest
+from prefect.settings import get_current_settings
+from prefect_email import EmailServerCredentials
+from prefect_email.credentials import SMTPServer, SMTPType
+
+from prefect_campaigns.blocks.settings import Settings, SmtpSettings, load_settings
+from prefect_campaigns.errors import SettingsError
+
+NAMES = (
+    "SMTP_HOST",
+    "SMTP_PORT",
+    "SMTP_USER",
+    "SMTP_PASS",
+    "SMTP_FROM",
+    "SMTP_TYPE",
+    "SMTP_VERIFY",
+    "CAMPAIGNS_DATABASE",
+)
+PASSWORD = "swordfish-7"
+MAIL = {"SMTP_HOST": "smtp.example.com", "SMTP_FROM": "campaigns@example.com"}
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty working directory, and none of our variables set."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def smtp() -> SmtpSettings:
+    settings = load_settings().smtp
+    assert settings is not None
+    return settings
+
+
+def faults() -> list[str]:
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    return str(error.value).splitlines()
+
+
+def test_nothing_set_is_no_mail_and_a_database_in_prefects_home() -> None:
+    settings = load_settings()
+    assert settings.smtp is None
+    assert settings.database_path == get_current_settings().home / "campaigns.db"
+
+
+def test_the_env_file_of_a_real_project_is_understood(folder: Path) -> None:
+    (folder / ".env").write_text(
+        "# Database\nSUPABASE_URL=https://x.supabase.co\nSUPABASE_KEY=key\nPORT=3020\nLOG_LEVEL=info\nNODE_ENV=test\n"
+        "# SMTP\nSMTP_HOST=smtp.gmail.com\nSMTP_PORT=587\nSMTP_USER=me@gmail.com\nSMTP_PASS=abcd efgh ijkl mnop\n"
+    )
+    mail = smtp()
+    assert (mail.host, mail.port, mail.type, mail.sender) == ("smtp.gmail.com", 587, "STARTTLS", "me@gmail.com")
+    assert (mail.username, mail.password.get_secret_value()) == ("me@gmail.com", "abcd efgh ijkl mnop")
+    assert mail.verify is True
+
+
+def test_the_environment_wins_over_the_env_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("SMTP_HOST=file.example.com\nSMTP_FROM=file@example.com\n")
+    monkeypatch.setenv("SMTP_HOST", "environment.example.com")
+    assert (smtp().host, smtp().sender) == ("environment.example.com", "file@example.com")
+
+
+def test_an_empty_value_is_no_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, dict.fromkeys(NAMES, ""))
+    assert load_settings().smtp is None
+    # Not even one that hides the file's.
+    (folder / ".env").write_text("SMTP_HOST=file.example.com\nSMTP_FROM=file@example.com\nSMTP_PORT=\n")
+    assert (smtp().host, smtp().port) == ("file.example.com", 587)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "kind", "expected"),
+    [
+        # Nothing said: submission, with TLS before the login.
+        ("smtp.example.com", None, None, (587, "STARTTLS")),
+        # The port says it.
+        ("smtp.example.com", "465", None, (465, "SSL")),
+        ("smtp.example.com", "587", None, (587, "STARTTLS")),
+        # A port that says nothing: never in the open by guess.
+        ("smtp.example.com", "25", None, (25, "STARTTLS")),
+        ("smtp.example.com", "2525", None, (2525, "STARTTLS")),
+        # On this very machine nothing can be read on the way.
+        ("localhost", "1025", None, (1025, "INSECURE")),
+        ("127.0.0.1", "25", None, (25, "INSECURE")),
+        ("::1", "2525", None, (2525, "INSECURE")),
+        ("localhost", "587", None, (587, "STARTTLS")),
+        ("localhost", "465", None, (465, "SSL")),
+        ("localhost", None, None, (587, "STARTTLS")),
+        # The type says it, and with it the port.
+        ("smtp.example.com", None, "SSL", (465, "SSL")),
+        ("smtp.example.com", None, "STARTTLS", (587, "STARTTLS")),
+        ("smtp.example.com", None, "INSECURE", (587, "INSECURE")),
+        # Both.
+        ("smtp.example.com", "2465", "ssl", (2465, "SSL")),
+        ("smtp.example.com", " 25 ", " Insecure ", (25, "INSECURE")),
+    ],
+)
+def test_port_and_type_stand_for_each_other(
+    host: str, port: str | None, kind: str | None, expected: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"SMTP_HOST": host, "SMTP_FROM": "a@example.com", "SMTP_PORT": port or "", "SMTP_TYPE": kind or ""}
+    set_all(monkeypatch, given)
+    assert (smtp().port, smtp().type) == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [("true", True), ("1", True), ("No", False), ("false", False)])
+def test_verifying_can_be_switched_off(value: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, MAIL | {"SMTP_VERIFY": value})
+    assert smtp().verify is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        # Relative to where the command was started; absolute from then on.
+        ("books/c.db", "{folder}/books/c.db"),
+        ("/var/lib/campaigns.db", "/var/lib/campaigns.db"),
+        ("~/c.db", str(Path.home() / "c.db")),
+    ],
+)
+def test_the_database_is_an_absolute_path(
+    value: str, expected: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAMPAIGNS_DATABASE", value)
+    assert str(load_settings().database_path) == expected.format(folder=folder)
+
+
+def test_credentials_are_the_prefect_block_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(
+        monkeypatch,
+        MAIL | {"SMTP_PORT": "465", "SMTP_USER": "robot", "SMTP_PASS": PASSWORD, "SMTP_VERIFY": "false"},
+    )
+    credentials = smtp().credentials()
+    assert isinstance(credentials, EmailServerCredentials)
+    assert credentials.smtp_server == "smtp.example.com"
+    assert (credentials.smtp_type, credentials.smtp_port) == (SMTPType.SSL, 465)
+    assert (credentials.username, credentials.password.get_secret_value()) == ("robot", PASSWORD)
+    assert credentials.verify is False
+
+
+def test_credentials_without_a_login_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, MAIL | {"SMTP_HOST": "smtp.gmail.com"})
+    credentials = smtp().credentials()
+    assert (credentials.username, credentials.password.get_secret_value()) == (None, "")
+    assert credentials.smtp_server in (SMTPServer.GMAIL, "smtp.gmail.com")
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        # Not a port.
+        ({"SMTP_PORT": "0"}, r"SMTP_PORT is '0' in the environment; allowed is a whole number from 1 to 65535"),
+        ({"SMTP_PORT": "65536"}, r"SMTP_PORT is '65536' .*"),
+        ({"SMTP_PORT": "5e2"}, r"SMTP_PORT is '5e2' .*"),
+        ({"SMTP_PORT": "587 # submission"}, r"SMTP_PORT is '587 # submission' .*"),
+        # Not a type; the nearest is named, if one is near.
+        ({"SMTP_TYPE": "START_TLS"}, r".*'START_TLS' .*; allowed are SSL, STARTTLS, INSECURE; nearest is STARTTLS"),
+        ({"SMTP_TYPE": "TLS"}, r".*nearest is .*"),
+        ({"SMTP_TYPE": "quantum"}, r".*'quantum' in the environment; allowed are SSL, STARTTLS, INSECURE"),
+        # Not a host.
+        ({"SMTP_HOST": "smtp.example.com:587"}, r"SMTP_HOST is 'smtp.example.com:587' .*; allowed is a host name .*"),
+        ({"SMTP_HOST": "smtp://smtp.example.com"}, r"SMTP_HOST is .*"),
+        # Not an address.
+        ({"SMTP_FROM": "Campaigns"}, r"SMTP_FROM is 'Campaigns' .*; allowed is one address: .*"),
+        ({"SMTP_FROM": "a@example.com, b@example.com"}, r"SMTP_FROM is .*"),
+        # Neither true nor false.
+        ({"SMTP_VERIFY": "maybe"}, r"SMTP_VERIFY is 'maybe' .*; allowed are true and false"),
+        # Not the path of a file.
+        ({"CAMPAIGNS_DATABASE": "/tmp"}, r"CAMPAIGNS_DATABASE is '/tmp' .*, and this is a folder"),
+        ({"CAMPAIGNS_DATABASE": "sqlite:///c.db"}, r"CAMPAIGNS_DATABASE is 'sqlite:///c.db' .*, not a URL"),
+        ({"CAMPAIGNS_DATABASE": "~nobody-here/c.db"}, r"CAMPAIGNS_DATABASE is .*a user who is not known here"),
+        # Half a login.
+        ({"SMTP_USER": "robot"}, r"SMTP_USER is set and SMTP_PASS is not; .*"),
+        ({"SMTP_PASS": PASSWORD}, r"SMTP_PASS is set and SMTP_USER is not; .*"),
+        # Nobody the mails could come from.
+        ({"SMTP_FROM": ""}, r"SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who .*"),
+        (
+            {"SMTP_FROM": "", "SMTP_USER": "apikey", "SMTP_PASS": PASSWORD},
+            r"SMTP_FROM is not set, and SMTP_USER, which would stand for it, is 'apikey'; allowed is one address: .*",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    given: dict[str, str], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_all(monkeypatch, MAIL | given)
+    (fault,) = faults()
+    assert re.fullmatch(complaint, fault), fault
+
+
+def test_all_faults_are_told_at_once_and_where_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("SMTP_PORT=many\nSMTP_TYPE=SLL\nSMTP_HOST=smtp.example.com\n")
+    set_all(monkeypatch, {"SMTP_PASS": PASSWORD, "SMTP_VERIFY": "perhaps", "CAMPAIGNS_DATABASE": "/tmp"})
+    assert [line.partition(";")[0] for line in faults()] == [
+        f"SMTP_PORT is 'many' in {folder}/.env",
+        f"SMTP_TYPE is 'SLL' in {folder}/.env",
+        "SMTP_VERIFY is 'perhaps' in the environment",
+        "SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who the mails come from",
+        "SMTP_PASS is set and SMTP_USER is not",
+        "CAMPAIGNS_DATABASE is '/tmp' in the environment",
+    ]
+
+
+def test_a_fault_in_one_variable_is_not_told_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, MAIL | {"SMTP_FROM": "nobody"})
+    (fault,) = faults()
+    assert fault.startswith("SMTP_FROM is 'nobody'")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        # Beside a fault.
+        {"SMTP_USER": "robot", "SMTP_PASS": PASSWORD, "SMTP_PORT": "x"},
+        # Half a login.
+        {"SMTP_PASS": PASSWORD},
+        # In a URL where a name belongs.
+        {"SMTP_HOST": f"smtp://robot:{PASSWORD}@smtp.example.com"},
+        {"CAMPAIGNS_DATABASE": f"postgres://robot:{PASSWORD}@db.example.com/campaigns"},
+    ],
+)
+def test_no_fault_shows_a_password(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, MAIL | given)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert PASSWORD not in "".join(traceback.format_exception(error.value))
+
+
+def test_settings_do_not_show_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, MAIL | {"SMTP_USER": "robot", "SMTP_PASS": PASSWORD})
+    assert PASSWORD not in repr(load_settings()) + repr(smtp()) + repr(smtp().credentials())
+
+
+def test_an_env_file_that_is_no_text_is_named(folder: Path) -> None:
+    (folder / ".env").write_bytes(b"SMTP_HOST=\xff\xfe")
+    assert faults() == [f"{folder}/.env is not UTF-8 text (byte 10)"]
+
+
+def test_the_template_documents_every_setting_and_loads(folder: Path) -> None:
+    template = (Path(__file__).parents[3] / ".env.template").read_text()
+    assert set(re.findall(r"^([A-Z_]+)=", template, flags=re.MULTILINE)) == set(NAMES)
+    assert {name.upper() for name in Settings.model_fields} == set(NAMES)
+    (folder / ".env").write_text(template)
+    assert (smtp().host, smtp().port, smtp().type) == ("smtp.gmail.com", 587, "STARTTLS")

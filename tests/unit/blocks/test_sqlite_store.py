@@ -1,0 +1,497 @@
+"""What only the SQLite store does: its file, its thread, its transactions, and several processes at once."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_cases import (
+    KEY,
+    SettableClock,
+    ask_lease,
+    make_campaign,
+    make_report,
+    make_step,
+    reserve,
+    send,
+    spend,
+    take_lease,
+    today,
+)
+
+from prefect_campaigns.blocks import sqlite_ledger as ledger
+from prefect_campaigns.blocks import sqlite_records
+from prefect_campaigns.blocks.sqlite import SqliteStore
+from prefect_campaigns.blocks.sqlite_file import MIGRATIONS
+from prefect_campaigns.blocks.store import AttemptState, Lease
+from prefect_campaigns.errors import BudgetRefused, StoreError, StoreUnavailable
+from prefect_campaigns.models import Campaign
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "campaigns.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    async with SqliteStore(path, clock=SettableClock()) as store:
+        await store.save_campaign(make_campaign())
+        yield store
+        assert await store.verify_totals(KEY) == []
+
+
+@pytest.fixture
+async def lease(store: SqliteStore) -> Lease:
+    return await take_lease(store)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    assert [thread.name for thread in threading.enumerate() if "campaign-store" in thread.name] == []
+
+
+def make_file(path: Path, content: bytes = b"", *, mode: int = 0o600) -> None:
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+def content_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+
+
+def by_hand(path: Path, *statements: str) -> list[sqlite3.Row]:
+    """Do to the file what a person with a database tool does."""
+    with closing(sqlite3.connect(path)) as db, db:
+        return [row for statement in statements for row in db.execute(statement)]
+
+
+class TestFile:
+    async def test_it_and_its_folder_are_made_for_their_owner_only(self, tmp_path: Path) -> None:
+        path = tmp_path / "a" / "b" / "campaigns.db"
+        async with SqliteStore(path) as store:
+            await store.save_campaign(make_campaign())
+            assert modes_in(path.parent) == dict.fromkeys(
+                ("campaigns.db", "campaigns.db-wal", "campaigns.db-shm"), 0o600
+            )
+
+    async def test_a_mode_that_somebody_gave_it_is_left_alone(self, path: Path) -> None:
+        make_file(path, mode=0o660)
+        async with SqliteStore(path):
+            pass
+        assert modes_in(path.parent) == {"campaigns.db": 0o660}
+
+    async def test_what_is_no_database_is_refused_and_left_alone(self, path: Path) -> None:
+        make_file(path, b"This is a letter. " * 100)
+        with pytest.raises(StoreUnavailable, match=r"campaigns\.db cannot be opened: file is not a database"):
+            await SqliteStore(path).__aenter__()
+        assert content_of(path) == b"This is a letter. " * 100
+
+    async def test_the_database_of_another_program_is_refused_and_left_alone(self, path: Path) -> None:
+        by_hand(path, "CREATE TABLE flow_run (id)")
+        before = content_of(path)
+        with pytest.raises(StoreUnavailable, match=r"campaigns\.db is a database of some other program"):
+            await SqliteStore(path).__aenter__()
+        assert content_of(path) == before
+
+    async def test_a_newer_version_is_refused(self, path: Path) -> None:
+        async with SqliteStore(path):
+            pass
+        by_hand(path, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+        with pytest.raises(StoreError, match=f"has version {len(MIGRATIONS) + 1}, .* knows versions up to"):
+            await SqliteStore(path).__aenter__()
+
+    async def test_a_folder_is_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreUnavailable, match="cannot be opened: Is a directory"):
+            await SqliteStore(tmp_path).__aenter__()
+
+    async def test_a_file_is_no_folder(self, path: Path) -> None:
+        make_file(path)
+        with pytest.raises(StoreUnavailable, match="cannot be opened: "):
+            await SqliteStore(path / "campaigns.db").__aenter__()
+
+    async def test_many_open_a_new_file_at_once(self, path: Path) -> None:
+        async def use(number: int) -> None:
+            async with SqliteStore(path) as store:
+                await store.save_campaign(make_campaign(f"Campaign {number}"))
+
+        await asyncio.gather(*(use(number) for number in range(8)))
+        async with SqliteStore(path) as store:
+            assert len(await store.list_campaigns()) == 8
+
+    async def test_a_commit_is_on_the_disk_and_rows_hang_together(self, store: SqliteStore, path: Path) -> None:
+        def pragma(db: sqlite3.Connection, name: str) -> object:
+            return db.execute(f"PRAGMA {name}").fetchone()[0]
+
+        names = ("journal_mode", "synchronous", "foreign_keys", "user_version")
+        values = await store._file.read(lambda db: [pragma(db, name) for name in names])
+        assert values == ["wal", 2, 1, len(MIGRATIONS)]
+
+
+class TestOpening:
+    async def test_it_may_be_opened_again_when_it_was_closed(self, path: Path) -> None:
+        store = SqliteStore(path)
+        for _ in range(2):
+            async with store:
+                assert await store.list_campaigns() == []
+
+    async def test_it_is_not_opened_twice_at_once(self, store: SqliteStore) -> None:
+        with pytest.raises(StoreError, match="is already open"):
+            await store.__aenter__()
+        await store.get_campaign(KEY)
+
+    async def test_nothing_works_before_and_after(self, path: Path) -> None:
+        store = SqliteStore(path)
+        with pytest.raises(StoreError, match="is not open"):
+            await store.list_campaigns()
+        async with store:
+            pass
+        await store.__aexit__(None, None, None)
+        with pytest.raises(StoreError, match="is not open"):
+            await store.list_campaigns()
+
+    @pytest.mark.parametrize("yields", range(4))
+    async def test_cancelled_while_opening_it_leaves_nothing_behind(self, path: Path, yields: int) -> None:
+        store = SqliteStore(path)
+        opening = asyncio.create_task(store.__aenter__())
+        for _ in range(yields):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        async with store:
+            assert await store.list_campaigns() == []
+
+    async def test_closing_finishes_what_has_begun(self, path: Path) -> None:
+        async with SqliteStore(path) as store:
+            saves = [asyncio.create_task(store.save_campaign(make_campaign(f"Campaign {n}"))) for n in range(10)]
+            await asyncio.sleep(0)
+        await asyncio.gather(*saves)
+
+    async def test_cancelled_while_closing_it_still_closes(self, path: Path) -> None:
+        store = await SqliteStore(path).__aenter__()
+        threads = [thread for thread in threading.enumerate() if "campaign-store" in thread.name]
+        closing = asyncio.create_task(store.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        for thread in threads:
+            await asyncio.to_thread(thread.join, 10)
+
+
+class TestWaiting:
+    async def test_a_file_that_stays_locked_is_unavailable_and_then_there_again(self, path: Path) -> None:
+        async with SqliteStore(path, timeout_seconds=0.2) as store:
+            await store.save_campaign(make_campaign())
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                # Reading goes on meanwhile; those that write wait together, not one after the other.
+                await store.get_campaign(KEY)
+                async with asyncio.timeout(5):
+                    answers = await asyncio.gather(
+                        *(store.save_campaign(make_campaign(daily=n)) for n in range(30)), return_exceptions=True
+                    )
+                assert {type(answer) for answer in answers} == {StoreUnavailable}
+                assert "did not answer: database is locked" in str(answers[0])
+                assert "was busy for 0.2 s" in str(answers[-1])
+            await store.save_campaign(make_campaign(daily=1))
+
+    async def test_the_loop_goes_on_while_it_waits(self, path: Path) -> None:
+        async with SqliteStore(path) as store:
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                saving = asyncio.create_task(store.save_campaign(make_campaign()))
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+                assert not saving.done()
+                other.execute("COMMIT")
+            await saving
+
+    async def test_now_is_when_the_lock_was_got(self, path: Path) -> None:
+        """Who waited for the lock must not be given a lease that has nearly expired."""
+        clock = SettableClock()
+        async with SqliteStore(path, clock=clock) as store:
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                asking = asyncio.create_task(take_lease(store, ttl_seconds=60))
+                await asyncio.sleep(0)
+                clock.advance(seconds=50)
+                other.execute("COMMIT")
+            assert (await asking).expires_at == clock.now() + timedelta(seconds=60)
+
+
+class TestCancellation:
+    async def test_a_cancelled_write_has_happened_or_has_not(self, store: SqliteStore, lease: Lease) -> None:
+        for number in range(150):
+            spending = asyncio.create_task(spend(store, lease, "0.01", step=f"step {number}"))
+            for _ in range(number % 30):
+                await asyncio.sleep(0)
+            spending.cancel()
+            await asyncio.gather(spending, return_exceptions=True)
+            # Nothing is left open: the next one has its turn at once, and the books are whole.
+            assert await store.verify_totals(KEY) == []
+
+    async def test_what_waited_for_its_turn_does_not_happen(self, store: SqliteStore, lease: Lease, path: Path) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            tasks = [asyncio.create_task(reserve(store, lease, attempt=n)) for n in (1, 2, 3)]
+            await asyncio.sleep(0)
+            tasks[1].cancel()
+            await asyncio.gather(tasks[1], return_exceptions=True)
+            other.execute("COMMIT")
+        await asyncio.gather(tasks[0], tasks[2])
+        assert [attempt.attempt for attempt in await store.attempts("run-1", "find")] == [1, 3]
+
+
+class TestBooks:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE ledger SET spent = 0",
+            "DELETE FROM ledger",
+            "INSERT OR REPLACE INTO ledger SELECT * FROM ledger LIMIT 1",  # deletes without the trigger for that
+        ],
+    )
+    async def test_the_ledger_is_append_only(
+        self, store: SqliteStore, lease: Lease, path: Path, statement: str
+    ) -> None:
+        await spend(store, lease, "1")
+        with pytest.raises(sqlite3.IntegrityError, match="the ledger is append-only"):
+            by_hand(path, statement)
+
+    async def test_every_change_of_an_amount_is_a_line(self, store: SqliteStore, lease: Lease, path: Path) -> None:
+        await store.book_unconfirmed(lease, await send(store, lease, "2"))
+        await store.release(lease, await reserve(store, lease, "3", attempt=2))
+        await store.settle(lease, await send(store, lease, "4", attempt=3), Decimal("4.5"))
+        assert by_hand(path, "SELECT attempt, kind, spent / 1e6, reserved / 1e6 FROM ledger ORDER BY id") == [
+            (1, "reserve", 0, 2),
+            (1, "unconfirmed", 2, -2),
+            (2, "reserve", 0, 3),
+            (2, "release", 0, -3),
+            (3, "reserve", 0, 4),
+            (1, "correct", -2, 0),
+            (3, "settle", 4.5, -4),
+        ]
+
+    @pytest.mark.parametrize(
+        ("deed", "complaint"),
+        [
+            (
+                "UPDATE totals SET spent = 0 WHERE window_key = 'daily:2026-05-13'",
+                "spring-outreach, daily:2026-05-13: spent 0.000000 and reserved 0.000000 by the totals,"
+                " 1.000000 and 0.000000 by the ledger",
+            ),
+            (
+                "DELETE FROM reservations",
+                "spring-outreach, monthly:2026-05-01: spent 0.000000 and reserved 0.000000 by the reservations,"
+                " 1.000000 and 0.000000 by the ledger",
+            ),
+        ],
+    )
+    async def test_books_that_were_cooked_are_found_out(self, path: Path, deed: str, complaint: str) -> None:
+        async with SqliteStore(path, clock=SettableClock()) as store:
+            await store.save_campaign(make_campaign())
+            await spend(store, await take_lease(store), "1")
+            assert await store.verify_totals(KEY) == []
+            by_hand(path, deed)
+            assert complaint in await store.verify_totals(KEY)
+
+    async def test_what_was_spent_stays_spent_when_a_campaign_is_deleted_and_made_again(
+        self, store: SqliteStore, lease: Lease, path: Path
+    ) -> None:
+        first = await store.get_campaign(KEY)
+        await spend(store, lease, "4")
+        by_hand(path, "DELETE FROM campaigns")
+        assert (await store.save_campaign(make_campaign(daily=5))).id != first.id
+        with pytest.raises(BudgetRefused):
+            await reserve(store, lease, "2", attempt=2)
+        assert await today(store) == ("4.000000", "0.000000")
+
+    async def test_three_thousand_times_a_tenth_of_a_cent_is_three_dollars(
+        self, store: SqliteStore, lease: Lease
+    ) -> None:
+        def spend_all(db: sqlite3.Connection, now: datetime) -> None:
+            # In one transaction: the sum is what is tried here, not the disk.
+            for number in range(3000):
+                cost = Decimal("0.001")
+                held = ledger.reserve(db, now, lease, step=f"{number}", attempt=1, estimated_cost=cost, hold_seconds=60)
+                ledger.settle(db, now, lease, ledger.mark_sent(db, lease, held), cost)
+
+        await store._file.write(spend_all)
+        assert await today(store) == ("3.000000", "0.000000")
+        assert str(await store.run_cost("run-1")) == "3.000000"
+
+
+class TestRows:
+    async def test_a_row_holds_what_was_given_and_no_more(self, store: SqliteStore, path: Path) -> None:
+        campaign = Campaign.model_validate(
+            {"$schema": "x.json", **make_campaign(daily="0.1").model_dump(by_alias=True)}
+        )
+        await store.save_campaign(campaign)
+        assert by_hand(path, "SELECT config FROM campaigns") == [(campaign.model_dump_json(by_alias=True),)]
+
+    async def test_a_campaign_that_was_spoilt_by_hand_is_named(self, store: SqliteStore, path: Path) -> None:
+        by_hand(path, "UPDATE campaigns SET config = json_set(config, '$.steps[0].endpoint', 'nowhere')")
+        with pytest.raises(StoreError, match=r"row of campaign 'spring-outreach' holds no .*: /steps/0/endpoint: "):
+            await store.get_campaign(KEY)
+
+    @pytest.mark.parametrize(
+        "spoilt",
+        [
+            "json_set(config, '$.budget.daily', 'much')",
+            "json_set(config, '$.schedule', json('{\"timezone\": \"Mars\"}'))",
+        ],
+    )
+    async def test_a_budget_that_cannot_be_read_lets_nothing_be_spent(
+        self, store: SqliteStore, lease: Lease, path: Path, spoilt: str
+    ) -> None:
+        by_hand(path, f"UPDATE campaigns SET config = {spoilt}")  # noqa: S608
+        with pytest.raises(StoreError, match="holds no budget that can be read"):
+            await reserve(store, lease)
+
+    async def test_a_hundred_runs_are_read_in_two_queries(self, store: SqliteStore, path: Path) -> None:
+        for number in range(100):
+            await store.record_skipped_run(make_report(f"run-{number}", steps=(make_step(),)))
+        queries: list[str] = []
+        with closing(sqlite3.connect(path)) as db:
+            db.row_factory = sqlite3.Row
+            db.set_trace_callback(queries.append)
+            runs = sqlite_records.list_runs(db, KEY, limit=100)
+        assert (len(runs), {len(run.steps) for run in runs}) == (100, {1})
+        # SQLite tells of the query inside the first one by itself, as "-- SELECT …".
+        assert len([query for query in queries if not query.startswith("--")]) == 2
+
+
+@asynccontextmanager
+async def processes(path: Path, deed: str, count: int) -> AsyncIterator[list[asyncio.subprocess.Process]]:
+    """Run store_process.py several times; all have opened the store and wait for a line."""
+    script = Path(__file__).with_name("store_process.py")
+    started = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, str(script), str(path), deed, f"process {number}"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        for number in range(count)
+    ]
+    try:
+        async with asyncio.timeout(60):
+            for process in started:
+                assert await process.stdout.readline() == b"ready\n"
+            yield started
+    finally:
+        for process in started:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+
+class TestProcesses:
+    async def test_two_at_once_do_not_pass_a_limit(self, path: Path) -> None:
+        async with SqliteStore(path) as store:
+            await store.save_campaign(make_campaign(daily=20))
+            async with processes(path, "reserve", 2) as started:
+                outputs = await asyncio.gather(*(process.communicate(b"go\n") for process in started))
+            assert sum(int(output) for output, _ in outputs) == 20
+            assert await today(store) == ("0.000000", "20.000000")
+            assert await store.verify_totals(KEY) == []
+
+    async def test_one_that_is_killed_leaves_whole_books(self, path: Path) -> None:
+        async with SqliteStore(path) as store:
+            await store.save_campaign(make_campaign())
+        async with processes(path, "spend", 1) as (process,):
+            process.stdin.write(b"go\n")
+            for _ in range(40):
+                said = int(await process.stdout.readline())
+            process.kill()
+            rest, _ = await process.communicate()
+            said = max([said, *map(int, rest.split(b"\n")[:-1])])
+        async with SqliteStore(path) as store:
+            attempts = await store.attempts("run-1", "process 0")
+            settled = [attempt for attempt in attempts if attempt.state is AttemptState.SETTLED]
+            # What it said was on the disk is there; at most one more may be.
+            assert said <= len(settled) <= said + 1
+            assert len(attempts) - len(settled) in (0, 1)
+            assert await store.run_cost("run-1") == len(settled) * Decimal("0.001")
+            assert await store.verify_totals(KEY) == []
+            assert by_hand(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+CENTS = st.integers(0, 300).map(lambda cents: Decimal(cents) / 100)
+KINDS = st.sampled_from(["reserve", "reserve", "sent", "sent", "settle", "unconfirmed", "release", "wait"])
+# What, for which step, with what amount, through which of two stores.
+ACTS_AT_ONCE = st.lists(st.tuples(KINDS, st.integers(0, 5), CENTS, st.integers(0, 1)), min_size=1, max_size=4)
+
+
+async def act(store: SqliteStore, lease: Lease, kind: str, step: str, amount: Decimal) -> Decimal:
+    """Do it; return by how much it went above what was reserved or booked for it before."""
+    if kind == "reserve":
+        await store.reserve(lease, step=step, attempt=1, estimated_cost=amount, hold_seconds=100)
+        return Decimal(0)
+    (before,) = await store.attempts(lease.run_id, step)
+    if kind == "settle":
+        after = await store.settle(lease, before, amount)
+        return Decimal(0) if after == before else max(amount - before.estimate, Decimal(0))
+    write = {"sent": store.mark_sent, "unconfirmed": store.book_unconfirmed, "release": store.release}[kind]
+    await write(lease, before)
+    return Decimal(0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(limit=CENTS, rounds=st.lists(ACTS_AT_ONCE, max_size=15))
+def test_no_order_of_acts_passes_a_limit_but_by_what_was_settled_above_its_estimate(
+    limit: Decimal, rounds: list[list[tuple[str, int, Decimal, int]]]
+) -> None:
+    async def scenario(path: Path) -> None:
+        clock = SettableClock()
+        above = Decimal(0)
+        async with SqliteStore(path, clock=clock) as one, SqliteStore(path, clock=clock) as two:
+            await one.save_campaign(make_campaign(daily=limit))
+            lease = await take_lease(one)
+            for acts in rounds:
+                clock.advance(seconds=sum(40 for kind, *_ in acts if kind == "wait"))
+                answers = await asyncio.gather(
+                    *(
+                        act((one, two)[which], lease, kind, f"step {step}", amount)
+                        for kind, step, amount, which in acts
+                        if kind != "wait"
+                    ),
+                    return_exceptions=True,
+                )
+                # An act that is not legal by then is refused; one for a step without a reservation finds none.
+                refused = [answer for answer in answers if not isinstance(answer, Decimal)]
+                assert all(isinstance(answer, (StoreError, ValueError)) for answer in refused), refused
+                above += sum((answer for answer in answers if isinstance(answer, Decimal)), Decimal(0))
+                daily = (await two.budget_status(KEY)).limits[0]
+                assert daily.spent + daily.reserved <= limit + above
+                assert await one.verify_totals(KEY) == []
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(scenario(Path(folder) / "campaigns.db"))
+
+
+async def test_waiting_runs_of_several_stores_take_turns(path: Path) -> None:
+    clock = SettableClock()
+    async with SqliteStore(path, clock=clock) as one, SqliteStore(path, clock=clock) as two:
+        first = await take_lease(one, "run-1")
+        assert not isinstance(await ask_lease(two, "run-2"), Lease)
+        await one.release_lease(first)
+        assert (await take_lease(two, "run-2")).fence == 2
