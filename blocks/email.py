@@ -250,10 +250,11 @@ class CampaignEmail(NotificationBlock):
             if not client.supports_extension("SMTPUTF8"):
                 raise aiosmtplib.SMTPNotSupported("the server takes no addresses beyond ASCII (SMTPUTF8)")
         encoding, options = ("ascii", []) if is_ascii else ("utf-8", ["SMTPUTF8"])
+        content = mail.as_bytes(policy=policy.SMTP if is_ascii else policy.SMTPUTF8)
         await client.mail(sender.addr_spec, options=options, encoding=encoding)
         await client.rcpt(recipient.addr_spec, encoding=encoding)
         progress.doing = "sending"
-        await client.data(mail.as_bytes(policy=policy.SMTP if is_ascii else policy.SMTPUTF8))
+        await client.data(content)
 
     def _server(self) -> tuple[str, int, SMTPType]:
         server, smtp_type = self.credentials.smtp_server, self.credentials.smtp_type
@@ -266,9 +267,9 @@ class CampaignEmail(NotificationBlock):
         """Return why the mail was not sent, with what the server said and without what it must not repeat."""
         host, port, _ = self._server()
         reason = _reason(error, self._limit_seconds)
-        answered = isinstance(error, aiosmtplib.SMTPResponseException)
-        # The content may have left, and nobody has read the answer.
-        lost = progress.doing == "sending" and isinstance(error, OSError) and not answered
+        refused = isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 0
+        # The content may have left, and nobody has read an answer to it.
+        lost = progress.doing == "sending" and not refused
         fate = "may or may not have been sent" if lost else "was not sent"
         log = f"The mail to {self.recipient} {fate}: {host}:{port}, {progress.doing}: {reason}"
         return one_line(self._redacted(log), LOG_CHARACTERS)

@@ -128,10 +128,8 @@ def _missing_beside_a_host(known: dict[str, Any]) -> Iterator[str]:
         if user is None:
             yield _NO_SENDER
         elif not _is_address(user):
-            yield (
-                f"SMTP_FROM is not set, and SMTP_USER, which would stand for it, is {user!r}; allowed is one"
-                " address: ops@example.com or Ops <ops@example.com>"
-            )
+            # Not shown: some providers take an access token for a user name.
+            yield "SMTP_FROM is not set, and SMTP_USER, which would stand for it, is no mail address"
     if user is not None and known.get("smtp_pass") is None:
         yield "SMTP_USER is set and SMTP_PASS is not; a server that wants no login takes SMTP_FROM alone"
     if user is None and known.get("smtp_pass") is not None:

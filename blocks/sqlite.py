@@ -148,7 +148,7 @@ class SqliteStore:
         self, lease: Lease, reservation: Reservation, amount: Decimal, *, step: StepResult | None = None
     ) -> Reservation:
         def book(db: sqlite3.Connection, now: datetime) -> Reservation:
-            settled = ledger.settle(db, now, lease, reservation, amount)
+            settled = ledger.settle(db, now, lease, reservation, amount, is_result=step is not None)
             if step is not None:
                 records.save_step(db, lease, step)
             return settled

@@ -51,7 +51,7 @@ def _budget_row(db: sqlite3.Connection, campaign_key: str) -> tuple[Budget, Zone
         (campaign_key,),
     ).fetchone()
     if row is None:
-        raise UnknownCampaign(f"the store has no campaign {campaign_key!r}")
+        raise UnknownCampaign(f"the store has no campaign {campaign_key!r}; `campaigns apply` puts it there")
     try:
         return Budget.model_validate_json(row[0] or "{}"), ZoneInfo(row[1])
     except (ValueError, KeyError) as error:
@@ -156,9 +156,15 @@ def mark_sent(db: sqlite3.Connection, lease: Lease, reservation: Reservation) ->
 
 
 def settle(
-    db: sqlite3.Connection, now: datetime, lease: Lease, reservation: Reservation, amount: Decimal
+    db: sqlite3.Connection,
+    now: datetime,
+    lease: Lease,
+    reservation: Reservation,
+    amount: Decimal,
+    *,
+    is_result: bool,
 ) -> Reservation:
-    """Book what the engine said, and take back what earlier attempts were booked at for want of it."""
+    """Book what the engine said; a result takes back what earlier attempts were booked at for want of it."""
     micros = amount_micros(amount)
     row = _own(db, lease, reservation)
     if row["state"] in (_SETTLED, _CORRECTED):
@@ -168,6 +174,13 @@ def settle(
         return _reservation(row)
     if row["state"] not in (_SENT, _UNCONFIRMED):
         raise _illegal(row, "be settled", "sent or unconfirmed")
+    if is_result:
+        _correct_earlier(db, now, row)
+    state = _SETTLED if row["state"] == _SENT else _CORRECTED
+    return _reservation(_book(db, now, row, state, booked=micros))
+
+
+def _correct_earlier(db: sqlite3.Connection, now: datetime, row: sqlite3.Row) -> None:
     earlier = db.execute(
         "SELECT * FROM reservations WHERE run_id = ? AND step = ? AND attempt < ?"
         " AND state IN ('sent', 'unconfirmed') ORDER BY attempt",
@@ -177,8 +190,6 @@ def settle(
         if unanswered["state"] == _SENT:
             unanswered = _book(db, now, unanswered, _UNCONFIRMED, booked=unanswered["estimate"])
         _book(db, now, unanswered, _CORRECTED, booked=0)
-    state = _SETTLED if row["state"] == _SENT else _CORRECTED
-    return _reservation(_book(db, now, row, state, booked=micros))
 
 
 def book_unconfirmed(db: sqlite3.Connection, now: datetime, lease: Lease, reservation: Reservation) -> Reservation:

@@ -64,7 +64,7 @@ def get_campaign(db: sqlite3.Connection, key: str) -> CampaignRecord:
     """Return the campaign's row, or raise UnknownCampaign."""
     row = db.execute("SELECT * FROM campaigns WHERE key = ?", (key,)).fetchone()
     if row is None:
-        raise UnknownCampaign(f"the store has no campaign {key!r}")
+        raise UnknownCampaign(f"the store has no campaign {key!r}; `campaigns apply` puts it there")
     return _campaign_record(row)
 
 

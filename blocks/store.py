@@ -239,12 +239,13 @@ class CampaignStore(Protocol):
     ) -> Reservation:
         """Book what the engine said the request cost, in the windows of its reservation.
 
-        With ``step`` the step's record is written in the same act, as by save_step: a crash cannot come
-        between an answer that is paid for and the note that the step is done.
+        With ``step`` the answer was the result of the finished step. Its record is written in the same act,
+        as by save_step: a crash cannot come between an answer that is paid for and the note that the step is
+        done. Earlier attempts that are unconfirmed (or still sent) carried the same Idempotency-Key; the
+        result speaks for them too, so their bookings are corrected to nothing.
 
-        Earlier attempts of the same step that are unconfirmed (or still sent) carried the same
-        Idempotency-Key; this answer speaks for them too, so their bookings are corrected to nothing. The
-        answer to an unconfirmed one corrects it. Settling again at the same amount does nothing.
+        Without ``step`` it is what a failed request cost, which says nothing about earlier ones. The answer
+        to an unconfirmed one corrects it. Settling again at the same amount does nothing.
 
         Raises:
             StoreError: it is held, released, or booked at another amount already.

@@ -19,6 +19,13 @@ from prefect_campaigns.words import nearest
 
 CRON_ALIASES = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 SLACK_BLOCK_PREFIX = "slack-webhook/"
+MAX_CRON = 200
+MAX_EMAIL = 320
+
+_FIVE_FIELDS = (
+    "a cron schedule has five fields (minute, hour, day of month, month, day of week)"
+    f" or is one of {', '.join(CRON_ALIASES)}"
+)
 
 
 def plain_json(value: Any) -> Any:
@@ -26,7 +33,7 @@ def plain_json(value: Any) -> Any:
     if isinstance(value, Decimal):
         number = float(value)
         if number in (float("inf"), float("-inf")):
-            raise ValueError(f"{value} is too large for a JSON number")
+            raise ValueError("a number below 1.8e308 is allowed")
         return number
     if isinstance(value, dict):
         return {key: plain_json(item) for key, item in value.items()}
@@ -36,6 +43,7 @@ def plain_json(value: Any) -> Any:
 
 
 def whole_number(value: Any) -> Any:
+    """Return a JSON number that is whole as an integer."""
     # pydantic would take true for 1 and "5" for 5.
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise ValueError("a whole number is allowed")
@@ -46,35 +54,39 @@ def whole_number(value: Any) -> Any:
 
 
 def number(value: Any) -> Any:
+    """Return a JSON number as it is."""
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise ValueError("a number is allowed")
     return value
 
 
+def check_cron(value: str) -> str:
+    """Return a cron schedule that Prefect can run."""
+    problem = None if value in CRON_ALIASES else _cron_problem(value) if len(value) <= MAX_CRON else _FIVE_FIELDS
+    if problem:
+        raise ValueError(problem)
+    return value
+
+
 # Cached, as all that takes long and comes again: thousands of campaigns share their schedules and recipients.
 @lru_cache(maxsize=4096)
-def check_cron(value: str) -> str:
-    if value in CRON_ALIASES:
-        return value
-    fields = value.split() if len(value) <= 200 else []
+def _cron_problem(value: str) -> str | None:
+    fields = value.split()
     if len(fields) != 5:
-        raise ValueError(
-            "a cron schedule has five fields (minute, hour, day of month, month, day of week)"
-            f" or is one of {', '.join(CRON_ALIASES)}"
-        )
+        return _FIVE_FIELDS
     # Prefect refuses random and hashed fields, which croniter would take.
     if any(field[0] in "rRhH" for field in fields):
-        raise ValueError("random and hashed cron fields are not allowed; Prefect runs at fixed times only")
+        return "random and hashed cron fields are not allowed; Prefect runs at fixed times only"
     try:
         croniter(value).get_next()
     except CroniterBadDateError:
-        raise ValueError("a cron schedule needs a date that exists") from None
+        return "a cron schedule needs a date that exists"
     except (CroniterError, ValueError, KeyError):
-        raise ValueError(
+        return (
             "a cron schedule has five fields such as 0 9 * * MON: minute 0-59, hour 0-23, day of month 1-31,"
             " month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT"
-        ) from None
-    return value
+        )
+    return None
 
 
 @cache
@@ -84,6 +96,7 @@ def _timezones() -> frozenset[str]:
 
 
 def check_timezone(value: str) -> str:
+    """Return a timezone that is in the IANA database."""
     if value not in _timezones():
         meant = nearest(value, _timezones())
         hint = f"did you mean {meant}? " if meant else ""
@@ -101,12 +114,14 @@ def _is_email(value: str) -> bool:
 
 
 def check_email(value: str) -> str:
-    if not _is_email(value):
+    """Return a mail address that could be one; nothing is looked up."""
+    if len(value) > MAX_EMAIL or not _is_email(value):
         raise ValueError("a mail address such as ops@example.com is allowed")
     return value
 
 
 def check_endpoint(value: str) -> str:
+    """Return an http or https URL without credentials."""
     problem = ValueError("an http or https URL such as http://localhost:3010/api/prospect is allowed")
     if "{{" in value:
         raise ValueError("an endpoint holds no references; they are looked up in params only")
@@ -125,6 +140,7 @@ def check_endpoint(value: str) -> str:
 
 
 def check_slack(value: str) -> str:
+    """Return a Slack webhook URL, or a reference to the block that holds one."""
     if value.startswith(SLACK_BLOCK_PREFIX) and len(value) > len(SLACK_BLOCK_PREFIX):
         return value
     problem = ValueError(

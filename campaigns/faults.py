@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
+from itertools import islice
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,9 @@ from prefect_campaigns.models import Campaign, semantic_faults
 from prefect_campaigns.words import came, listed, nearest, shown
 
 Path = tuple[str | int, ...]
+
+MAX_FAULTS = 1_000
+"""Faults after which no more are told; a file may be wrong a hundred thousand times."""
 
 SECRET_KEYS = ("slack",)
 """Keys whose value no complaint repeats."""
@@ -32,21 +36,22 @@ class Fault:
 
 
 def examine(data: Any) -> tuple[Campaign | None, list[Fault]]:
-    """Return the campaign and no faults, or no campaign and all its faults."""
+    """Return the campaign and no faults, or no campaign and its faults, up to MAX_FAULTS of them."""
     faults: list[Fault] = []
     usable = _usable(data, (), faults)
     # What stands for an unusable value is not worth a second complaint.
-    unusable = [fault.path for fault in faults]
+    unusable = {fault.path for fault in faults}
     campaign = None
     try:
         campaign = Campaign.model_validate(usable)
     except ValidationError as error:
-        for detail in error.errors(include_url=False):
+        for detail in error.errors(include_url=False, include_input=False)[:MAX_FAULTS]:
             fault = _fault(usable, detail)
-            if not any(fault.path[: len(path)] == path for path in unusable):
+            if not any(fault.path[:length] in unusable for length in range(len(fault.path) + 1)):
                 faults.append(fault)
-    faults += [Fault(path=path, message=message) for path, message in semantic_faults(usable)]
-    return (None if faults else campaign), faults
+    between_fields = (Fault(path=path, message=message) for path, message in semantic_faults(usable))
+    faults += islice(between_fields, MAX_FAULTS)
+    return (None if faults else campaign), faults[:MAX_FAULTS]
 
 
 def _usable(value: Any, path: Path, faults: list[Fault]) -> Any:

@@ -277,6 +277,8 @@ class Mended:
         """Return a closed string with its raw control characters and unknown escapes put right."""
 
         def right(match: re.Match[str]) -> str:
+            if self.gave_up:
+                return ""
             offset = at + 1 + match.start()
             if match["control"]:
                 written = json.dumps(match["control"])[1:-1]

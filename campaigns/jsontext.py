@@ -8,13 +8,16 @@ node; its own error recovery is not used, because it guesses.
 from __future__ import annotations
 
 import json
+import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from prefect_campaigns.jsonmend import Mended, place
+from prefect_campaigns.jsonmend import MAX_SLIPS, Mended
 from prefect_campaigns.words import shown
 
 if TYPE_CHECKING:
@@ -105,7 +108,7 @@ class JsonText:
             Slip(offset=mend.offset, path=self._path_at(mend.mended_offset), message=mend.message)
             for mend in mended.slips
         ]
-        self.slips += self._duplicate_keys()
+        self.slips += islice(self._duplicate_keys(), MAX_SLIPS)
         self.slips.sort(key=lambda slip: slip.offset)
 
     def _give_up(self, until: int | None = None) -> None:
@@ -125,7 +128,8 @@ class JsonText:
 
     def place(self, offset: int) -> tuple[int, int]:
         """Return line and column of an offset, both counted from 1, the column in characters."""
-        return place(self.text, offset)
+        line = bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
 
     def is_doubtful(self, path: Path) -> bool:
         """Whether something else stands in the data than what the text has at this path."""
@@ -143,6 +147,10 @@ class JsonText:
             node = _value(member)
         offset = pair.start_byte if key and pair else node.start_byte
         return self._mended.original(offset) if self._mended else offset
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *(match.end() for match in re.finditer("\n", self.text))]
 
     @cached_property
     def _json(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_campaigns.errors import Complaint, InvalidCampaign
-from prefect_campaigns.faults import Fault, examine
+from prefect_campaigns.faults import MAX_FAULTS, Fault, examine
 from prefect_campaigns.jsonmend import place
 from prefect_campaigns.jsontext import JsonText
 from prefect_campaigns.models import Campaign
@@ -21,9 +21,6 @@ from prefect_campaigns.words import json_pointer
 
 MAX_BYTES = 1024 * 1024
 """The largest file that is read. Prefect stores at most half of that as a run's parameters."""
-
-MAX_COMPLAINTS = 1_000
-"""Complaints about one file that are told; how many more there are is told in one."""
 
 SCHEMA_FILE = "schema.json"
 _BYTE_ORDER_MARK = "\ufeff"
@@ -135,14 +132,10 @@ def _placed(source: str, json: JsonText, offset: int, path: tuple[str | int, ...
 
 
 def _at_most(complaints: list[Complaint]) -> list[Complaint]:
-    more = len(complaints) - MAX_COMPLAINTS
-    if more <= 0:
+    if len(complaints) < MAX_FAULTS:
         return complaints
-    last = complaints[MAX_COMPLAINTS - 1]
-    return [
-        *complaints[:MAX_COMPLAINTS],
-        _complaint(last.source, "", f"{more} more complaints are not listed"),
-    ]
+    message = f"the first {MAX_FAULTS:,} complaints are listed, and there may be more"
+    return [*complaints[:MAX_FAULTS], _complaint(complaints[0].source, "", message)]
 
 
 def _failed(source: str, message: str, *, at: tuple[int, int] | None = None) -> _Reading:

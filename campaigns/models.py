@@ -42,6 +42,8 @@ from prefect_campaigns.words import came
 
 __all__ = [
     "DEFAULT_TIMEOUTS_MS",
+    "MAX_NAME",
+    "MAX_STEPS",
     "SLACK_BLOCK_PREFIX",
     "Backoff",
     "Budget",
@@ -56,6 +58,9 @@ __all__ = [
 
 DEFAULT_TIMEOUTS_MS = {"prospecting": 300_000, "outreach": 300_000, "analysis": 600_000, "sender": 600_000}
 """How long a step may take when it does not say, by engine; any other engine: 300,000 ms."""
+
+MAX_NAME = 200
+MAX_STEPS = 100
 
 
 class _Written(BaseModel):
@@ -255,7 +260,7 @@ class Campaign(_Written):
     json_schema: str | None = Field(
         default=None, alias="$schema", exclude=True, description="Where an editor finds this schema."
     )
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")] = Field(
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f]+$")] = Field(
         description="The campaign's name. Its slug is its key: a campaign with another slug is another campaign.",
         examples=["Weekly Restaurant Outreach"],
     )
@@ -266,7 +271,7 @@ class Campaign(_Written):
         Schedule | None, BeforeValidator(_schedule_object, json_schema_input_type=Schedule | str | None)
     ] = Field(default=None, description="When it runs: an object, or just a cron string (in UTC). Absent: by hand.")
     budget: Budget = Field(default_factory=Budget, description="What it may spend. Absent: no limit.")
-    steps: Annotated[list[Step], Field(min_length=1, max_length=100)] = Field(
+    steps: Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS)] = Field(
         description="What it does, in this order."
     )
     notifications: Notifications | None = Field(default=None, description="Who is told.")
@@ -302,11 +307,13 @@ def semantic_faults(data: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if not isinstance(data, dict):
         return
     name = data.get("name")
-    if isinstance(name, str) and name and not _slug(name):
+    if isinstance(name, str) and 0 < len(name) <= MAX_NAME and not _slug(name):
         yield ("name",), f"{came(name)}; a name needs a letter or digit, to make the campaign's key of"
     steps = data.get("steps")
     if not isinstance(steps, list):
         return
+    # More steps than are allowed are complained of as such.
+    steps = steps[:MAX_STEPS]
     names = [step.get("name") if isinstance(step, dict) else None for step in steps]
     known = [name for name in names if isinstance(name, str)]
     for index, step in enumerate(steps):

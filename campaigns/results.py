@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from prefect_campaigns.money import Money, format_money
 
@@ -32,6 +32,14 @@ class RunStatus(StrEnum):
     ABORTED = "aborted"
 
 
+def describe_counts(counts: Mapping[str, float]) -> list[str]:
+    """Return counts in words, leaving out what is nothing: ``["20 prospects generated", "6 grade A"]``."""
+    return [f"{count:g} {_COUNT_WORDS.get(name, name.replace('_', ' '))}" for name, count in counts.items() if count]
+
+
+_COUNT_WORDS = {"grade_a": "grade A", "grade_b": "grade B", "grade_c": "grade C", "avg_quality": "average quality"}
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,8 +62,8 @@ class StepResult(_Value):
     position: int = Field(ge=0)
     status: StepStatus
     attempts: int = Field(default=0, ge=0)
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
+    started_at: AwareDatetime | None = None
+    completed_at: AwareDatetime | None = None
     cost: Money | None = None
     counts: dict[str, float] = Field(default_factory=dict)
     result: Any = None
@@ -88,18 +96,18 @@ class RunReport(_Value):
     state_name: str | None = None
     message: str | None = None
     trigger_type: str = "manual"
-    started_at: datetime
-    completed_at: datetime | None = None
+    started_at: AwareDatetime
+    completed_at: AwareDatetime | None = None
     total_cost: Money = Decimal(0)
     steps: tuple[StepResult, ...] = ()
 
     @property
     def counts(self) -> dict[str, float]:
-        """The counts of all steps; where two steps count the same thing, their sum."""
+        """The counts of all steps; where two steps count the same thing, their sum (of an average, the last)."""
         totals: dict[str, float] = {}
         for step in self.steps:
             for name, count in step.counts.items():
-                totals[name] = totals.get(name, 0) + count
+                totals[name] = count if name.startswith("avg_") else totals.get(name, 0) + count
         return totals
 
     @property
@@ -115,8 +123,6 @@ class RunReport(_Value):
     def summary(self) -> str:
         """Return the run in one line: ``3 of 4 steps, 20 prospects generated, cost 0.124 USD``."""
         parts = [f"{self.steps_completed} of {len(self.steps)} steps"]
-        parts += [
-            f"{count:g} {name.replace('_', ' ')}" for name, count in self.counts.items() if "quality" not in name
-        ]
+        parts += describe_counts(self.counts)
         parts.append(f"cost {format_money(self.total_cost)} USD")
         return ", ".join(parts)

@@ -60,15 +60,22 @@ OnProgress = Callable[[Progress], Awaitable[None]]
 
 
 def reporter(on_progress: OnProgress | None) -> OnProgress:
-    """Return a callback that cannot disturb the exchange: progress is for people, the work is paid for."""
+    """Return a callback that cannot disturb the exchange: progress is for people, the work is paid for.
+
+    The first time that progress cannot be shown is logged, and no other: a stream may have thousands of events.
+    """
+    broken = False
 
     async def report(progress: Progress) -> None:
+        nonlocal broken
         if on_progress is None:
             return
         try:
             await on_progress(progress)
         except Exception:
-            _logger.warning("progress could not be shown: %s", progress.message, exc_info=True)
+            if not broken:
+                _logger.warning("progress could not be shown: %s", progress.message, exc_info=True)
+            broken = True
 
     return report
 

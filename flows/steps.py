@@ -81,6 +81,7 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
             }
         )
         await run.save(recorded)
+        reservation = await run.store.mark_sent(run.lease, reservation)
     except BaseException:
         # Cancelled or failed before the request left: whatever happened, the money was not spent.
         with anyio.move_on_after(SHIELD_SECONDS, shield=True):
@@ -155,7 +156,6 @@ async def _exchange(
     """Make the request; where it ends without a result, settle its reservation."""
     store, lease = run.store, run.lease
     try:
-        reservation = await store.mark_sent(lease, reservation)
         answer = await call_engine(run.http, request, on_progress=on_progress)
         cost = read_cost(answer.result, cost_path=step.cost_path)
     except asyncio.CancelledError:

@@ -22,6 +22,8 @@ _PROGRESS_TYPES = frozenset(
     {"started", "step_start", "step_complete", "progress", "company_processed", "company_complete"}
 )
 _COST_KEYS = frozenset({*COST_KEYS, "costs"})
+_UNREADABLE = "\0unreadable"
+"""The kind of an event that begins like an object and is none; no engine can name it by accident."""
 
 
 class _Errors:
@@ -49,23 +51,32 @@ async def read_stream(response: httpx.Response, *, where: str, report: OnProgres
     """Read a stream up to its ``complete`` event; return the result and the warnings.
 
     Nothing behind ``complete`` is waited for. Events that are no JSON object, and types nobody knows, are passed
-    over; an event without a ``type`` in its data has the type of its ``event`` field.
+    over, unless the last of them should have been an object; an event without a ``type`` in its data has the type of
+    its ``event`` field.
 
     Raises:
         EngineReportedFailure: ``complete`` says ``success: false``, or there were errors and no ``complete``.
         EngineAnswerLost: the stream ended, or was cut, without ``complete``.
-        EngineAnswerInvalid: an event is larger than MAX_BODY_BYTES, or nothing decompresses.
+        EngineAnswerInvalid: an event is larger than MAX_BODY_BYTES, the last one is no usable JSON, or the stream
+            does not decompress.
     """
     errors = _Errors()
+    unreadable: str | None = None
     with reading(response, where):
         async with aclosing(_messages(response, where)) as messages:
             async for kind, said in messages:
+                unreadable = str(said["why"]) if kind == _UNREADABLE else None
                 if kind == "complete":
                     return _result(said, where=where, status_code=response.status_code), errors.warnings()
                 if kind == "error":
                     errors.add(said)
                 elif kind in _PROGRESS_TYPES:
                     await report(progress_from(said, fallback=kind.replace("_", " ")))
+    if unreadable is not None:
+        raise EngineAnswerInvalid(
+            one_line(f"{where} ended its stream with an event that is no usable JSON: {unreadable}"),
+            status_code=response.status_code,
+        )
     if errors.words:
         raise EngineReportedFailure(
             one_line(f"{where} failed: {errors.words[-1]}"),
@@ -82,7 +93,7 @@ def last_message(body: bytes) -> Mapping[str, Any] | None:
     decoder = SseDecoder(max_event_bytes=MAX_BODY_BYTES)
     events = [*decoder.feed(body), decoder.end()]
     messages = [message for event in events if event is not None and (message := _message(event)) is not None]
-    return messages[-1][1] if messages else None
+    return next((said for kind, said in reversed(messages) if kind != _UNREADABLE), None)
 
 
 async def _messages(response: httpx.Response, where: str) -> AsyncGenerator[tuple[str, Mapping[str, Any]]]:
@@ -96,15 +107,16 @@ async def _messages(response: httpx.Response, where: str) -> AsyncGenerator[tupl
             last = decoder.end()
         except SseEventTooLarge as error:
             raise EngineAnswerInvalid(f"{where} sent {error}", status_code=response.status_code) from None
-    if last is not None and (message := _message(last)) is not None:
+    # What cannot be read here was cut: it is no event at all.
+    if last is not None and (message := _message(last)) is not None and message[0] != _UNREADABLE:
         yield message
 
 
 def _message(event: SseEvent) -> tuple[str, Mapping[str, Any]] | None:
     try:
         said = parse_json(event.data)
-    except ValueError:
-        return None
+    except ValueError as error:
+        return (_UNREADABLE, {"why": error}) if event.data.lstrip().startswith("{") else None
     if not isinstance(said, dict):
         return None
     kind = said.get("type", event.event)

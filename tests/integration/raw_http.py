@@ -112,6 +112,9 @@ async def raw_server(*handlers: Handler) -> AsyncIterator[RawServer]:
     finally:
         server.close()
         with anyio.CancelScope(shield=True):
+            for _ in range(5):
+                # A connection that was just accepted takes a few turns of the loop to reach its handler.
+                await asyncio.sleep(0)
             # A client that has gone is noticed here, or not at all: five seconds are far more than it takes.
             _, hanging = await asyncio.wait(tasks, timeout=5) if tasks else (set(), set())
             for task in hanging:

@@ -270,6 +270,8 @@ async def test_what_the_server_answers_is_in_the_log(command: Command, doing: st
         (["220 hi", "250 hi", None], "was not sent"),
         # It hangs up when it has the whole mail: nobody knows.
         (["220 hi", "250 hi", "250 ok", "250 ok", "354 go", None], "may or may not have been sent"),
+        # It has the whole mail, and its answer is no answer.
+        (["220 hi", "250 hi", "250 ok", "250 ok", "354 go", "what?"], "may or may not have been sent"),
         # An answer in several lines, with control characters.
         (["220 hi", "250 hi", "550-no\x07\r\n550 never"], "addressing: the server answered 550 no never"),
         # A reply without end.

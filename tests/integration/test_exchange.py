@@ -1,7 +1,6 @@
 import asyncio
 import json
 import socket
-import ssl
 from collections.abc import AsyncIterator
 
 import anyio
@@ -12,7 +11,6 @@ from raw_http import STREAM_END, STREAM_HEAD, Connection, chunk, http, json_answ
 from prefect_campaigns.errors import (
     EngineAnswerInvalid,
     EngineAnswerLost,
-    EngineError,
     EngineRefused,
     EngineReportedFailure,
     EngineUnreachable,
@@ -442,16 +440,3 @@ async def test_a_caller_without_a_limit_is_limited_all_the_same(client: httpx.As
         with pytest.raises(EngineAnswerLost, match=r"no whole answer within 0\.1 seconds") as caught:
             await call_engine(client, request_to(server.url, timeout_seconds=0.1), grace_seconds=0.1)
     assert caught.value.ambiguous
-
-
-async def test_many_clients_share_one_tls_context() -> None:
-    async with new_client() as first, new_client() as second:
-        contexts = {id(client._transport._pool._ssl_context) for client in (first, second)}  # type: ignore[attr-defined]
-    assert len(contexts) == 1
-    async with new_client(verify=ssl.create_default_context()):
-        assert True
-
-
-def test_every_error_is_one_of_the_family() -> None:
-    kinds = (EngineUnreachable, EngineAnswerLost, EngineRefused, EngineReportedFailure, EngineAnswerInvalid)
-    assert all(issubclass(kind, EngineError) for kind in kinds)

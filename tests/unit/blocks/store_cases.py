@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from prefect_campaigns.blocks.store import CampaignStore, Lease, LeaseHeld, Reservation
 from prefect_campaigns.budget import LimitStatus
@@ -121,3 +122,22 @@ def make_report(lease_or_run: Lease | str = "run-1", **changes: Any) -> RunRepor
 
 def make_step(name: str = "find", position: int = 0, **changes: Any) -> StepResult:
     return StepResult(**{"name": name, "engine": "any", "position": position, "status": StepStatus.PENDING, **changes})
+
+
+Act = Callable[[CampaignStore, Lease, Reservation], Awaitable[Reservation]]
+
+ACTS: dict[str, Act] = {
+    "mark_sent": lambda store, lease, reservation: store.mark_sent(lease, reservation),
+    "settle": lambda store, lease, reservation: store.settle(lease, reservation, Decimal("0.75")),
+    "unconfirmed": lambda store, lease, reservation: store.book_unconfirmed(lease, reservation),
+    "release": lambda store, lease, reservation: store.release(lease, reservation),
+}
+
+
+class StoreUnderTest(CampaignStore, Protocol):
+    """A store that can also add up its books."""
+
+    async def verify_totals(self, campaign_key: str) -> list[str]: ...
+
+
+StoreFactory = Callable[[], StoreUnderTest]

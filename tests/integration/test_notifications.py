@@ -1,0 +1,109 @@
+"""Who hears of what: mails that a real Prefect automation sends through a real SMTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from campaign_files import PROSPECT
+from driving import until
+from prefect_email import EmailServerCredentials
+from real_stack import Stack
+
+from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail, SilentServer
+
+
+async def mails_to(stack: Stack, address: str, count: int) -> list[ReceivedMail]:
+    async def look() -> list[ReceivedMail] | None:
+        found = [mail for mail in stack.mail.messages if address in mail.recipients]
+        return found if len(found) >= count else None
+
+    return await until(look, f"{count} mails to {address}")
+
+
+async def test_a_failure_is_mailed_with_campaign_step_error_cost_and_a_link(driver, engines, in_stack, http) -> None:
+    engines.fail_next("/api/analyze", status=500, error="<script>alert('x')</script>")
+    told = {"onFailure": {"email": "failure@example.com"}}
+    deployment = await driver.deploy("Mailed Failure", engines.url, notifications=told)
+    flow_run = await driver.run(deployment)
+    (mail,) = await mails_to(in_stack, "failure@example.com", 1)
+    assert mail.message["Subject"] == f"Failed: Mailed Failure ({flow_run.name})"
+    for part in (mail.text, mail.html):
+        assert "Mailed Failure" in part and "analysis" in part and "cost 0.012 USD" in part
+    assert "<script>alert('x')</script>" in mail.text
+    assert "<script>" not in mail.html and "&lt;script&gt;" in mail.html
+    (link,) = set(re.findall(r'href="([^"]+)"', mail.html))
+    assert link.startswith(in_stack.server.ui_url) and str(flow_run.id) in link
+    page = await http.get(link, headers={"Accept": "text/html"})
+    assert page.status_code == 200
+
+
+async def test_applying_twice_does_not_mail_twice(driver, engines, in_stack) -> None:
+    told = {"onComplete": {"email": "once@example.com"}}
+    for _ in range(2):
+        deployment = await driver.deploy("Mailed Once", engines.url, only=1, notifications=told)
+    await driver.run(deployment)
+    # A later mail is the proof that an earlier double would have come by now.
+    later = await driver.deploy(
+        "Mailed Later", engines.url, only=1, notifications={"onComplete": {"email": "later@example.com"}}
+    )
+    await driver.run(later)
+    await mails_to(in_stack, "later@example.com", 1)
+    assert len(await mails_to(in_stack, "once@example.com", 1)) == 1
+
+
+async def test_a_partial_run_is_mailed_to_both_and_once_to_each(driver, engines, in_stack) -> None:
+    engines.fail_next(PROSPECT, status=400)
+    told = {
+        "onComplete": {"email": ["both@example.com", "complete@example.com"]},
+        "onFailure": {"email": ["both@example.com", "failed@example.com"]},
+    }
+    steps = {"prospecting": {"onFailure": "continue"}}
+    deployment = await driver.deploy("Mailed Partial", engines.url, only=1, steps=steps, notifications=told)
+    assert (await driver.run(deployment)).state.name == "Partial"
+    for address in ("both@example.com", "complete@example.com", "failed@example.com"):
+        (mail,) = await mails_to(in_stack, address, 1)
+        assert mail.message["Subject"].startswith("Partial: Mailed Partial")
+
+
+async def test_a_run_that_the_budget_stopped_is_mailed_to_whom_the_budget_names(driver, engines, in_stack) -> None:
+    told = {"onFailure": {"email": "ops2@example.com"}, "onBudget": {"email": "money@example.com"}}
+    deployment = await driver.deploy("Mailed Budget", engines.url, only=1, budget={"monthly": 0}, notifications=told)
+    await driver.run(deployment)
+    (mail,) = await mails_to(in_stack, "money@example.com", 1)
+    assert "budget: monthly 0.00 reached" in mail.text
+    assert not [mail for mail in in_stack.mail.messages if "ops2@example.com" in mail.recipients]
+
+
+async def test_a_mail_server_that_says_nothing_holds_no_other_automation_up(
+    driver, engines, in_stack, http
+) -> None:
+    """Ten seconds at most for its own mail; another recipient's mail does not wait for it."""
+    from prefect_campaigns.blocks.email import CampaignEmail
+
+    silent_told = {"onComplete": {"email": "silent@example.com"}}
+    deployment = await driver.deploy("Mailed Into Silence", engines.url, only=1, notifications=silent_told)
+    with SilentServer() as silent:
+        (automation,) = await driver.client.read_automations_by_name("campaigns: complete → silent@example.com")
+        document = await driver.client.read_block_document(automation.actions[0].block_document_id)
+        credentials = EmailServerCredentials(
+            username=None, password="", smtp_server=silent.host, smtp_port=silent.port, smtp_type="INSECURE"
+        )
+        block = CampaignEmail(credentials=credentials, sender="campaigns@example.com", recipient="silent@example.com")
+        await block.asave(document.name, overwrite=True)
+
+        await driver.run(deployment)
+        await asyncio.to_thread(silent.wait_for_connection, timeout_seconds=30)
+        other = await driver.deploy(
+            "Mailed Meanwhile", engines.url, only=1, notifications={"onComplete": {"email": "meanwhile@example.com"}}
+        )
+        await driver.run(other)
+        await mails_to(in_stack, "meanwhile@example.com", 1)
+
+        async def failed() -> list[object] | None:
+            wanted = {"limit": 50, "filter": {"event": {"name": ["prefect.automation.action.failed"]}}}
+            answer = await http.post(f"{in_stack.server.api_url}/events/filter", json=wanted)
+            return [event for event in answer.json()["events"] if str(document.id) in str(event)] or None
+
+        (event,) = await until(failed, "the failed notification's event")
+        assert "10 s" in str(event), event

@@ -1,0 +1,100 @@
+"""A person who applies and runs campaigns from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+from campaign_files import campaign
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.client.schemas.sorting import TaskRunSort
+from prefect.states import AwaitingRetry
+
+from prefect_campaigns.blocks.settings import Settings
+from prefect_campaigns.blocks.sqlite import SqliteStore
+from prefect_campaigns.deployments.apply import apply
+from prefect_campaigns.models import Campaign
+
+T = TypeVar("T")
+END_SECONDS = 60.0
+
+
+async def until(look: Callable[[], Awaitable[T | None]], what: str, *, seconds: float = END_SECONDS) -> T:
+    """Look again and again until there is something to see."""
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                found = await look()
+                if found:
+                    return found
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"not within {seconds:g} seconds: {what}") from None
+
+
+class Driver:
+    """Applies campaigns and runs them to their end, as people do from outside."""
+
+    def __init__(self, client: PrefectClient, store: SqliteStore, settings: Settings) -> None:
+        self.client = client
+        self.store = store
+        self.settings = settings
+
+    async def apply(self, *campaigns: Campaign) -> list[UUID]:
+        """Apply campaigns; return their deployments' ids."""
+        result = await apply(campaigns, store=self.store, settings=self.settings)
+        return [one.deployment_id for one in result.campaigns]
+
+    async def deploy(self, name: str, url: str, **options: Any) -> UUID:
+        """Apply one campaign of the usual four steps."""
+        (deployment_id,) = await self.apply(campaign(name, url, **options))
+        return deployment_id
+
+    async def start(self, deployment_id: UUID) -> FlowRun:
+        """Ask for a run."""
+        return await self.client.create_flow_run_from_deployment(deployment_id)
+
+    async def ended(self, flow_run_id: UUID, *, seconds: float = END_SECONDS) -> FlowRun:
+        """Wait for a run's end."""
+
+        async def look() -> FlowRun | None:
+            flow_run = await self.client.read_flow_run(flow_run_id)
+            return flow_run if flow_run.state and flow_run.state.is_final() else None
+
+        return await until(look, f"the end of run {flow_run_id}", seconds=seconds)
+
+    async def in_state(self, flow_run_id: UUID, name: str) -> FlowRun:
+        """Wait for a run to be in a state of that name."""
+
+        async def look() -> FlowRun | None:
+            flow_run = await self.client.read_flow_run(flow_run_id)
+            return flow_run if flow_run.state and flow_run.state.name == name else None
+
+        return await until(look, f"run {flow_run_id} in state {name}")
+
+    async def run(self, deployment_id: UUID) -> FlowRun:
+        """Run a campaign to its end."""
+        return await self.ended((await self.start(deployment_id)).id)
+
+    async def retry(self, flow_run: FlowRun) -> FlowRun:
+        """Press Retry in the Prefect UI, and wait for the end."""
+        await self.client.set_flow_run_state(flow_run.id, AwaitingRetry(), force=True)
+        return await self.ended(flow_run.id)
+
+    async def step_runs(self, flow_run_id: UUID, count: int) -> list[TaskRun]:
+        """Return the run's step tasks in the order in which they ran; they reach the server a little late."""
+
+        async def look() -> list[TaskRun] | None:
+            runs = await self.client.read_task_runs(
+                task_run_filter=TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run_id])),
+                sort=TaskRunSort.EXPECTED_START_TIME_ASC,
+            )
+            steps = [run for run in runs if run.name != "check_budget"]
+            done = [run for run in steps if run.state and run.state.is_final()]
+            return steps if len(done) >= count else None
+
+        return await until(look, f"{count} task runs")
