@@ -14,10 +14,10 @@ from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
+
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore
 from prefect_campaigns.deployments.compile import (
-    FLOW_NAME,
     WORK_POOL,
     WORK_POOL_TYPE,
     CompiledCampaign,
@@ -31,6 +31,7 @@ from prefect_campaigns.deployments.notifiers import Notifiers
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.worker import CampaignWorker
 from prefect_campaigns.errors import UnknownCampaign
+from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.models import Campaign
 
 
@@ -233,7 +234,9 @@ async def _mend_schedule(
     if wanted is None:
         return bool(schedules), False
     if current is None:
-        await client.create_deployment_schedules(existing.id, [(_cron(wanted), wanted.active)])
+        await client.create_deployment_schedules(
+            existing.id, [DeploymentScheduleCreate(schedule=_cron(wanted), active=wanted.active)]
+        )
         return True, wanted.active
     switched_off_by_person = not current.active and (row is None or row.applied_schedule_active is not False)
     active = wanted.active and not switched_off_by_person

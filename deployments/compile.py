@@ -9,9 +9,10 @@ from enum import StrEnum
 from typing import Any
 
 from prefect.utilities.callables import parameter_schema
-from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME, run_campaign
-from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients
 from slugify import slugify
+
+from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME, run_campaign
+from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients, Schedule
 
 WORK_POOL = "campaigns"
 WORK_POOL_TYPE = "campaign"
@@ -143,17 +144,22 @@ def compile_campaign(campaign: Campaign) -> CompiledCampaign:
     public, webhooks = _without_webhooks(campaign)
     automations = tuple(sorted(_automations(public), key=lambda automation: automation.name))
     tags = {CAMPAIGN_TAG, *(automation.tag for automation in automations)}
-    schedule = campaign.schedule
     return CompiledCampaign(
         campaign=public,
         slug=campaign.slug,
         description=campaign.description or campaign.name,
-        schedule=schedule and CompiledSchedule(cron=schedule.cron, timezone=schedule.timezone, active=schedule.enabled),
+        schedule=_compile_schedule(campaign.schedule),
         parameters={"campaign": public.model_dump(mode="json", by_alias=True, exclude_unset=True)},
         tags=tuple(sorted(tags)),
         automations=automations,
         slack_webhooks=webhooks,
     )
+
+
+def _compile_schedule(schedule: Schedule | None) -> CompiledSchedule | None:
+    if schedule is None:
+        return None
+    return CompiledSchedule(cron=schedule.cron, timezone=schedule.timezone, active=schedule.enabled)
 
 
 def deployment_parameter_schema() -> dict[str, Any]:

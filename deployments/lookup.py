@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect_campaigns.deployments.compile import FLOW_NAME
-from prefect_campaigns.errors import UnknownCampaign
 from slugify import slugify
+
+from prefect_campaigns.errors import UnknownCampaign
+from prefect_campaigns.flows.campaign import FLOW_NAME
 
 _PAGE = 200
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from prefect.blocks.core import Block
 from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.sorting import AutomationSort
 from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect_email import EmailServerCredentials
+
 from prefect_campaigns.blocks.email import (
     MAIL_BODY_TEMPLATE,
     MAIL_SUBJECT_TEMPLATE,
     SLACK_BODY_TEMPLATE,
     CampaignEmail,
 )
+from prefect_campaigns.blocks.email_composing import parse_address
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.deployments.compile import (
     CompiledAutomation,
@@ -26,28 +31,38 @@ from prefect_campaigns.deployments.compile import (
     SlackWebhookSecret,
 )
 from prefect_campaigns.errors import ServerError
-from prefect_email import EmailServerCredentials
 
 SMTP_BLOCK_NAME = "campaigns-smtp"
 OUR_TAG = "prefect-campaigns"
 """The tag that marks an automation as made by this package."""
 
+_PAGE = 200
+
+B = TypeVar("B", bound=Block)
+
 
 async def _save_if_changed(block: Block, name: str) -> UUID:
     """Save a block unless the server has it just so, and return its document's id."""
-    document_id: UUID
+    existing = await _load(type(block), name)
+    if existing is not None and _content(existing) == _content(block):
+        return _document_id(existing)
+    saved: UUID = await block.asave(name, overwrite=existing is not None)
+    return saved
+
+
+async def _load(block_type: type[B], name: str) -> B | None:
     try:
-        existing = await type(block).aload(name)
+        found: B = await block_type.aload(name)
     except ValueError:
         # What Prefect raises for a block that is not there.
-        document_id = await block.asave(name)
-        return document_id
-    if _content(existing) == _content(block):
-        found = existing._block_document_id
-        assert found is not None  # noqa: S101 - a loaded block has an id
-        return found
-    document_id = await block.asave(name, overwrite=True)
-    return document_id
+        return None
+    return found
+
+
+def _document_id(block: Block) -> UUID:
+    if block._block_document_id is None:
+        raise ServerError(f"the server gave a block of type {type(block).__name__} without an id")
+    return block._block_document_id
 
 
 def _content(block: Block) -> dict[str, object]:
@@ -64,30 +79,45 @@ class Notifiers:
         self._client = client
         self._settings = settings
         self._smtp: EmailServerCredentials | None = None
+        self._sender: str | None = None
         self._block_ids: dict[str, UUID] = {}
         self._on_server: dict[str, list[Automation]] = {}
 
     @property
     def can_mail(self) -> bool:
         """Whether there is an SMTP server to send by."""
-        return self._smtp is not None
+        return self._smtp is not None and self._sender is not None
 
     async def prepare(self) -> None:
         """Register our block types, settle which SMTP server there is, and look at the automations that exist."""
         await CampaignEmail.register_type_and_schema(client=self._client)
         if self._settings.smtp is not None:
             await _save_if_changed(self._settings.smtp.credentials(), SMTP_BLOCK_NAME)
-        try:
-            self._smtp = await EmailServerCredentials.aload(SMTP_BLOCK_NAME)
-        except ValueError:
-            self._smtp = None
+        credentials = await _load(EmailServerCredentials, SMTP_BLOCK_NAME)
+        self._smtp = credentials
+        self._sender = self._find_sender(credentials)
         self._on_server = await self._read_ours()
+
+    def _find_sender(self, credentials: EmailServerCredentials | None) -> str | None:
+        """Return who mails come from; where no SMTP is set up here, the server's login, if it is an address."""
+        if self._settings.smtp is not None:
+            return self._settings.smtp.sender
+        if credentials is None or credentials.username is None:
+            return None
+        try:
+            parse_address(credentials.username)
+        except ValueError:
+            return None
+        return str(credentials.username)
 
     async def _read_ours(self) -> dict[str, list[Automation]]:
         ours: dict[str, list[Automation]] = {}
-        for automation in await self._client.read_automations():
-            if OUR_TAG in automation.tags:
-                ours.setdefault(automation.name, []).append(automation)
+        offset = 0
+        while page := await self._client.read_automations(sort=AutomationSort.NAME_ASC, limit=_PAGE, offset=offset):
+            offset += len(page)
+            for automation in page:
+                if OUR_TAG in automation.tags:
+                    ours.setdefault(automation.name, []).append(automation)
         return ours
 
     async def ensure_slack_webhooks(self, secrets: Iterable[SlackWebhookSecret]) -> None:
@@ -110,18 +140,20 @@ class Notifiers:
 
     async def _ensure_one(self, automation: CompiledAutomation) -> bool:
         wanted = _automation(automation, await self._block_id(automation))
-        existing, *doubles = self._on_server.get(automation.name, [None])
-        for double in doubles:
-            await self._client.delete_automation(double.id)
-        if existing is None:
+        existing = self._on_server.get(automation.name, [])
+        if not existing:
             created = await self._client.create_automation(wanted)
             self._on_server[automation.name] = [Automation(id=created, **wanted.model_dump())]
             return True
+        kept, *doubles = existing
+        for double in doubles:
+            await self._client.delete_automation(double.id)
+        self._on_server[automation.name] = [kept]
         # Whether it is switched on is a person's choice.
-        wanted = wanted.model_copy(update={"enabled": existing.enabled})
-        if _same(existing, wanted):
+        wanted = wanted.model_copy(update={"enabled": kept.enabled})
+        if _same(kept, wanted):
             return bool(doubles)
-        await self._client.update_automation(existing.id, wanted)
+        await self._client.update_automation(kept.id, wanted)
         return True
 
     async def _block_id(self, automation: CompiledAutomation) -> UUID:
@@ -132,26 +164,14 @@ class Notifiers:
 
     async def _ensure_block(self, recipient: MailRecipient | SlackChannel) -> UUID:
         if isinstance(recipient, SlackChannel):
-            try:
-                found = (await SlackWebhook.aload(recipient.block_name))._block_document_id
-            except ValueError:
-                found = None
+            found = await _load(SlackWebhook, recipient.block_name)
             if found is None:
                 raise ServerError(f"the server has no block {recipient.label!r}; create it, or give the webhook URL")
-            return found
-        if self._smtp is None:
+            return _document_id(found)
+        if self._smtp is None or self._sender is None:
             raise ServerError("there is no SMTP server to send by")
-        block = CampaignEmail(
-            credentials=self._smtp,
-            sender=self._sender(self._smtp),
-            recipient=recipient.address,
-        )
+        block = CampaignEmail(credentials=self._smtp, sender=self._sender, recipient=recipient.address)
         return await _save_if_changed(block, recipient.block_name)
-
-    def _sender(self, credentials: EmailServerCredentials) -> str:
-        if self._settings.smtp is not None:
-            return self._settings.smtp.sender
-        return str(credentials.username)
 
     async def remove_unused(self, tags_in_use: set[str]) -> int:
         """Delete our automations that no campaign on the server asks for any more; return how many."""
@@ -221,6 +241,7 @@ def _tags_of(automation: Automation) -> set[str]:
     return {value.removeprefix("prefect.tag.") for specification in specifications for value in _values(specification)}
 
 
-def _values(specification: ResourceSpecification) -> list[str]:
-    value = specification.model_dump().get("prefect.resource.id", [])
+def _values(specification: ResourceSpecification | dict[str, str | list[str]]) -> list[str]:
+    labels = specification if isinstance(specification, dict) else specification.model_dump()
+    value = labels.get("prefect.resource.id", [])
     return [value] if isinstance(value, str) else list(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import socket
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+
 from prefect_campaigns.errors import ServerError, SettingsError
 
 DEFAULT_PORT = 4200
 """Where ``prefect server start`` and ``campaigns up`` listen unless told otherwise."""
 
+STARTING = "Starting a Prefect server (the first time takes half a minute)"
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
@@ -128,6 +131,8 @@ class EmbeddedServer:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - starting is quick, and the command is ours
                 command, env=self._environment(), stdout=log, stderr=log, start_new_session=True
             )
+        # An impatient second Ctrl-C breaks off whatever is being awaited, and would leave it behind.
+        atexit.register(self._process.terminate)
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._wait_until_healthy(self._process)
@@ -157,14 +162,16 @@ class EmbeddedServer:
     async def stop(self) -> None:
         """End it; by force when it does not end within fifteen seconds."""
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
-        process.terminate()
-        try:
-            await asyncio.to_thread(process.wait, STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            await asyncio.to_thread(process.wait)
+        if process.poll() is None:
+            process.terminate()
+            try:
+                await asyncio.to_thread(process.wait, STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                await asyncio.to_thread(process.wait)
+        atexit.unregister(process.terminate)
 
     async def __aenter__(self) -> EmbeddedServer:
         await self.start()

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_HOME, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.server import EmbeddedServer, configured_api_url, using
 from prefect_campaigns.deployments.worker import CampaignWorker

@@ -17,14 +17,16 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectException
-from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.budget import BudgetStatus
-from prefect_campaigns.money import format_money
-from prefect_campaigns.results import RunReport, StepResult, StepStatus
+from prefect.utilities.urls import url_for
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.budget import BudgetStatus
+from prefect_campaigns.money import format_money
+from prefect_campaigns.results import RunReport, StepResult, StepStatus, describe_counts
 
 POLL_SECONDS = 0.5
 
@@ -131,8 +133,21 @@ def _progress_of(view: RunView, step: StepResult) -> str:
     return next((said for key, said in view.progress.items() if key.endswith(ending)), "")
 
 
+def print_run(console: Console, view: RunView) -> None:
+    """Print a run that has ended: its steps, what it says of itself, and where to see it."""
+    console.print(run_table(view))
+    if view.flow_run.state and view.flow_run.state.message:
+        console.print(f"\n{view.flow_run.state.message}", markup=False)
+    if url := url_for(view.flow_run):
+        # A line of its own, which no wrapping breaks: people click on it.
+        console.print(f"\n{url}\n", soft_wrap=True)
+
+
 def run_table(view: RunView) -> RenderableType:
-    """Return the run's steps as a table."""
+    """Return the run's steps as a table, under its name and state; before it has begun there are no steps."""
+    title = Text.assemble((view.flow_run.name, "bold"), "  ", view.state_name)
+    if view.record is None:
+        return title
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     table.add_column("Step")
@@ -140,7 +155,7 @@ def run_table(view: RunView) -> RenderableType:
     table.add_column("Time", justify="right")
     table.add_column("Cost (USD)", justify="right")
     table.add_column("")
-    for step in view.record.steps if view.record else ():
+    for step in view.record.steps:
         sign, style = _STEP_STYLES[step.status]
         table.add_row(
             Text(sign, style=style),
@@ -148,9 +163,8 @@ def run_table(view: RunView) -> RenderableType:
             str(step.attempts or ""),
             f"{step.duration_seconds:.1f} s" if step.duration_seconds is not None else "",
             "" if step.cost is None else format_money(step.cost),
-            Text(_detail(view, step), overflow="ellipsis", no_wrap=step.status is not StepStatus.FAILED),
+            Text(_detail(view, step)),
         )
-    title = Text.assemble((view.flow_run.name, "bold"), "  ", view.state_name)
     return Group(title, table)
 
 
@@ -158,7 +172,7 @@ def _detail(view: RunView, step: StepResult) -> str:
     if step.status is StepStatus.FAILED:
         return step.error or ""
     if step.status is StepStatus.COMPLETED:
-        return ", ".join(f"{count:g} {name.replace('_', ' ')}" for name, count in step.counts.items())
+        return ", ".join(describe_counts(step.counts))
     return _progress_of(view, step)
 
 

@@ -22,10 +22,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectException
-from prefect.flow_engine import run_flow
+from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Failed
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
 
 FLOWS_PACKAGE = "prefect_campaigns.flows."
@@ -103,8 +104,8 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
 
     async def _run_until_cancelled(self, flow: Flow[..., Any], flow_run: FlowRun) -> None:
         """Run the flow; somebody who cancels the run ends its open request, and the flow says the rest."""
-        running = asyncio.ensure_future(
-            run_flow(flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state")  # type: ignore[arg-type]
+        running = asyncio.create_task(
+            run_flow_async(flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state")
         )
         self._running[flow_run.id] = running
         if self._cancellation_watch is None or self._cancellation_watch.done():

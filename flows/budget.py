@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.budget import BudgetStatus
 from prefect_campaigns.models import Campaign

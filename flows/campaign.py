@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 
 import anyio
-from prefect import flow, get_run_logger
+from prefect import State, flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed
+
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore, LeaseHeld
 from prefect_campaigns.blocks.stores import open_store

@@ -7,14 +7,14 @@ whether the engine answered, and whether asking again may help.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import importlib.metadata
 import json
 import ssl
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
+import anyio
 import httpx
 
 from prefect_campaigns.clock import Clock, SystemClock
@@ -50,6 +50,7 @@ REFUSAL_TIMEOUT_SECONDS = 10.0
 
 GRACE_SECONDS = 5.0
 
+_T = TypeVar("_T")
 _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 _SYSTEM_CLOCK = SystemClock()
 _DEFAULT_PACE = PollPace()
@@ -118,22 +119,44 @@ async def call_engine(
     """
     where = show_url(request.url)
     report = reporter(on_progress)
+
+    async def exchange() -> EngineAnswer:
+        answer, retry_after_seconds = await _request(client, request, where=where, report=report, clock=clock)
+        if isinstance(answer, EngineAnswer):
+            return answer
+        said, status_code = await await_jobs(
+            client, answer, retry_after_seconds=retry_after_seconds, pace=pace, report=report, clock=clock
+        )
+        return _answer(said, status_code)
+
     try:
-        async with asyncio.timeout(request.timeout_seconds + grace_seconds):
-            answer, retry_after_seconds = await _request(client, request, where=where, report=report, clock=clock)
-            if isinstance(answer, EngineAnswer):
-                return answer
-            said, status_code = await await_jobs(
-                client,
-                answer,
-                retry_after_seconds=retry_after_seconds,
-                pace=pace,
-                report=report,
-                clock=clock,
-            )
-            return _answer(said, (), status_code)
+        with anyio.fail_after(request.timeout_seconds + grace_seconds):
+            return await _in_own_task(exchange)
     except TimeoutError as error:
         raise EngineAnswerLost(f"{where} gave no whole answer within {request.timeout_seconds:g} seconds") from error
+
+
+async def _in_own_task(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Await the work in a task of its own, so that cancelling the caller cancels it the way that httpx can stand.
+
+    httpx shields the closing of a connection from being cancelled by anyio, but not by asyncio itself: that would
+    leave the connection open, and its place in the pool taken. A task group turns the one into the other.
+    """
+    outcome: list[_T] = []
+    failure: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            outcome.append(await work())
+        except Exception as error:
+            # Kept out of the group, which would wrap it.
+            failure.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+    if failure:
+        raise failure[0]
+    return outcome[0]
 
 
 async def _request(
@@ -164,13 +187,13 @@ async def _request(
         location = response.headers.get("Location")
         urls = job_urls(said, location=location, endpoint=httpx.URL(request.url), where=where)
         return urls, retry_after_seconds
-    return _answer(said, (), response.status_code), None
+    return _answer(said, response.status_code), None
 
 
-def _answer(said: Any, warnings: tuple[str, ...], status_code: int) -> EngineAnswer:
+def _answer(said: Any, status_code: int) -> EngineAnswer:
     # An error beside a result has not spoilt it, and is not lost.
     error = engine_words(said.get("error")) if isinstance(said, Mapping) else None
-    return EngineAnswer(result=said, warnings=(*warnings, *([error] if error else [])), status_code=status_code)
+    return EngineAnswer(result=said, warnings=(error,) if error else (), status_code=status_code)
 
 
 async def _send(client: httpx.AsyncClient, request: EngineRequest, where: str) -> httpx.Response:
@@ -238,7 +261,7 @@ async def _refusal(response: httpx.Response, where: str, retry_after_seconds: fl
     """Return the error of an answer that is no success, with as much of its body as there is."""
     body = b""
     try:
-        async with asyncio.timeout(REFUSAL_TIMEOUT_SECONDS):
+        with anyio.fail_after(REFUSAL_TIMEOUT_SECONDS):
             body = await read_body(response, where)
     except (EngineError, TimeoutError):
         # The status was read, and it decides; the body would only have said why.

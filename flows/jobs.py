@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import httpx
 
 from prefect_campaigns.clock import Clock
@@ -88,7 +88,7 @@ async def await_jobs(
     unasked = pace.first_seconds
     asked = retry_after_seconds
     while True:
-        await asyncio.sleep(unasked if asked is None else max(asked, pace.shortest_seconds))
+        await anyio.sleep(unasked if asked is None else max(asked, pace.shortest_seconds))
         unasked = pace.following(unasked)
         waits = [await _poll(client, job, clock=clock) for job in jobs if job.going]
         if not any(job.going for job in jobs):
@@ -111,7 +111,7 @@ async def _poll(client: httpx.AsyncClient, job: _Job, *, clock: Clock) -> float 
     where = show_url(job.url)
     request = client.build_request("GET", job.url, headers={"Accept": "application/json"}, timeout=POLL_TIMEOUT_SECONDS)
     try:
-        async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
+        with anyio.fail_after(POLL_TIMEOUT_SECONDS):
             response = await client.send(request, stream=True, follow_redirects=False)
             try:
                 retry_after = parse_retry_after(response.headers.get("Retry-After"), now=clock.now())

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import anyio
+from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.logging.loggers import LoggingAdapter
-from prefect.states import Running, State
+from prefect.states import Running
+
 from prefect_campaigns.blocks.store import CampaignStore, Lease, LeaseHeld
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import LeaseLost, StoreUnavailable
+from prefect_campaigns.flows.run import RunLogger
 from prefect_campaigns.models import Campaign
 
 LEASE_SECONDS = 60.0
@@ -41,7 +43,7 @@ class LeaseTimeout(LeaseLost):
 
 
 async def take_turn(
-    store: CampaignStore, campaign: Campaign, flow_run: FlowRun, *, clock: Clock, logger: LoggingAdapter
+    store: CampaignStore, campaign: Campaign, flow_run: FlowRun, *, clock: Clock, logger: RunLogger
 ) -> Lease | Overlapping:
     """Take the campaign's lease, waiting for it where the campaign says so.
 
@@ -107,7 +109,7 @@ async def _show(flow_run: FlowRun, state: State) -> None:
 
 
 @asynccontextmanager
-async def keeping(store: CampaignStore, lease: Lease, *, logger: LoggingAdapter) -> AsyncIterator[None]:
+async def keeping(store: CampaignStore, lease: Lease, *, logger: RunLogger) -> AsyncIterator[None]:
     """Renew the lease while the block runs, and give it back at its end.
 
     A lease that is lost stops the run at its next write: reserving the money of a step is one.
@@ -125,7 +127,7 @@ async def keeping(store: CampaignStore, lease: Lease, *, logger: LoggingAdapter)
                 logger.warning("The lease was not given back and runs out by itself: %s", error)
 
 
-async def _renew(store: CampaignStore, lease: Lease, logger: LoggingAdapter) -> None:
+async def _renew(store: CampaignStore, lease: Lease, logger: RunLogger) -> None:
     while True:
         await asyncio.sleep(RENEW_SECONDS)
         try:

@@ -11,9 +11,10 @@ import anyio
 import httpx
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.exceptions import PrefectException
-from prefect.logging.loggers import LoggingAdapter
-from prefect_campaigns.flows.exchange import Progress
 from slugify import slugify
+
+from prefect_campaigns.flows.exchange import Progress
+from prefect_campaigns.flows.run import RunLogger
 
 UPDATE_SECONDS = 1.0
 """The artifact is written at most this often; an engine may report far oftener."""
@@ -24,7 +25,7 @@ FINISH_SECONDS = 2.0
 class ProgressReporter:
     """Shows the latest progress, without ever making the engine's stream wait for Prefect's API."""
 
-    def __init__(self, *, campaign_key: str, step: str, logger: LoggingAdapter) -> None:
+    def __init__(self, *, campaign_key: str, step: str, logger: RunLogger) -> None:
         self._key = f"progress-{campaign_key}-{slugify(step) or 'step'}"
         self._step = step
         self._logger = logger
@@ -75,7 +76,7 @@ class ProgressReporter:
 
 
 @asynccontextmanager
-async def reporting(*, campaign_key: str, step: str, logger: LoggingAdapter) -> AsyncIterator[ProgressReporter]:
+async def reporting(*, campaign_key: str, step: str, logger: RunLogger) -> AsyncIterator[ProgressReporter]:
     """Yield a reporter that shows what it is told until the block ends; ending well shows the end."""
     reporter = ProgressReporter(campaign_key=campaign_key, step=step, logger=logger)
     showing = asyncio.create_task(reporter._show_for_ever())

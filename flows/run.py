@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -9,10 +10,14 @@ from uuid import UUID, uuid5
 
 import httpx
 from prefect.client.schemas.objects import FlowRun
+
 from prefect_campaigns.blocks.store import CampaignStore, Lease, Reservation
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
+
+RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+"""What Prefect's get_run_logger gives."""
 
 _IDEMPOTENCY_NAMESPACE = UUID("6a1f6e0e-59a5-4c1c-9df0-6f3f1b6f5d2c")
 

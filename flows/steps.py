@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 import anyio
-from prefect import Task, get_run_logger, task
+from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
-from prefect.states import State
+
 from prefect_campaigns.blocks.store import AttemptState, Reservation
 from prefect_campaigns.costs import read_cost
 from prefect_campaigns.counts import read_counts
@@ -225,7 +225,7 @@ def task_for(step: Step) -> Task[..., Any]:
         tags=[f"engine:{step.engine}", f"timeout:{step.timeout_seconds:g}s"],
         retries=policy.attempts,
         retry_delay_seconds=delays,
-        retry_jitter_factor=policy.jitter or None,
+        retry_jitter_factor=policy.jitter,
         retry_condition_fn=retry_condition,
         timeout_seconds=step.timeout_seconds,
     )

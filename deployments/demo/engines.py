@@ -8,6 +8,7 @@ asked, what they charged and whom they mailed can be read from them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -124,6 +125,7 @@ class DemoEngines(Scriptable):
         self._jobs: dict[str, _Work] = {}
         self._counts: dict[str, int] = {}
         self._last_id = 0
+        self._watchers: list[asyncio.Future[ReceivedRequest]] = []
         self._app = self.app()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,6 +157,12 @@ class DemoEngines(Scriptable):
         """Return the requests to one path, in order."""
         return [request for request in self.requests if request.path == path]
 
+    async def next_request(self) -> ReceivedRequest:
+        """Wait until another request has come in, and return it, while it is being answered."""
+        watcher: asyncio.Future[ReceivedRequest] = asyncio.get_running_loop().create_future()
+        self._watchers.append(watcher)
+        return await watcher
+
     async def _step(self, request: Request) -> Response:
         path = request.url.path
         received = await self._receive(request)
@@ -175,7 +183,7 @@ class DemoEngines(Scriptable):
         work = self._jobs.get(job_id)
         if work is None:
             return JSONResponse({"error": f"there is no job {job_id}"}, status_code=404)
-        await asyncio.sleep(self.pace)
+        await self._pause(request)
         work.polls += 1
         if work.polls < _POLLS_UNTIL_DONE:
             progress = round(work.polls / _POLLS_UNTIL_DONE, 2)
@@ -196,6 +204,10 @@ class DemoEngines(Scriptable):
             headers=dict(request.headers),
         )
         self.requests.append(received)
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(received)
         return received
 
     def _work_for(self, path: str, received: ReceivedRequest) -> _Work:
@@ -292,8 +304,15 @@ class DemoEngines(Scriptable):
         return JSONResponse({"jobId": work.job_id, "status": "queued"}, status_code=202)
 
     async def _as_json(self, request: Request, work: _Work, fault: Fault | None) -> Response:
-        await asyncio.sleep(self.pace)
+        await self._pause(request)
         return JSONResponse(work.result)
+
+    async def _pause(self, request: Request) -> None:
+        """Take the time that work takes, or less if the client does not wait for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.pace):
+                while (await request.receive())["type"] != "http.disconnect":
+                    continue
 
 
 _WORKS: Mapping[str, Callable[[DemoEngines, dict[str, Any]], tuple[_Work, Decimal]]] = {

@@ -7,6 +7,7 @@ campaigns are applied, one of them runs, then one whose engine fails. What is sh
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
@@ -17,9 +18,10 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from prefect.client.orchestration import PrefectClient
-from prefect.utilities.urls import url_for
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
+from rich.rule import Rule
 from rich.text import Text
 
 from prefect_campaigns.blocks.settings import load_settings
@@ -29,17 +31,19 @@ from prefect_campaigns.deployments.apply import ApplyResult, apply
 from prefect_campaigns.deployments.demo.engines import PROSPECT, DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail, SmtpSink
-from prefect_campaigns.deployments.server import EmbeddedServer, connect, free_port, using
+from prefect_campaigns.deployments.server import STARTING, EmbeddedServer, connect, free_port, using
 from prefect_campaigns.deployments.stack import running_worker
-from prefect_campaigns.deployments.watch import RunView, budget_table, run_table, watch
+from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.loader import load_text
 from prefect_campaigns.models import Campaign
+from prefect_campaigns.money import format_money
 
 EXAMPLES = ("weekly-restaurant.json", "monthly-retail.json", "test-campaign.json")
 SHOWN = "weekly-restaurant-outreach"
 PACE_SECONDS = 0.15
 RUN_SECONDS = 120.0
 MAIL_SECONDS = 30.0
+MAX_WIDTH = 100
 
 FAILING = {
     "name": "Demo With A Failing Engine",
@@ -76,16 +80,16 @@ async def run_demo(*, console: Console, keep: bool) -> bool:
             try:
                 await _show(stage, console)
             except DemoFailed as error:
-                console.print(f"[red]✗ {error}[/]")
-                console.print(f"The server's log is in {home}; it is kept.")
+                console.print(f"[red]✗[/] {escape(str(error))}")
+                console.print(f"The logs of server and worker are kept in {home}", soft_wrap=True)
                 return False
-            console.print("\n[green]✓ All of it happened.[/]")
+            console.print("[green]✓[/] All of it happened.")
             if keep:
-                console.print(f"Everything goes on running. Prefect UI: {stage.server.ui_url}   Ctrl-C ends it.")
-                console.print("In another terminal, with these set, every command works on it:")
-                for name, value in _environment(home, stage.mail).items():
-                    console.print(f"  export {name}={value}")
-                console.print(f"  export PREFECT_API_URL={stage.server.api_url}")
+                console.print(f"\nEverything goes on running, until Ctrl-C. Prefect UI: {stage.server.ui_url}")
+                console.print("In another terminal, with these set, every command works on it:\n")
+                variables = {**_environment(home, stage.mail), "PREFECT_API_URL": stage.server.api_url}
+                for name, value in variables.items():
+                    console.print(f"  export {name}={value}", soft_wrap=True)
                 await asyncio.Event().wait()
         shutil.rmtree(home, ignore_errors=True)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -161,19 +165,37 @@ def _exported(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Write log lines into a file: the worker runs in this process, and would log into the view of its runs."""
+    root = logging.getLogger()
+    handlers, formatter = root.handlers, logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    file = logging.FileHandler(path)
+    file.setFormatter(formatter)
+    root.handlers = [file]
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        file.close()
+
+
 @asynccontextmanager
 async def _stage(home: Path, console: Console) -> AsyncIterator[_Stage]:
     engines = DemoEngines(pace=PACE_SECONDS)
     async with AsyncExitStack() as stack:
         mail = stack.enter_context(SmtpSink())
         stack.enter_context(_exported(_environment(home, mail)))
+        stack.enter_context(_logging_to(home / "worker.log"))
         addresses = {
             "localhost:3010": await stack.enter_async_context(serve(engines.app("prospecting"))),
             "localhost:3000": await stack.enter_async_context(serve(engines.app("analysis"))),
             "localhost:3001": await stack.enter_async_context(serve(engines.app("outreach"))),
         }
-        console.print(f"[green]✓[/] Engines at {', '.join(addresses.values())}; mail server at {mail.host}:{mail.port}")
-        with console.status("Starting a Prefect server (the first time takes half a minute)"):
+        for engine, address in zip(("Prospecting", "Analysis", "Outreach"), addresses.values(), strict=True):
+            console.print(f"[green]✓[/] {engine} engine at {address}")
+        console.print(f"[green]✓[/] Mail server at {mail.host}:{mail.port}")
+        with console.status(STARTING):
             server = EmbeddedServer(home=home / "prefect", port=free_port(), log=home / "server.log")
             await stack.enter_async_context(server)
             stack.enter_context(using(server))
@@ -202,15 +224,12 @@ async def _run(stage: _Stage, result: ApplyResult, slug: str, console: Console) 
             view = await watch(console, stage.client, stage.store, flow_run.id)
     except TimeoutError:
         raise DemoFailed(f"the run of {slug} did not end within {RUN_SECONDS:g} seconds") from None
-    console.print(run_table(view))
-    if view.flow_run.state and view.flow_run.state.message:
-        console.print(f"\n{view.flow_run.state.message}", markup=False)
-    console.print(f"In the Prefect UI: {url_for(view.flow_run)}\n", soft_wrap=True)
+    print_run(console, view)
     return view
 
 
 async def _show_good_run(stage: _Stage, result: ApplyResult, console: Console) -> None:
-    console.rule("A campaign runs", align="left")
+    _print_title("A campaign runs", console)
     view = await _run(stage, result, SHOWN, console)
     if view.state_name != "Completed":
         raise DemoFailed(f"the run ended as {view.state_name}, and not as Completed")
@@ -218,19 +237,19 @@ async def _show_good_run(stage: _Stage, result: ApplyResult, console: Console) -
     booked = view.record.total_cost if view.record else None
     if booked != stage.engines.charged:
         raise DemoFailed(f"the engines charged {stage.engines.charged}, and {booked} was booked")
-    console.print(f"\nThe engines charged {stage.engines.charged} USD, and that is what is booked.")
+    console.print(f"\nThe engines charged {format_money(booked)} USD, and that is what is booked.\n")
     _show_mail(await _mail(stage, "Completed", recipient="outreach@example.com"), console)
 
 
 async def _show_failing_run(stage: _Stage, result: ApplyResult, console: Console) -> None:
-    console.rule("A campaign whose engine fails", align="left")
+    _print_title("A campaign whose engine fails", console)
     stage.engines.fail_next(PROSPECT, status=503, error="out of order <script>alert(1)</script>", times=3)
     before = len(stage.engines.requests_to(PROSPECT))
     view = await _run(stage, result, "demo-with-a-failing-engine", console)
     requests = len(stage.engines.requests_to(PROSPECT)) - before
     if view.state_name != "Failed" or requests != 3:
         raise DemoFailed(f"the run ended as {view.state_name} after {requests} requests, and not as Failed after 3")
-    console.print("The engine was asked three times: once, and twice more as the step's retry says.")
+    console.print("The engine was asked three times: once, and twice more as the step's retry says.\n")
     _show_mail(await _mail(stage, "Failed", recipient="ops@example.com"), console)
 
 
@@ -245,8 +264,13 @@ async def _mail(stage: _Stage, state: str, *, recipient: str) -> ReceivedMail:
     raise DemoFailed(f"no mail about a run that ended as {state} came to {recipient} within {MAIL_SECONDS:g} seconds")
 
 
+def _print_title(title: str, console: Console) -> None:
+    console.print(Rule(title, align="left"), width=min(console.width, MAX_WIDTH))
+
+
 def _show_mail(mail: ReceivedMail, console: Console) -> None:
     message = mail.message
     head = f"From: {message['From']}\nTo: {message['To']}\nSubject: {message['Subject']}\n\n"
-    console.print(Panel(Text(head + mail.text.strip()), title="The mail that arrived", title_align="left"))
+    panel = Panel(Text(head + mail.text.strip()), title="The mail that arrived", title_align="left")
+    console.print(panel, width=min(console.width, MAX_WIDTH))
     console.print()

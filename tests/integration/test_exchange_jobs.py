@@ -222,3 +222,19 @@ async def test_a_job_that_never_ends_is_given_up_at_the_callers_limit(client: ht
                 await call(client, server.url)
     assert len(server.heads) > 2
     assert targets(server.heads).count("POST /api/analyze") == 1
+
+
+async def test_a_call_cancelled_at_any_moment_leaves_no_connection_open(client: httpx.AsyncClient) -> None:
+    async def endless_job(connection: Connection) -> None:
+        started = connection.head.startswith("POST")
+        await said({"jobId": "j"} if started else {"status": "running"})(connection)
+
+    # The server itself fails the test when one stays open.
+    async with raw_server(endless_job) as server:
+        for turns in range(200):
+            calling = asyncio.create_task(call(client, server.url))
+            for _ in range(turns % 100):
+                await asyncio.sleep(0)
+            calling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calling

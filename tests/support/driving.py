@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import TaskRunSort
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Scheduled
 
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.blocks.sqlite import SqliteStore
@@ -57,6 +58,11 @@ class Driver:
     async def start(self, deployment_id: UUID) -> FlowRun:
         """Ask for a run."""
         return await self.client.create_flow_run_from_deployment(deployment_id)
+
+    async def start_later(self, deployment_id: UUID) -> FlowRun:
+        """Ask for a run so late that no worker takes it up."""
+        tomorrow = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
+        return await self.client.create_flow_run_from_deployment(deployment_id, state=tomorrow)
 
     async def ended(self, flow_run_id: UUID, *, seconds: float = END_SECONDS) -> FlowRun:
         """Wait for a run's end."""

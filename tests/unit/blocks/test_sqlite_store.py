@@ -329,7 +329,7 @@ class TestBooks:
             for number in range(3000):
                 cost = Decimal("0.001")
                 held = ledger.reserve(db, now, lease, step=f"{number}", attempt=1, estimated_cost=cost, hold_seconds=60)
-                ledger.settle(db, now, lease, ledger.mark_sent(db, lease, held), cost)
+                ledger.settle(db, now, lease, ledger.mark_sent(db, lease, held), cost, is_result=True)
 
         await store._file.write(spend_all)
         assert await today(store) == ("3.000000", "0.000000")

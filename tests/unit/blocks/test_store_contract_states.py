@@ -132,9 +132,7 @@ class TestStates:
         assert (await store.attempts("run-1", "find"))[0] == lost
         assert await store.run_cost("run-1") == 2
 
-    async def test_a_result_speaks_for_earlier_attempts_that_had_none(
-        self, store: CampaignStore, lease: Lease
-    ) -> None:
+    async def test_a_result_speaks_for_earlier_attempts_that_had_none(self, store: CampaignStore, lease: Lease) -> None:
         await store.start_run(lease, make_report())
         await store.book_unconfirmed(lease, await send(store, lease, "2", attempt=1))
         await send(store, lease, "2", attempt=2)

@@ -1,0 +1,54 @@
+"""Running commands as a user of the stack, and starting those that go on until they are interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import CAMPAIGNS, Ended, LongRunning, run, user_environment
+from real_stack import Stack
+
+Campaigns = Callable[..., Awaitable[Ended]]
+Start = Callable[..., LongRunning]
+
+
+@pytest.fixture
+def campaigns(stack: Stack, tmp_path: Path) -> Campaigns:
+    """Run ``campaigns …`` in the test's folder, as somebody who works with the stack."""
+
+    async def run_it(*arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        return await run([CAMPAIGNS, *arguments], env={**stack.environment, **(env or {})}, cwd=tmp_path)
+
+    return run_it
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, Any], Path]:
+    """Write a file into the test's folder: what is no text, as JSON."""
+
+    def write_it(name: str, content: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content, indent=2))
+        return path
+
+    return write_it
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start commands of somebody who has nothing running and nothing set; whatever they leave is ended."""
+    started: list[LongRunning] = []
+
+    def start_it(*command: str, **env: str) -> LongRunning:
+        home = str(tmp_path / "prefect")
+        process = LongRunning(command, env=user_environment(PREFECT_HOME=home, **env), cwd=tmp_path)
+        started.append(process)
+        return process
+
+    yield start_it
+    for process in started:
+        process.kill()

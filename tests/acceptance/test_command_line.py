@@ -1,0 +1,217 @@
+"""The command ``campaigns``, as a process, against a real server and worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from importlib.metadata import version
+
+import pytest
+from campaign_files import COMPOSE, campaign_json
+from prefect.exceptions import ObjectNotFound
+
+from prefect_campaigns.deployments.server import free_port
+
+COMMANDS = ["validate", "apply", "run", "runs", "up", "demo"]
+NOWHERE = "http://127.0.0.1:9"
+
+MISSPELT = """{
+  "name": "Misspelt",
+  "steps": [
+    { "name": "prospecting", "engine": "prospecting",
+      "endpont": "http://127.0.0.1:9/api/prospect", "timeout": "soon" }
+  ]
+}"""
+
+
+async def test_validate_says_what_is_right(campaigns, write) -> None:
+    write("good/one.json", campaign_json("Good One", NOWHERE))
+    ended, as_json = await asyncio.gather(campaigns("validate", "good/"), campaigns("validate", "good/", "--json"))
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "✓ good/one.json: Good One (good-one)\n"
+    assert (as_json.code, as_json.err) == (0, "")
+    assert json.loads(as_json.out) == {
+        "success": True,
+        "campaigns": [{"file": "good/one.json", "name": "Good One", "slug": "good-one"}],
+    }
+
+
+async def test_validate_says_everything_that_is_wrong_a_line_each_with_its_place(campaigns, write) -> None:
+    write("bad/misspelt.json", MISSPELT)
+    write("bad/torn.json", '{\n  "name": "Torn",\n')
+    write("bad/good.json", campaign_json("Good Among Bad", NOWHERE))
+    ended, as_json = await asyncio.gather(campaigns("validate", "bad/"), campaigns("validate", "bad/", "--json"))
+    assert (ended.code, ended.out) == (1, "")
+    lines = ended.err.splitlines()
+    assert len(lines) >= 4
+    assert all(line.startswith(("✗ bad/misspelt.json:", "✗ bad/torn.json:")) for line in lines), lines
+    (misspelt,) = [line for line in lines if "endpont" in line]
+    assert misspelt.startswith("✗ bad/misspelt.json:5:7: /steps/0/endpont: ") and "endpoint" in misspelt
+    (soon,) = [line for line in lines if "soon" in line]
+    assert soon.startswith("✗ bad/misspelt.json:5:65: /steps/0/timeout: ")
+
+    body = json.loads(as_json.out)
+    assert (as_json.code, body["success"]) == (1, False)
+    assert [
+        f"✗ {one['file']}:{one['line']}:{one['column']}: {one['pointer'] or '/'}: {one['message']}"
+        for one in body["complaints"]
+    ] == lines
+
+
+async def test_apply_creates_then_changes_nothing_then_only_what_differs(campaigns, write, client, store) -> None:
+    folder = "applied"
+    write(f"{folder}/one.json", campaign_json("Cli One", NOWHERE, schedule={"cron": "0 9 * * MON", "enabled": False}))
+    write(f"{folder}/two.json", campaign_json("Cli Two", NOWHERE))
+    created = await campaigns("apply", folder)
+    assert (created.code, created.err) == (0, "")
+    words = [line.split() for line in created.out.splitlines()]
+    assert ["created", "campaign/cli-one", "0", "9", "*", "*", "MON", "(not", "enabled)", "UTC"] in words
+    assert ["created", "campaign/cli-two", "by", "hand"] in words
+
+    unchanged = await campaigns("apply", folder, "--json")
+    body = json.loads(unchanged.out)
+    assert (unchanged.code, body["success"], body["notes"]) == (0, True, [])
+    assert [(one["slug"], one["change"], one["deployment"]) for one in body["campaigns"]] == [
+        ("cli-one", "unchanged", "campaign/cli-one"),
+        ("cli-two", "unchanged", "campaign/cli-two"),
+    ]
+    deployment = await client.read_deployment_by_name("campaign/cli-one")
+    assert str(deployment.id) == body["campaigns"][0]["deploymentId"]
+    assert (await store.get_campaign("cli-one")).deployment_id == deployment.id
+
+    write(f"{folder}/two.json", campaign_json("Cli Two", NOWHERE, description="Now with a description"))
+    changed = await campaigns("apply", folder, "--json")
+    assert [one["change"] for one in json.loads(changed.out)["campaigns"]] == ["unchanged", "changed"]
+
+
+async def test_one_broken_file_among_good_ones_stops_apply_before_anything_is_changed(
+    campaigns, write, client, store
+) -> None:
+    write("half/a-good.json", campaign_json("Never Made", NOWHERE))
+    write("half/b-broken.json", MISSPELT)
+    ended = await campaigns("apply", "half")
+    assert (ended.code, ended.out) == (1, "")
+    assert "half/b-broken.json:5:7: /steps/0/endpont: " in ended.err
+    with pytest.raises(ObjectNotFound):
+        await client.read_deployment_by_name("campaign/never-made")
+    assert "never-made" not in [row.key for row in await store.list_campaigns()]
+
+
+async def test_run_starts_a_campaign_and_runs_lists_it(campaigns, driver, engines) -> None:
+    await driver.deploy("Cli Started", engines.url, only=1)
+    none_yet = await campaigns("runs", "cli-started")
+    assert (none_yet.code, none_yet.out) == (
+        0,
+        "cli-started has not run yet. Start it with: campaigns run cli-started\n",
+    )
+    # By its name as by its slug.
+    started, as_json = await asyncio.gather(campaigns("run", "Cli Started"), campaigns("run", "cli-started", "--json"))
+    assert (started.code, as_json.code) == (0, 0)
+    body = json.loads(as_json.out)
+    assert body["success"] and body["url"].endswith(f"/runs/flow-run/{body['runId']}")
+    (first, url) = started.out.splitlines()
+    run_id = url.rpartition("/")[2]
+    assert first.startswith("Started run ") and first.endswith(f"({run_id})")
+    for one in (run_id, body["runId"]):
+        assert (await driver.ended(one)).state.name == "Completed"
+
+    listed, listed_json = await asyncio.gather(
+        campaigns("runs", "cli-started"), campaigns("runs", "cli-started", "--json", "--limit", "1")
+    )
+    assert (listed.code, listed_json.code) == (0, 0)
+    header, *rows = [line.split() for line in listed.out.splitlines()]
+    assert header[:3] == ["Started", "(UTC)", "Run"]
+    assert len(rows) == 2 and all("Completed" in row and "1/1" in row and "0.012" in row for row in rows)
+    listed_body = json.loads(listed_json.out)
+    assert (listed_body["count"], len(listed_body["runs"])) == (1, 1)
+    assert listed_body["runs"][0]["run_id"] in (run_id, body["runId"])
+
+
+async def test_run_with_watch_shows_the_steps_and_the_budget_and_ends_well(campaigns, driver, engines) -> None:
+    await driver.deploy("Cli Watched", engines.url, budget={"daily": 5})
+    ended = await campaigns("run", "cli-watched", "--watch")
+    assert (ended.code, ended.err) == (0, "")
+    for step in ("prospecting", "analysis", "outreach", "sending"):
+        assert f"  {step}: completed\n" in ended.out
+    words = [line.split() for line in ended.out.splitlines()]
+    assert ["daily", "0.037", "5.00", "4.963"] in words
+    assert "4 of 4 steps, 5 prospects generated" in ended.out
+
+
+async def test_run_with_watch_ends_with_1_when_the_campaign_fails(campaigns, driver, engines) -> None:
+    await driver.deploy("Cli Failing", engines.url)
+    engines.fail_next(COMPOSE, status=500, error="template missing")
+    ended = await campaigns("run", "cli-failing", "--watch", "--json")
+    assert ended.code == 1
+    body = json.loads(ended.out)
+    assert (body["success"], body["run"]["state_name"], body["run"]["status"]) == (False, "Failed", "failed")
+    assert "template missing" in body["run"]["message"]
+    assert "  outreach: failed\n" in ended.err, "what is watched is not among the JSON"
+
+
+# Each is one sentence on stderr and exit code 1.
+REFUSALS = {
+    "a near miss is answered with what is near": (
+        ["run", "cli-nearby-campain"],
+        {},
+        "✗ there is no campaign 'cli-nearby-campain'; did you mean cli-nearby-campaign?",
+    ),
+    "runs knows the same names": (
+        ["runs", "cli-nearby-campain"],
+        {},
+        "✗ there is no campaign 'cli-nearby-campain'; did you mean cli-nearby-campaign?",
+    ),
+    "a name like no other": (
+        ["run", "zzzzzzzzzz"],
+        {},
+        "✗ there is no campaign 'zzzzzzzzzz'; `campaigns apply` makes one of a file",
+    ),
+    "no server where one is said to be": (
+        ["run", "cli-nearby-campaign"],
+        {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"},
+        "✗ no Prefect API answers at http://127.0.0.1:",
+    ),
+    "a setting that cannot be used": (
+        ["runs", "cli-nearby-campaign"],
+        {"SMTP_PORT": "abc"},
+        "✗ SMTP_PORT is 'abc' in the environment; allowed is a whole number from 1 to 65535",
+    ),
+    "apply with nothing to apply": (["apply"], {}, "✗ campaigns: /: there is no such file"),
+    "validate with nothing to validate": (["validate"], {}, "✗ which files? "),
+}
+
+
+@pytest.mark.parametrize(("arguments", "env", "sentence"), REFUSALS.values(), ids=REFUSALS)
+async def test_what_cannot_be_done_is_said_in_one_sentence(campaigns, driver, arguments, env, sentence) -> None:
+    await driver.deploy("Cli Nearby Campaign", NOWHERE, only=1)
+    ended = await campaigns(*arguments, env=env)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(sentence) and ended.err.count("\n") == 1, ended.err
+
+
+async def test_what_cannot_be_done_is_json_for_who_asked_for_json(campaigns, stack) -> None:
+    ended = await campaigns("run", "zzzzzzzzzz", "--json")
+    assert (ended.code, ended.err) == (1, "")
+    assert json.loads(ended.out) == {
+        "success": False,
+        "error": "there is no campaign 'zzzzzzzzzz'; `campaigns apply` makes one of a file",
+    }
+
+
+async def test_every_help_fits_a_small_terminal_and_has_an_example(campaigns) -> None:
+    pages = await asyncio.gather(*(campaigns(command, "--help") for command in COMMANDS))
+    for command, page in zip(COMMANDS, pages, strict=True):
+        assert page.code == 0
+        assert f"Example: campaigns {command}" in page.out
+        lines = page.out.splitlines()
+        assert len(lines) <= 24 and max(map(len, lines)) <= 80, page.out
+
+
+async def test_without_arguments_there_is_help_and_a_typing_error_has_a_suggestion(campaigns) -> None:
+    bare, version_, command, option = await asyncio.gather(
+        campaigns(), campaigns("--version"), campaigns("vlidate"), campaigns("validate", "--jsn", "x.json")
+    )
+    assert bare.code == 0 and all(f"│ {name} " in bare.out for name in COMMANDS)
+    assert (version_.code, version_.out) == (0, f"{version('prefect-campaigns')}\n")
+    assert command.code == 2 and 'Did you mean "validate"?' in command.err
+    assert option.code == 2 and "Did you mean --json?" in option.err
