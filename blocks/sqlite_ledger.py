@@ -137,10 +137,10 @@ def reserve(
 
 
 def _last_cost(db: sqlite3.Connection, campaign_key: str, step: str) -> int:
-    # Requests that a later answer spoke for say nothing about what the step costs.
+    # Requests that failed for nothing, or that a later answer spoke for, say nothing about what the step costs.
     row = db.execute(
         "SELECT max(booked) FROM (SELECT booked FROM reservations WHERE campaign_key = ? AND step = ?"
-        " AND booked IS NOT NULL AND NOT (state = 'corrected' AND booked = 0) ORDER BY id DESC LIMIT 5)",
+        " AND booked > 0 ORDER BY id DESC LIMIT 5)",
         (campaign_key, step),
     ).fetchone()
     return int(row[0] or 0)

@@ -17,12 +17,14 @@ from prefect_campaigns.costs import read_cost
 from prefect_campaigns.counts import read_counts
 from prefect_campaigns.errors import (
     CampaignsError,
+    EngineAnswerInvalid,
     EngineAnswerLost,
     EngineError,
     EngineReportedFailure,
     EngineUnreachable,
     InvalidCost,
     SendMayHaveHappened,
+    StoreError,
 )
 from prefect_campaigns.flows.exchange import EngineAnswer, EngineRequest, Progress, call_engine
 from prefect_campaigns.flows.progress import reporting
@@ -77,6 +79,7 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
                 "status": StepStatus.RUNNING,
                 "attempts": reservation.attempt,
                 "started_at": recorded.started_at or run.clock.now(),
+                "completed_at": None,
                 "error": None,
             }
         )
@@ -161,12 +164,17 @@ async def _exchange(
     except asyncio.CancelledError:
         # The step's timeout, or somebody cancelled the run: the engine may go on working, and charging.
         with anyio.move_on_after(SHIELD_SECONDS, shield=True):
-            await store.book_unconfirmed(lease, reservation)
+            try:
+                await store.book_unconfirmed(lease, reservation)
+            except StoreError as error:
+                # It is booked when it expires; that the step was cancelled must not be lost over it.
+                get_run_logger().error("%s: its money could not be booked yet: %s", step.name, error)
         raise
     except EngineUnreachable:
         await store.release(lease, reservation)
         raise
-    except (EngineAnswerLost, InvalidCost):
+    except (EngineAnswerLost, EngineAnswerInvalid):
+        # An answer that cannot be read says neither what it cost nor what was done.
         await store.book_unconfirmed(lease, reservation)
         raise
     except EngineError as error:

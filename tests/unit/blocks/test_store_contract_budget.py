@@ -12,6 +12,8 @@ from store_cases import (
     SettableClock,
     books,
     make_campaign,
+    make_report,
+    make_step,
     reserve,
     send,
     spend,
@@ -190,8 +192,15 @@ class TestEstimate:
         await store.release(lease, await reserve(store, lease, "9", attempt=2))
         for attempt in range(3, 9):
             await store.book_unconfirmed(lease, await send(store, lease, "7", attempt=attempt))
-        await store.settle(lease, await send(store, lease, "7", attempt=9), Decimal(0))
+        await store.start_run(lease, make_report())
+        await store.settle(lease, await send(store, lease, "7", attempt=9), Decimal(0), step=make_step())
         assert (await reserve(store, lease, None, attempt=10)).estimate == 3
+
+    async def test_requests_that_failed_for_nothing_do_not_count(self, store: CampaignStore, lease: Lease) -> None:
+        await spend(store, lease, "3", attempt=1)
+        for attempt in range(2, 8):
+            await spend(store, lease, "0", attempt=attempt)
+        assert (await reserve(store, lease, None, attempt=8)).estimate == 3
 
     async def test_what_is_unconfirmed_counts(self, store: CampaignStore, lease: Lease) -> None:
         await store.book_unconfirmed(lease, await send(store, lease, "7"))
