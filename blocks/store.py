@@ -214,7 +214,7 @@ class CampaignStore(Protocol):
 
         Reserving the same (run, step, attempt) again returns what is there, in whatever state it is by then.
         Without ``estimated_cost`` the estimate is the largest of the last five amounts this step of this
-        campaign was booked at (requests corrected to nothing aside), else nothing. The campaign's
+        campaign was booked at (requests that cost nothing aside), else nothing. The campaign's
         reservations that have expired are released or booked first, and stay so when this one is refused. The
         windows are those of this moment, in the timezone of the campaign's row; whatever is booked later is
         booked into them.

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import anyio
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_logger
 
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore
+from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Lease
+from prefect_campaigns.clock import SystemClock
 from prefect_campaigns.deployments.compile import (
     WORK_POOL,
     WORK_POOL_TYPE,
@@ -30,9 +34,15 @@ from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.notifiers import Notifiers
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.worker import CampaignWorker
-from prefect_campaigns.errors import UnknownCampaign
+from prefect_campaigns.errors import ServerError, UnknownCampaign
 from prefect_campaigns.flows.campaign import FLOW_NAME
+from prefect_campaigns.flows.lease import LEASE_SECONDS, keeping
 from prefect_campaigns.models import Campaign
+
+ALONE_SECONDS = 120.0
+"""How long an apply waits for another one; one that died is in the way for a minute."""
+
+_logger = get_logger("campaigns.apply")
 
 
 class Change(StrEnum):
@@ -79,7 +89,7 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
         StoreUnavailable: the store is not there.
     """
     compiled = [compile_campaign(campaign) for campaign in campaigns]
-    async with connect() as client:
+    async with connect() as client, _alone(store):
         await _ensure_work_pool(client)
         notifiers = Notifiers(client, settings)
         await notifiers.prepare()
@@ -103,6 +113,23 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
         in_use = {tag for deployment in await read_deployments(client) for tag in deployment.tags}
         await notifiers.remove_unused(in_use)
     return ApplyResult(campaigns=tuple(applied), notes=tuple(_notes(compiled, notifiers)))
+
+
+@asynccontextmanager
+async def _alone(store: CampaignStore) -> AsyncIterator[None]:
+    """Let one apply at a time do its work: two at once would both create the same automation, and mail twice."""
+    key, began, clock = "@apply", anyio.current_time(), SystemClock()
+    run_id, since = f"apply-{uuid4().hex}", clock.now()
+    while anyio.current_time() - began < ALONE_SECONDS:
+        lease = await store.acquire_lease(
+            key, run_id=run_id, run_name="apply", holder=run_id, ttl_seconds=LEASE_SECONDS, waiting_since=since
+        )
+        if isinstance(lease, Lease):
+            async with keeping(store, lease, logger=_logger):
+                yield
+            return
+        await anyio.sleep(0.5)
+    raise ServerError(f"another apply has been going on for {ALONE_SECONDS:g} seconds; try again when it has ended")
 
 
 def _notes(compiled: Sequence[CompiledCampaign], notifiers: Notifiers) -> list[str]:

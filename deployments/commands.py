@@ -21,8 +21,8 @@ from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.apply import Applied, ApplyResult, Change, apply
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json
 from prefect_campaigns.deployments.lookup import find_deployment, match_name
-from prefect_campaigns.deployments.server import DEFAULT_PORT, STARTING, connect
-from prefect_campaigns.deployments.stack import embedded_server, running_worker
+from prefect_campaigns.deployments.server import DEFAULT_PORT, connect
+from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts
 from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.loader import load_many
 from prefect_campaigns.money import format_money
@@ -212,7 +212,7 @@ async def up_command(
     if paths:
         load_many(paths)
     async with AsyncExitStack() as stack:
-        with out.status(STARTING):
+        with saying_it_starts(out):
             server = await stack.enter_async_context(embedded_server(port=port))
         out.print(f"[green]✓[/] Prefect server {'at ' + server.ui_url if server else '(as configured)'}")
         if paths:

@@ -21,7 +21,6 @@ from prefect_campaigns.errors import ServerError, SettingsError
 DEFAULT_PORT = 4200
 """Where ``prefect server start`` and ``campaigns up`` listen unless told otherwise."""
 
-STARTING = "Starting a Prefect server (the first time takes half a minute)"
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 

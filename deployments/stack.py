@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 import anyio
+from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_HOME, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from rich.console import Console
 
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.server import EmbeddedServer, configured_api_url, using
@@ -20,6 +22,13 @@ EMBEDDED_QUERY_SECONDS = 1.0
 """How often the embedded worker asks for runs: a run that is asked for by hand starts within this time."""
 
 FLUSH_SECONDS = 5.0
+
+
+def saying_it_starts(console: Console) -> AbstractContextManager[object]:
+    """Tell a person at a terminal why nothing happens while the block starts a server."""
+    if not console.is_terminal:
+        return nullcontext()
+    return console.status("Starting a Prefect server (the first time takes half a minute)")
 
 
 @asynccontextmanager
@@ -58,6 +67,7 @@ async def running_worker(*, name: str = "campaigns up") -> AsyncIterator[Campaig
         with anyio.move_on_after(FLUSH_SECONDS, shield=True):
             # The last words of its runs, while there is a server to take them.
             await APILogHandler.aflush()
+            await EventsWorker.drain_all(at_exit=False)
 
 
 def _raise_end(working: asyncio.Task[None]) -> None:

@@ -31,8 +31,8 @@ from prefect_campaigns.deployments.apply import ApplyResult, apply
 from prefect_campaigns.deployments.demo.engines import PROSPECT, DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail, SmtpSink
-from prefect_campaigns.deployments.server import STARTING, EmbeddedServer, connect, free_port, using
-from prefect_campaigns.deployments.stack import running_worker
+from prefect_campaigns.deployments.server import EmbeddedServer, connect, free_port, using
+from prefect_campaigns.deployments.stack import running_worker, saying_it_starts
 from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.loader import load_text
 from prefect_campaigns.models import Campaign
@@ -195,7 +195,7 @@ async def _stage(home: Path, console: Console) -> AsyncIterator[_Stage]:
         for engine, address in zip(("Prospecting", "Analysis", "Outreach"), addresses.values(), strict=True):
             console.print(f"[green]✓[/] {engine} engine at {address}")
         console.print(f"[green]✓[/] Mail server at {mail.host}:{mail.port}")
-        with console.status(STARTING):
+        with saying_it_starts(console):
             server = EmbeddedServer(home=home / "prefect", port=free_port(), log=home / "server.log")
             await stack.enter_async_context(server)
             stack.enter_context(using(server))

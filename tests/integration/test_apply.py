@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -191,3 +192,9 @@ async def test_without_a_mail_server_campaigns_run_and_apply_says_that_no_mail_w
     assert "No mail will be sent" in result.notes[0] and "SMTP_HOST" in result.notes[0]
     flow_run = await driver.run(result.campaigns[0].deployment_id)
     assert flow_run.state.name == "Completed"
+
+
+async def test_two_applies_at_once_make_no_doubles(driver) -> None:
+    told = {"onComplete": {"email": "atonce@example.com"}}
+    await asyncio.gather(*(driver.deploy("At Once", URL, notifications=told) for _ in range(2)))
+    assert len(await our_automations(driver, "atonce@example.com")) == 2
