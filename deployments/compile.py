@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -141,7 +142,8 @@ class CompiledCampaign:
 
 def compile_campaign(campaign: Campaign) -> CompiledCampaign:
     """Return the deployment, the automations and the secrets that a campaign comes to."""
-    public, webhooks = _without_webhooks(campaign)
+    # The editor's schema stays in the file: stored without it, the campaign would seem changed at every apply.
+    public, webhooks = _without_webhooks(campaign.model_copy(update={"json_schema": None}))
     automations = tuple(sorted(_automations(public), key=lambda automation: automation.name))
     tags = {CAMPAIGN_TAG, *(automation.tag for automation in automations)}
     return CompiledCampaign(
@@ -162,6 +164,7 @@ def _compile_schedule(schedule: Schedule | None) -> CompiledSchedule | None:
     return CompiledSchedule(cron=schedule.cron, timezone=schedule.timezone, active=schedule.enabled)
 
 
+@functools.cache
 def deployment_parameter_schema() -> dict[str, Any]:
     """Return the JSON Schema of the flow's parameters, by which Prefect checks a run's parameters."""
     return parameter_schema(run_campaign).model_dump(exclude_unset=True, mode="json")

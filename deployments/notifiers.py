@@ -66,7 +66,8 @@ def _document_id(block: Block) -> UUID:
 
 
 def _content(block: Block) -> dict[str, object]:
-    return block.model_dump(exclude={"block_type_slug"})
+    # A loaded block dumps the id and name of its document besides.
+    return block.model_dump(include=set(type(block).model_fields))
 
 
 class Notifiers:

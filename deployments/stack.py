@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 import anyio
-from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_HOME, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from rich.console import Console
@@ -65,9 +65,10 @@ async def running_worker(*, name: str = "campaigns up") -> AsyncIterator[Campaig
         working.cancel()
         await asyncio.gather(working, waiting, return_exceptions=True)
         with anyio.move_on_after(FLUSH_SECONDS, shield=True):
-            # The last words of its runs, while there is a server to take them.
+            # The last words of the worker and its runs, while there is a server to take them. Prefect's thread for
+            # events is told to end too, and would warn that it still has some to send.
+            logging.getLogger("EventsWorker").setLevel(logging.ERROR)
             await APILogHandler.aflush()
-            await EventsWorker.drain_all(at_exit=False)
 
 
 def _raise_end(working: asyncio.Task[None]) -> None:

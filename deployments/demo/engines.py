@@ -329,10 +329,6 @@ _ANSWERS = {
 }
 
 
-create_engines = DemoEngines
-"""The application factory; takes what DemoEngines takes."""
-
-
 def _events(work: _Work) -> Iterable[dict[str, Any]]:
     total = len(work.companies)
     yield {"type": "started", "message": f"{total} companies"}

@@ -59,7 +59,7 @@ async def test_validate_says_everything_that_is_wrong_a_line_each_with_its_place
 async def test_apply_creates_and_applied_again_changes_nothing(campaigns, write, client, store) -> None:
     folder = "applied"
     write(f"{folder}/one.json", campaign_json("Cli One", NOWHERE, schedule={"cron": "0 9 * * MON", "enabled": False}))
-    write(f"{folder}/two.json", campaign_json("Cli Two", NOWHERE))
+    write(f"{folder}/two.json", {"$schema": "./schema.json", **campaign_json("Cli Two", NOWHERE)})
     created = await campaigns("apply", folder)
     assert (created.code, created.err) == (0, "")
     words = [line.split() for line in created.out.splitlines()]

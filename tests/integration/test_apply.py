@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import BlockDocument, FlowRun
 
 from prefect_campaigns.deployments.apply import Change, apply
 from prefect_campaigns.deployments.demo.engines import DemoEngines
@@ -35,15 +35,21 @@ async def our_automations(driver: Driver, address: str) -> list[str]:
     return sorted(one.name for one in found if OUR_TAG in one.tags and address in one.name)
 
 
+async def smtp_block(driver: Driver) -> BlockDocument:
+    return await driver.client.read_block_document_by_name("campaigns-smtp", "email-server-credentials")
+
+
 async def test_applying_twice_changes_nothing_and_makes_no_doubles(driver) -> None:
     options = {"schedule": DAILY, "notifications": {"onFailure": {"email": "twice@example.com"}}}
     first = await applied(driver, "Applied Twice", URL, **options)
     before = await driver.client.read_deployment(first.deployment_id)
+    block_before = await smtp_block(driver)
     second = await applied(driver, "Applied Twice", URL, **options)
     after = await driver.client.read_deployment(first.deployment_id)
     assert (first.change, second.change) == (Change.CREATED, Change.UNCHANGED)
     assert second.deployment_id == first.deployment_id
     assert after.updated == before.updated, "an unchanged deployment is not written"
+    assert (await smtp_block(driver)).updated == block_before.updated, "nor is an unchanged block"
     assert len(await our_automations(driver, "twice@example.com")) == 3
 
 

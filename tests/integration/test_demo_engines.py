@@ -16,7 +16,6 @@ from prefect_campaigns.deployments.demo.engines import (
     SEND,
     DemoEngines,
     Prices,
-    create_engines,
 )
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.errors import (
@@ -54,7 +53,7 @@ class Caller:
 
 @pytest.fixture
 async def caller() -> AsyncIterator[Caller]:
-    engines = create_engines()
+    engines = DemoEngines()
     async with serve(engines) as url, new_client() as client:
         yield Caller(engines, client, url)
 
@@ -96,7 +95,7 @@ async def test_a_known_key_gets_the_same_answer_without_new_work(caller: Caller,
 
 
 async def test_engines_may_ignore_the_key_and_set_their_prices() -> None:
-    engines = create_engines(honours_idempotency_key=False, prices=Prices(prospect=Decimal(1)), default_count=2)
+    engines = DemoEngines(honours_idempotency_key=False, prices=Prices(prospect=Decimal(1)), default_count=2)
     async with serve(engines) as url, new_client() as client:
         caller = Caller(engines, client, url)
         await caller(PROSPECT, key="a")
@@ -169,7 +168,7 @@ async def test_any_answer_can_be_ordered(caller: Caller) -> None:
 
 
 async def test_each_engine_can_have_a_port_of_its_own() -> None:
-    engines = create_engines()
+    engines = DemoEngines()
     async with (
         serve(engines.app("prospecting")) as prospecting,
         serve(engines.app("outreach")) as outreach,
@@ -184,7 +183,7 @@ async def test_each_engine_can_have_a_port_of_its_own() -> None:
 
 
 async def test_serving_ends_at_once_even_while_a_client_waits() -> None:
-    engines = create_engines(pace=60)
+    engines = DemoEngines(pace=60)
     async with new_client() as client:
         async with serve(engines) as url:
             waiting = asyncio.create_task(Caller(engines, client, url)(SEND))
@@ -196,7 +195,7 @@ async def test_serving_ends_at_once_even_while_a_client_waits() -> None:
 
 
 async def test_a_port_that_is_taken_is_an_error_at_once() -> None:
-    engines = create_engines()
+    engines = DemoEngines()
     async with serve(engines) as url:
         with pytest.raises(OSError, match="in use"):
             async with serve(engines, port=int(url.rsplit(":", 1)[1])):

@@ -1,0 +1,131 @@
+"""The package as users get it: a wheel, built from the sdist, in an environment that has never seen this folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from campaign_files import campaign_json
+from processes import run, user_environment
+
+PROJECT = Path(__file__).parents[2]
+SOURCES = ["pyproject.toml", "uv.lock", "README.md", "LICENSE", "campaigns", "blocks", "flows", "deployments"]
+OUR_SUFFIXES = (".py", ".json", ".sql", ".html", ".typed")
+
+LOOK_INSIDE = """
+import importlib.util, json, sys
+from prefect.plugins import load_prefect_collections
+import prefect_campaigns
+
+print(json.dumps({
+    "collection": type(load_prefect_collections()["prefect_campaigns"]).__name__,
+    "file": prefect_campaigns.__file__,
+    "bare": [name for name in ("campaigns", "blocks", "flows", "deployments", "tests")
+             if importlib.util.find_spec(name)],
+}))
+"""
+
+
+def uv(*arguments: str | Path, cwd: Path) -> None:
+    """Run uv from what it has at hand, and only else from the network."""
+    beside = PROJECT / ".uv" / "bin" / "uv"
+    program = shutil.which("uv") or str(beside)
+    for options in (["--offline"], []):
+        done = subprocess.run(
+            [program, *arguments, "--quiet", *options],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+    raise AssertionError(f"{program} {' '.join(map(str, arguments))}:\n{done.stderr}")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the sdist, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("built")
+    source = folder / "source"
+    source.mkdir()
+    # A copy: building leaves folders behind, and takes along what older builds left.
+    for name in SOURCES:
+        if (PROJECT / name).is_dir():
+            shutil.copytree(PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(PROJECT / name, source / name)
+    uv("build", "--python", sys.executable, "--out-dir", folder / "dist", cwd=source)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """The wheel."""
+    (wheel,) = (built / "dist").glob("prefect_campaigns-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, wheel: Path) -> Iterator[Path]:
+    """The programs of an environment with the wheel and what it says it needs, in the versions that are locked."""
+    source, pins, environment = built / "source", built / "pins.txt", built / "clean"
+    export = ["--frozen", "--no-dev", "--no-emit-project", "--no-hashes", "--output-file", pins]
+    uv("export", *export, cwd=source)
+    uv("venv", "--python", sys.executable, environment, cwd=built)
+    python = environment / "bin" / "python"
+    uv("pip", "install", "--python", python, "--constraint", pins, wheel, cwd=built)
+    yield environment / "bin"
+    # Links to a good part of a gigabyte, which pytest would keep.
+    shutil.rmtree(environment)
+
+
+def test_the_wheel_holds_every_module_and_every_file_beside_them(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    root, rooms = "prefect_campaigns", ["blocks", "flows", "deployments", "deployments/demo"]
+    expected = {f"{root}/{file.name}" for file in (PROJECT / "campaigns").iterdir() if file.suffix in OUR_SUFFIXES}
+    for room in rooms:
+        expected |= {f"{root}/{room}/{file.name}" for file in (PROJECT / room).iterdir() if file.suffix in OUR_SUFFIXES}
+    assert {f"{root}/py.typed", f"{root}/schema.json", f"{root}/weekly-restaurant.json"} <= expected
+    assert {
+        f"{root}/blocks/sqlite_schema.sql",
+        f"{root}/blocks/email.html",
+        f"{root}/deployments/demo/show.py",
+    } <= expected
+    assert {name for name in inside if ".dist-info/" not in name} == expected
+
+
+async def test_the_installed_package_works_from_any_folder(installed: Path, tmp_path: Path) -> None:
+    env = user_environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    (tmp_path / "mine.json").write_text(json.dumps(campaign_json("Mine", "http://127.0.0.1:9")))
+    validated = await run([str(installed / "campaigns"), "validate", "mine.json"], env=env, cwd=tmp_path)
+    assert (validated.code, validated.out) == (0, "✓ mine.json: Mine (mine)\n")
+    # What it is for needs every dependency that the package names, and no other.
+    imported = await run([str(installed / "campaigns"), "demo", "--help"], env=env, cwd=tmp_path)
+    assert imported.code == 0, imported.err
+
+
+async def test_prefect_finds_the_collection_and_nothing_else_is_installed(installed: Path, tmp_path: Path) -> None:
+    env = user_environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    looked = await run([str(installed / "python"), "-c", LOOK_INSIDE], env=env, cwd=tmp_path)
+    found = json.loads(looked.out)
+    # Prefect swallows a collection that cannot be loaded, and gives the exception in its place.
+    assert found["collection"] == "module"
+    assert Path(found["file"]).is_relative_to(installed.parent)
+    assert found["bare"] == []
+
+
+async def test_prefect_knows_the_campaign_worker(installed: Path, tmp_path: Path) -> None:
+    env = user_environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    command = ["-m", "prefect", "work-pool", "get-default-base-job-template", "--type", "campaign"]
+    # Without a server, and before it asks for one, the type is looked up among the installed workers.
+    looked = await run([str(installed / "python"), *command], env=env, cwd=tmp_path)
+    assert looked.code == 0, looked.text
+    assert "job_configuration" in json.loads(looked.out)

@@ -1,0 +1,148 @@
+"""What the README says is so: its campaign, its engine, its tables, its commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import pytest
+from driving import until
+from prefect.settings import get_current_settings
+from processes import run, user_environment
+from pydantic import BaseModel
+
+from prefect_campaigns.blocks.settings import Settings
+from prefect_campaigns.deployments.cli import app
+from prefect_campaigns.deployments.server import free_port, port_is_free
+from prefect_campaigns.loader import load_text
+from prefect_campaigns.models import Campaign
+from prefect_campaigns.schema import campaign_schema
+
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the rows of the table under a heading, a list of cells each."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def in_code(text: str) -> list[str]:
+    """Return what stands between backticks."""
+    return re.findall(r"`([^`]+)`", text)
+
+
+@pytest.mark.parametrize("text", blocks("json"))
+def test_every_campaign_can_be_used(text: str) -> None:
+    load_text(text, source="README.md")
+
+
+async def test_the_engine_runs_and_a_campaign_against_it_completes(campaigns, write, start, stack) -> None:
+    (engine,), port = blocks("python"), free_port()
+    assert engine.count("3010") == 1
+    write("engine.py", engine.replace("3010", str(port)))
+    start(sys.executable, "engine.py")
+
+    async def listens() -> bool:
+        return not port_is_free(port)
+
+    await until(listens, "the engine")
+    campaign = json.loads(blocks("json")[0])
+    campaign |= {"name": "From The Readme", "schedule": None, "steps": campaign["steps"][:1]}
+    campaign["steps"][0]["endpoint"] = f"http://localhost:{port}/api/prospect"
+    write("campaigns/mine.json", campaign)
+    # By default the folder campaigns/.
+    applied = await campaigns("apply")
+    assert applied.code == 0, applied.err
+    ended = await campaigns("run", "from-the-readme", "--watch")
+    assert ended.code == 0, ended.text
+    assert "1 of 1 steps, 20 prospects generated, cost 0.024 USD" in ended.out
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that an annotation is about: of ``list[Step] | None``, ``Step``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (list, Union, UnionType, Annotated):
+        for argument in get_args(annotation):
+            yield from models_in(argument)
+
+
+def fields(model: type[BaseModel]) -> dict[str, list[type[BaseModel]]]:
+    """Return the names of a model's fields as they are written in JSON, and the models of their values."""
+    return {field.alias or name: list(models_in(field.annotation)) for name, field in model.model_fields.items()}
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """Yield the fields that the table names, by what they belong to: ``("steps[]", "engine")``."""
+    for name_cell, meaning, _ in table("What the fields mean"):
+        owner = ""
+        for path in in_code(name_cell):
+            # In a cell of several, the first says what all of them belong to.
+            owner, _, name = path.rpartition(".") if "." in path else (owner, "", path)
+            yield owner, name
+            for group in re.findall(r"`\{([^`]+)\}`", meaning):
+                yield from ((f"{owner}.{name}".strip("."), inner) for inner in group.split(", "))
+
+
+def test_the_field_table_names_every_field_and_no_other() -> None:
+    top = fields(Campaign)
+    (step,), (schedule,), (notifications,) = top["steps"], top["schedule"], top["notifications"]
+    (retry,), recipients = fields(step)["retry"], fields(notifications)["onFailure"]
+    (budget,) = top["budget"]
+    expected = {("", name) for name in top if name not in ("$schema", "description", "steps")}
+    expected |= {("steps[]", name) for name in fields(step) if name not in ("name", "description")}
+    expected |= {("schedule", name) for name in fields(schedule)}
+    expected |= {("steps[].retry", name) for name in fields(retry)}
+    expected |= {("notifications", name) for name in fields(recipients[0])}
+    assert set(documented()) == expected
+    told = " ".join(" ".join(row) for row in table("What the fields mean"))
+    for name in [*fields(budget), *fields(notifications)]:
+        assert f"`{name}`" in told, name
+
+
+def test_the_settings_table_names_every_setting_and_no_other() -> None:
+    named = {name for cell, *_ in table("Settings") for name in in_code(cell)}
+    ours = {name.upper() for name in Settings.model_fields}
+    assert {name for name in named if not name.startswith("PREFECT_")} <= ours
+    template = (PROJECT / ".env.template").read_text()
+    in_template = set(re.findall(r"^([A-Z_]+)=", template, re.MULTILINE))
+    assert in_template == ours, "the template is the whole list"
+    known_to_prefect = get_current_settings().to_environment_variables(exclude_unset=False)
+    for name in named - ours:
+        assert name in known_to_prefect, name
+
+
+def test_the_commands_exist_and_take_the_options() -> None:
+    section = README.split("\n## Commands\n")[1].split("\n## ")[0]
+    described = [command.split() for command in in_code(section) if command.startswith("campaigns ")]
+    assert {command[1] for command in described} == {name for name in app if not name.startswith("-")}
+    mentioned = [line.split() for line in re.findall(r"(?:^|[`$ ])(campaigns [a-z]+[^`\n]*)", README, re.MULTILINE)]
+    options = {(line[1], word.strip("[].,")) for line in mentioned for word in line if "--" in word}
+    assert ("run", "--watch") in options and ("demo", "--keep") in options
+    for command, option in options:
+        assert option in [name for argument in app[command].assemble_argument_collection() for name in argument.names]
+
+
+def test_the_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)", "\n".join(blocks("bash")))) <= targets
+
+
+async def test_the_schema_is_what_the_command_prints(tmp_path: Path) -> None:
+    (module,) = set(re.findall(r"python -m ([a-z_.]+)", README))
+    printed = await run([sys.executable, "-m", module], env=user_environment(), cwd=tmp_path)
+    assert printed.code == 0, printed.err
+    assert json.loads(printed.out) == campaign_schema()
