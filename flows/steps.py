@@ -213,7 +213,11 @@ def _is_worth_retrying(step: Step, error: Any) -> bool:
 
 
 def task_for(step: Step) -> Task[..., Any]:
-    """Return the Prefect task of one step: its name, its retries, its timeout."""
+    """Return the Prefect task of one step: its name, its retries, its timeout.
+
+    It carries no tags: for each tag Prefect asks its server for a concurrency slot before every step, and a server on
+    SQLite answers many of those with 503.
+    """
     policy = step.retry_policy
     delays = policy.delays_seconds()
 
@@ -230,7 +234,6 @@ def task_for(step: Step) -> Task[..., Any]:
         name=step.name,
         task_run_name=lambda: step.name,
         description=f"{step.method} {step.endpoint}",
-        tags=[f"engine:{step.engine}", f"timeout:{step.timeout_seconds:g}s"],
         retries=policy.attempts,
         retry_delay_seconds=delays,
         retry_jitter_factor=policy.jitter,

@@ -73,7 +73,7 @@ async def test_prefects_own_command_runs_a_campaign(api: Api, stack: Stack, tmp_
     assert started.code == 0, started.err
     ended = await api.first_that_ended(await api.deployment_id("by-command"), seconds=90)
     assert ended["state_name"] == "Completed"
-    assert ended["state"]["message"] == "1 of 1 steps, 5 prospects generated, 4 prospects verified, cost 0.012 USD"
+    assert ended["state"]["message"] == "1 of 1 steps, 5 prospects generated, 4 prospects verified, cost 0.012 USD."
 
 
 async def test_prefects_rest_api_runs_a_campaign(api: Api) -> None:

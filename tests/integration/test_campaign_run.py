@@ -25,12 +25,7 @@ async def test_one_task_run_per_step_in_the_files_order_with_its_own_name_retrie
     assert [run.name for run in runs] == STEPS
     assert [run.empirical_policy.retries for run in runs] == [3, 0, 0, 0]
     assert runs[0].empirical_policy.retry_delay == [5, 10, 20]
-    assert [next(tag for tag in run.tags if tag.startswith("timeout:")) for run in runs] == [
-        "timeout:45s",
-        "timeout:600s",
-        "timeout:300s",
-        "timeout:600s",
-    ]
+    assert flow_run.parameters["campaign"]["steps"][0]["timeout"] == 45_000
     assert [request.path for request in engines.requests if request.method == "POST"] == [
         PROSPECT,
         ANALYZE,
@@ -198,6 +193,9 @@ async def test_a_send_that_times_out_is_never_repeated(driver, engines) -> None:
     flow_run = await driver.run(await driver.deploy("Silent Sender", engines.url, steps=steps))
     assert flow_run.state.name == "Failed"
     assert "within 1.5 seconds" in flow_run.state.message and "may have gone out" in flow_run.state.message
+    *_, sending = await driver.step_runs(flow_run.id, 4)
+    assert sending.state.name == "TimedOut", "the timeout is Prefect's own"
+    assert sending.state.message == "Task run exceeded timeout of 1.5 second(s)"
     await driver.retry(flow_run)
     assert len(engines.requests_to(SEND)) == 1
 
@@ -251,13 +249,14 @@ async def test_a_stream_and_a_job_show_their_progress_as_an_artifact(driver, eng
 
 
 async def test_two_runs_of_a_campaign_go_one_after_the_other(driver, engines) -> None:
-    engines.pace = 0.2
+    engines.pace = 2.0
     deployment = await driver.deploy("Queued", engines.url, only=1)
     first = await driver.start(deployment)
     await driver.in_state(first.id, "Running")
     second = await driver.start(deployment)
     waiting = await driver.in_state(second.id, "Waiting")
     assert first.name in waiting.state.message
+    engines.pace = 0.0
     ends = [(await driver.ended(run.id)) for run in (first, second)]
     assert [run.state.name for run in ends] == ["Completed", "Completed"]
     records = [await driver.store.get_run(str(run.id)) for run in (first, second)]
@@ -265,12 +264,13 @@ async def test_two_runs_of_a_campaign_go_one_after_the_other(driver, engines) ->
 
 
 async def test_a_run_that_overlaps_is_skipped_where_the_campaign_says_so(driver, engines) -> None:
-    engines.pace = 0.3
+    engines.pace = 2.0
     schedule = {"cron": "0 9 * * MON", "overlap": "skip"}
     deployment = await driver.deploy("Skipping", engines.url, only=1, schedule=schedule)
     first = await driver.start(deployment)
     await driver.in_state(first.id, "Running")
     second = await driver.run(deployment)
+    engines.pace = 0.0
     assert (second.state.type.value, second.state.name) == ("COMPLETED", "Skipped")
     assert first.name in second.state.message
     assert (await driver.ended(first.id)).state.name == "Completed"
