@@ -13,6 +13,7 @@ CampaignsError
 ├── StoreError
 │   ├── StoreUnavailable      the store did not answer
 │   ├── UnknownCampaign       the store has no such campaign
+│   ├── LeaseTimeout          the run waited for its turn for too long
 │   ├── LeaseLost             another run holds the campaign now; this one may write nothing more
 │   └── BudgetRefused         a reservation that would pass a limit
 ├── SendMayHaveHappened       a send step is not repeated, because an earlier request left and was never answered
@@ -163,6 +164,10 @@ class StoreUnavailable(StoreError):
 
 class UnknownCampaign(StoreError):
     """The store has no such campaign."""
+
+
+class LeaseTimeout(StoreError):
+    """The run waited for its turn for too long."""
 
 
 class LeaseLost(StoreError):

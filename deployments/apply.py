@@ -26,7 +26,6 @@ from prefect_campaigns.deployments.compile import (
     WORK_POOL_TYPE,
     CompiledCampaign,
     CompiledSchedule,
-    MailRecipient,
     compile_campaign,
     deployment_parameter_schema,
 )
@@ -41,6 +40,8 @@ from prefect_campaigns.models import Campaign
 
 ALONE_SECONDS = 120.0
 """How long an apply waits for another one; one that died is in the way for a minute."""
+
+_NO_MAIL = ("No mail will be sent: set SMTP_HOST (and SMTP_USER, SMTP_PASS) in .env, and apply again.",)
 
 _logger = get_logger("campaigns.apply")
 
@@ -92,7 +93,7 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
     async with connect() as client, _alone(store):
         await _ensure_work_pool(client)
         notifiers = Notifiers(client, settings)
-        await notifiers.prepare()
+        await notifiers.look()
         for campaign in compiled:
             await notifiers.ensure_slack_webhooks(campaign.slack_webhooks)
             await notifiers.ensure(campaign.automations)
@@ -112,7 +113,7 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
         ]
         in_use = {tag for deployment in await read_deployments(client) for tag in deployment.tags}
         await notifiers.remove_unused(in_use)
-    return ApplyResult(campaigns=tuple(applied), notes=tuple(_notes(compiled, notifiers)))
+    return ApplyResult(campaigns=tuple(applied), notes=_NO_MAIL if notifiers.leaves_unmailed else ())
 
 
 @asynccontextmanager
@@ -130,15 +131,6 @@ async def _alone(store: CampaignStore) -> AsyncIterator[None]:
             return
         await anyio.sleep(0.5)
     raise ServerError(f"another apply has been going on for {ALONE_SECONDS:g} seconds; try again when it has ended")
-
-
-def _notes(compiled: Sequence[CompiledCampaign], notifiers: Notifiers) -> list[str]:
-    wants_mail = any(
-        isinstance(automation.recipient, MailRecipient) for campaign in compiled for automation in campaign.automations
-    )
-    if wants_mail and not notifiers.can_mail:
-        return ["No mail will be sent: set SMTP_HOST (and SMTP_USER, SMTP_PASS) in .env, and apply again."]
-    return []
 
 
 async def _ensure_work_pool(client: PrefectClient) -> None:

@@ -74,30 +74,35 @@ class Notifiers:
     """Makes the blocks and automations of campaigns so on a server, without doubles.
 
     One automation serves one recipient and one kind of end, however many campaigns carry its tag.
+
+    Attributes:
+        leaves_unmailed: whether somebody should get mail, and there is no SMTP server to send it by.
     """
 
     def __init__(self, client: PrefectClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
+        self.leaves_unmailed = False
+        self._smtp_is_known = False
         self._smtp: EmailServerCredentials | None = None
         self._sender: str | None = None
         self._block_ids: dict[str, UUID] = {}
         self._on_server: dict[str, list[Automation]] = {}
 
-    @property
-    def can_mail(self) -> bool:
-        """Whether there is an SMTP server to send by."""
-        return self._smtp is not None and self._sender is not None
-
-    async def prepare(self) -> None:
-        """Register our block types, settle which SMTP server there is, and look at the automations that exist."""
-        await CampaignEmail.register_type_and_schema(client=self._client)
-        if self._settings.smtp is not None:
-            await _save_if_changed(self._settings.smtp.credentials(), SMTP_BLOCK_NAME)
-        credentials = await _load(EmailServerCredentials, SMTP_BLOCK_NAME)
-        self._smtp = credentials
-        self._sender = self._find_sender(credentials)
+    async def look(self) -> None:
+        """See which of our automations the server has."""
         self._on_server = await self._read_ours()
+
+    async def _can_mail(self) -> bool:
+        """Whether there is an SMTP server to send by: that of the settings, or one that was saved before."""
+        if not self._smtp_is_known:
+            await CampaignEmail.register_type_and_schema(client=self._client)
+            if self._settings.smtp is not None:
+                await _save_if_changed(self._settings.smtp.credentials(), SMTP_BLOCK_NAME)
+            self._smtp = await _load(EmailServerCredentials, SMTP_BLOCK_NAME)
+            self._sender = self._find_sender(self._smtp)
+            self._smtp_is_known = True
+        return self._smtp is not None and self._sender is not None
 
     def _find_sender(self, credentials: EmailServerCredentials | None) -> str | None:
         """Return who mails come from; where no SMTP is set up here, the server's login, if it is an address."""
@@ -134,7 +139,8 @@ class Notifiers:
         """
         changed = 0
         for automation in automations:
-            if isinstance(automation.recipient, MailRecipient) and not self.can_mail:
+            if isinstance(automation.recipient, MailRecipient) and not await self._can_mail():
+                self.leaves_unmailed = True
                 continue
             changed += await self._ensure_one(automation)
         return changed

@@ -16,7 +16,7 @@ from prefect.states import Running
 
 from prefect_campaigns.blocks.store import CampaignStore, Lease, LeaseHeld
 from prefect_campaigns.clock import Clock
-from prefect_campaigns.errors import LeaseLost, StoreUnavailable
+from prefect_campaigns.errors import LeaseLost, LeaseTimeout, StoreUnavailable
 from prefect_campaigns.flows.run import RunLogger
 from prefect_campaigns.models import Campaign
 
@@ -36,10 +36,6 @@ class Overlapping:
     """Another run holds the campaign, and the campaign says to skip then."""
 
     held: LeaseHeld
-
-
-class LeaseTimeout(LeaseLost):
-    """The run waited for its turn for too long."""
 
 
 async def take_turn(

@@ -44,8 +44,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[LongRunning] = []
 
     def start_it(*command: str, **env: str) -> LongRunning:
-        home = str(tmp_path / "prefect")
-        process = LongRunning(command, env=user_environment(PREFECT_HOME=home, **env), cwd=tmp_path)
+        variables = {"PREFECT_HOME": str(tmp_path / "prefect"), **env}
+        process = LongRunning(command, env=user_environment(**variables), cwd=tmp_path)
         started.append(process)
         return process
 

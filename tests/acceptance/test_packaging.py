@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -21,10 +22,12 @@ OUR_SUFFIXES = (".py", ".json", ".sql", ".html", ".typed")
 LOOK_INSIDE = """
 import importlib.util, json, sys
 from prefect.plugins import load_prefect_collections
+from prefect.workers.base import BaseWorker
 import prefect_campaigns
 
 print(json.dumps({
     "collection": type(load_prefect_collections()["prefect_campaigns"]).__name__,
+    "worker": BaseWorker.get_worker_class_from_type("campaign").__name__,
     "file": prefect_campaigns.__file__,
     "bare": [name for name in ("campaigns", "blocks", "flows", "deployments", "tests")
              if importlib.util.find_spec(name)],
@@ -105,27 +108,17 @@ def test_the_wheel_holds_every_module_and_every_file_beside_them(wheel: Path) ->
 async def test_the_installed_package_works_from_any_folder(installed: Path, tmp_path: Path) -> None:
     env = user_environment(PREFECT_HOME=str(tmp_path / "prefect"))
     (tmp_path / "mine.json").write_text(json.dumps(campaign_json("Mine", "http://127.0.0.1:9")))
-    validated = await run([str(installed / "campaigns"), "validate", "mine.json"], env=env, cwd=tmp_path)
+    validated, imported, looked = await asyncio.gather(
+        run([str(installed / "campaigns"), "validate", "mine.json"], env=env, cwd=tmp_path),
+        # Which needs all that the package depends on, and finds no more than it says.
+        run([str(installed / "campaigns"), "demo", "--help"], env=env, cwd=tmp_path),
+        run([str(installed / "python"), "-c", LOOK_INSIDE], env=env, cwd=tmp_path),
+    )
     assert (validated.code, validated.out) == (0, "✓ mine.json: Mine (mine)\n")
-    # What it is for needs every dependency that the package names, and no other.
-    imported = await run([str(installed / "campaigns"), "demo", "--help"], env=env, cwd=tmp_path)
     assert imported.code == 0, imported.err
-
-
-async def test_prefect_finds_the_collection_and_nothing_else_is_installed(installed: Path, tmp_path: Path) -> None:
-    env = user_environment(PREFECT_HOME=str(tmp_path / "prefect"))
-    looked = await run([str(installed / "python"), "-c", LOOK_INSIDE], env=env, cwd=tmp_path)
+    assert looked.code == 0, looked.err
     found = json.loads(looked.out)
     # Prefect swallows a collection that cannot be loaded, and gives the exception in its place.
-    assert found["collection"] == "module"
+    assert (found["collection"], found["worker"]) == ("module", "CampaignWorker")
     assert Path(found["file"]).is_relative_to(installed.parent)
     assert found["bare"] == []
-
-
-async def test_prefect_knows_the_campaign_worker(installed: Path, tmp_path: Path) -> None:
-    env = user_environment(PREFECT_HOME=str(tmp_path / "prefect"))
-    command = ["-m", "prefect", "work-pool", "get-default-base-job-template", "--type", "campaign"]
-    # Without a server, and before it asks for one, the type is looked up among the installed workers.
-    looked = await run([str(installed / "python"), *command], env=env, cwd=tmp_path)
-    assert looked.code == 0, looked.text
-    assert "job_configuration" in json.loads(looked.out)

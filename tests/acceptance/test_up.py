@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(400)
 INTERRUPTED = 130
 
 
-async def assert_nothing_is_left(process: LongRunning, port: int) -> None:
+def assert_nothing_is_left(process: LongRunning, port: int) -> None:
     assert process.left_behind() == {}
     assert port_is_free(port)
     assert "Traceback" not in process.output
@@ -48,66 +48,34 @@ async def test_one_command_starts_everything_and_one_ctrl_c_ends_it(start, write
     assert len(up.left_behind()) == 2, "the command with its worker, and the server"
     up.signal()
     assert await up.ended(seconds=60) == INTERRUPTED
-    await assert_nothing_is_left(up, port)
+    assert_nothing_is_left(up, port)
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        # Ctrl-C.
-        signal.SIGINT,
-        # docker stop, systemctl stop, kill.
-        signal.SIGTERM,
-        # The terminal window is closed.
-        signal.SIGHUP,
-    ],
-)
-async def test_it_can_be_ended_while_it_starts(start, write, tmp_path: Path, number: signal.Signals) -> None:
-    write("mine/one.json", campaign_json("Never Upped", "http://127.0.0.1:9"))
-    port = free_port()
-    up = start(CAMPAIGNS, "up", "mine", "--port", str(port))
+async def test_it_can_be_ended_while_it_starts(start, tmp_path: Path) -> None:
+    # Ctrl-C; docker stop or systemctl stop; the terminal window is closed; an impatient second Ctrl-C.
+    ways = [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT, signal.SIGINT]]
+    ports = [free_port() for _ in ways]
+    ups = [start(CAMPAIGNS, "up", "--port", str(port), PREFECT_HOME=str(tmp_path / str(port))) for port in ports]
+    for up, port, signals in zip(ups, ports, ways, strict=True):
 
-    async def server_is_starting() -> bool:
-        return len(up.left_behind()) == 2
+        async def server_is_starting(up: LongRunning = up) -> bool:
+            return len(up.left_behind()) == 2
 
-    await until(server_is_starting, "a process for the server", seconds=90)
-    up.signal(number)
-    assert await up.ended(seconds=60) == INTERRUPTED
-    await assert_nothing_is_left(up, port)
+        await until(server_is_starting, "a process for the server", seconds=90)
+        for number in signals:
+            up.signal(number)
+        assert await up.ended(seconds=60) == INTERRUPTED, signals
+        assert_nothing_is_left(up, port)
 
 
-async def test_an_impatient_second_ctrl_c_leaves_no_server_behind(start) -> None:
-    port = free_port()
-    up = start(CAMPAIGNS, "up", "--port", str(port))
-
-    async def server_is_starting() -> bool:
-        return len(up.left_behind()) == 2
-
-    await until(server_is_starting, "a process for the server", seconds=90)
-    up.signal()
-    up.signal()
-    assert await up.ended(seconds=60) == INTERRUPTED
-
-    async def all_gone() -> bool:
-        return not up.left_behind()
-
-    await until(all_gone, "the server's end")
-    await assert_nothing_is_left(up, port)
-
-
-async def test_a_port_that_is_taken_is_named_and_nothing_is_started(start, write) -> None:
+async def test_what_cannot_be_started_is_told_and_leaves_nothing(start, write) -> None:
     write("mine/one.json", campaign_json("Nowhere To Listen", "http://127.0.0.1:9"))
+    write("broken/one.json", json.dumps({"name": "Broken"}))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        up = start(CAMPAIGNS, "up", "mine", "--port", str(port))
-        assert await up.ended() == 1
-    assert up.output == (f"✗ port {port} is taken, and the Prefect server wants it; choose another with --port\n")
-    assert up.left_behind() == {}
-
-
-async def test_a_broken_file_is_told_before_anything_is_started(start, write) -> None:
-    write("mine/one.json", json.dumps({"name": "Broken"}))
-    up = start(CAMPAIGNS, "up", "mine", "--port", str(free_port()))
-    assert await up.ended() == 1
-    assert up.output.startswith("✗ mine/one.json:1:1: ")
-    assert up.left_behind() == {}
+        nowhere = start(CAMPAIGNS, "up", "mine", "--port", str(port))
+        broken = start(CAMPAIGNS, "up", "broken", "--port", str(free_port()))
+        assert (await nowhere.ended(), await broken.ended()) == (1, 1)
+    assert nowhere.output == f"✗ port {port} is taken, and the Prefect server wants it; choose another with --port\n"
+    assert broken.output.startswith("✗ broken/one.json:1:1: ")
+    assert (nowhere.left_behind(), broken.left_behind()) == ({}, {})
