@@ -73,7 +73,7 @@ def validate_command(*files: Path, json: AsJson = False) -> int:
     else:
         for one in loaded:
             text = f"{escape(str(one.path))}: {escape(one.campaign.name)} ({one.campaign.slug})"
-            out.print(f"[green]✓[/] {text}", soft_wrap=True)
+            out.print(f"[green]✓[/] {text}", soft_wrap=not out.is_terminal)
     return EXIT_OK
 
 

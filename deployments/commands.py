@@ -26,7 +26,7 @@ from prefect_campaigns.deployments.stack import embedded_server, running_worker,
 from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.loader import load_many
 from prefect_campaigns.money import format_money
-from prefect_campaigns.results import RunReport
+from prefect_campaigns.results import RunReport, RunStatus
 
 
 async def apply_command(*paths: Path, json: AsJson = False) -> int:
@@ -170,6 +170,9 @@ async def runs_command(
         out.print(f"{key} has not run yet. Start it with: campaigns run {key}")
     else:
         out.print(_runs_table(runs))
+        for run in runs:
+            if run.message and run.status is not RunStatus.COMPLETED:
+                out.print(f"\n{run.run_name}: {run.message.splitlines()[0]}", markup=False)
     return EXIT_OK
 
 
@@ -178,7 +181,7 @@ _RUN_STYLES = {"completed": "green", "partial": "yellow", "failed": "red", "abor
 
 def _runs_table(runs: Sequence[RunReport]) -> Table:
     numbers = ("Steps", "Cost (USD)")
-    table = _table("Started (UTC)", "Run", "State", *numbers, "What happened", right=numbers)
+    table = _table("Started (UTC)", "Run", "State", *numbers, right=numbers)
     for run in runs:
         table.add_row(
             f"{run.started_at:%Y-%m-%d %H:%M}",
@@ -186,7 +189,6 @@ def _runs_table(runs: Sequence[RunReport]) -> Table:
             f"[{_RUN_STYLES[run.status]}]{run.state_name or run.status}[/]",
             f"{run.steps_completed}/{len(run.steps)}",
             format_money(run.total_cost),
-            escape((run.message or "").splitlines()[0] if run.message else ""),
         )
     return table
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import CAMPAIGNS, Ended, LongRunning, run, user_environment
+from processes import Ended, LongRunning, run_campaigns, user_environment
 from real_stack import Stack
 
 Campaigns = Callable[..., Awaitable[Ended]]
@@ -20,7 +20,7 @@ def campaigns(stack: Stack, tmp_path: Path) -> Campaigns:
     """Run ``campaigns …`` in the test's folder, as somebody who works with the stack."""
 
     async def run_it(*arguments: str, env: Mapping[str, str] | None = None) -> Ended:
-        return await run([CAMPAIGNS, *arguments], env={**stack.environment, **(env or {})}, cwd=tmp_path)
+        return await run_campaigns(*arguments, env={**stack.environment, **(env or {})}, cwd=tmp_path)
 
     return run_it
 

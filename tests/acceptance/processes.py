@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from driving import until
+from forked import run_forked
 from real_stack import SCRUBBED
 
 CAMPAIGNS = str(Path(sys.executable).with_name("campaigns"))
@@ -44,11 +45,28 @@ class Ended:
         return self.out + self.err
 
 
+async def run_campaigns(*arguments: str, env: Mapping[str, str], cwd: Path) -> Ended:
+    """Run ``campaigns …`` to its end, its output going into files."""
+    code, out, err = await run_forked(arguments, env=_without_terminal(env), cwd=cwd, seconds=COMMAND_SECONDS)
+    return _decent(Ended(code=code, out=out, err=err))
+
+
+def _without_terminal(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name not in _ABOUT_TERMINALS}
+
+
+def _decent(ended: Ended) -> Ended:
+    """What no command may ever print fails the test here."""
+    assert "Traceback" not in ended.text, ended.text
+    assert "\x1b" not in ended.text, "colours belong to terminals"
+    return ended
+
+
 async def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> Ended:
-    """Run a command to its end, its output going into pipes; what no command may ever print fails the test here."""
+    """Run a command to its end, its output going into pipes."""
     process = await asyncio.create_subprocess_exec(
         *command,
-        env={name: value for name, value in env.items() if name not in _ABOUT_TERMINALS},
+        env=_without_terminal(env),
         cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -62,10 +80,7 @@ async def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path | Non
             process.kill()
             await process.wait()
     assert process.returncode is not None
-    ended = Ended(code=process.returncode, out=out.decode(), err=err.decode())
-    assert "Traceback" not in ended.text, ended.text
-    assert "\x1b" not in ended.text, "colours belong to terminals"
-    return ended
+    return _decent(Ended(code=process.returncode, out=out.decode(), err=err.decode()))
 
 
 class LongRunning:

@@ -1,0 +1,55 @@
+"""``campaigns …`` in a process of its own, forked from one that has imported Prefect already.
+
+Importing Prefect is nearly all that such a process does, seconds each time on a small machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+PRELOADED = ["prefect_campaigns.deployments.commands"]
+
+
+def _become(arguments: Sequence[str], environment: dict[str, str], cwd: str, out: str, err: str) -> None:
+    """Run in the fork: take over what a shell would have given the process, and do what its script does."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    for path, descriptor in ((out, 1), (err, 2)):
+        opened = os.open(path, os.O_WRONLY)
+        os.dup2(opened, descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.argv = ["campaigns", *arguments]
+
+    from prefect.context import refresh_global_settings_context
+
+    from prefect_campaigns.deployments.cli import main
+
+    refresh_global_settings_context()
+    main()
+
+
+async def run_forked(
+    arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, seconds: float
+) -> tuple[int, str, str]:
+    """Run the command to its end; return its exit code and what it printed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with TemporaryDirectory() as folder:
+        out, err = (Path(folder) / name for name in ("out", "err"))
+        out.touch()
+        err.touch()
+        process = context.Process(target=_become, args=(arguments, dict(env), str(cwd), str(out), str(err)))
+        process.start()
+        await asyncio.to_thread(process.join, seconds)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise TimeoutError(f"campaigns {' '.join(arguments)} did not end within {seconds:g} seconds")
+        return process.exitcode, out.read_text(), err.read_text()
