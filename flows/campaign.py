@@ -124,11 +124,12 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         state = await task_for(step)(run, index, return_state=True)
         if state.is_completed() or run.steps[index].status is StepStatus.COMPLETED:
             await _take_over(run, index, state)
-            if excess := per_lead_excess(run.campaign, await run.report()):
-                return await _over_budget(run, excess)
             if step.on_success == "abort":
                 await _skip_rest(run, index)
-                return await _end(run, failures, note=f"Step {step.name!r} says to stop there")
+                return await _end(run, failures, f"Step {step.name!r} says to stop there")
+            excess = per_lead_excess(run.campaign, await run.report())
+            if excess is not None and index + 1 < len(run.campaign.steps):
+                return await _over_budget(run, excess)
             continue
         error = await state.aresult(raise_on_failure=False)
         if isinstance(error, BudgetRefused):
@@ -158,13 +159,16 @@ async def _over_budget(run: CampaignRun, why: str) -> State[Any]:
     return await _finish(run, RunStatus.ABORTED, state, why)
 
 
-async def _end(run: CampaignRun, failures: list[StepResult], note: str | None = None) -> State[Any]:
-    reasons = [f"Step {step.name!r} failed: {step.error}" for step in failures]
+async def _end(run: CampaignRun, failures: list[StepResult], *notes: str) -> State[Any]:
+    """End a run that has nothing more to do; what it cost per lead is said, though there is nothing left to stop."""
+    said = [*notes]
+    if excess := per_lead_excess(run.campaign, await run.report()):
+        said.append(excess)
     if failures:
-        return await _finish(run, RunStatus.PARTIAL, Completed(name="Partial"), *reasons)
-    notes = [note] if note else []
-    logged = [f"Step {s.name!r} failed, which is only logged: {s.error}" for s in run.steps if s.error]
-    return await _finish(run, RunStatus.COMPLETED, Completed(), *notes, *logged)
+        reasons = [f"Step {step.name!r} failed: {step.error}" for step in failures]
+        return await _finish(run, RunStatus.PARTIAL, Completed(name="Partial"), *reasons, *said)
+    said += [f"Step {step.name!r} failed, which is only logged: {step.error}" for step in run.steps if step.error]
+    return await _finish(run, RunStatus.COMPLETED, Completed(), *said)
 
 
 async def _finish(run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str) -> State[Any]:
