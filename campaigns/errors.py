@@ -17,6 +17,7 @@ CampaignsError
 │   ├── LeaseLost             another run holds the campaign now; this one may write nothing more
 │   └── BudgetRefused         a reservation that would pass a limit
 ├── SendMayHaveHappened       a send step is not repeated, because an earlier request left and was never answered
+├── UnsupportedFlow           the campaign worker was given a flow that is not of this package
 ├── SettingsError             the environment or .env holds something that cannot be used
 └── ServerError               Prefect's API did not do what was asked, or is not there
 """
@@ -190,6 +191,10 @@ class BudgetRefused(StoreError):
 
 class SendMayHaveHappened(CampaignsError):
     """An earlier request of this sending step left and was never answered: mails may have gone out."""
+
+
+class UnsupportedFlow(CampaignsError):
+    """The campaign worker runs this package's flows only."""
 
 
 class SettingsError(CampaignsError):

@@ -247,9 +247,10 @@ async def _mend_schedule(
     A schedule that is off although our last apply switched it on was switched off by a person, and stays off.
     """
     schedules: list[DeploymentSchedule] = existing.schedules or []
-    current = schedules[0] if schedules else None
-    for extra in schedules[1:] if wanted else schedules:
-        await client.delete_deployment_schedule(existing.id, extra.id)
+    current = _ours(schedules, wanted, row)
+    for extra in schedules:
+        if wanted is None or extra is not current:
+            await client.delete_deployment_schedule(existing.id, extra.id)
     if wanted is None:
         return bool(schedules), False
     if current is None:
@@ -257,14 +258,32 @@ async def _mend_schedule(
             existing.id, [DeploymentScheduleCreate(schedule=_cron(wanted), active=wanted.active)]
         )
         return True, wanted.active
-    switched_off_by_person = not current.active and (row is None or row.applied_schedule_active is not False)
-    active = wanted.active and not switched_off_by_person
-    is_right = isinstance(current.schedule, CronSchedule) and (
-        current.schedule.cron == wanted.cron and current.schedule.timezone == wanted.timezone
+    # A person may have switched ours off and added one of their own: then it stays off too.
+    switched_off_by_person = not all(one.active for one in schedules) and (
+        row is None or row.applied_schedule_active is not False
     )
+    active = wanted.active and not switched_off_by_person
+    is_right = _is_at(current, wanted.cron, wanted.timezone)
     if not is_right or current.active != active:
         await client.update_deployment_schedule(
             existing.id, current.id, active=active, schedule=None if is_right else _cron(wanted)
         )
         return True, active
     return len(schedules) > 1, active
+
+
+def _is_at(schedule: DeploymentSchedule, cron: str, timezone: str) -> bool:
+    at = schedule.schedule
+    return isinstance(at, CronSchedule) and at.cron == cron and at.timezone == timezone
+
+
+def _ours(
+    schedules: Sequence[DeploymentSchedule], wanted: CompiledSchedule | None, row: CampaignRecord | None
+) -> DeploymentSchedule | None:
+    """Return the schedule that we made: the one that is as the file says, or as it said at the last apply."""
+    applied = row.campaign.schedule if row else None
+    for at in (wanted, applied):
+        for schedule in schedules:
+            if at is not None and _is_at(schedule, at.cron, at.timezone):
+                return schedule
+    return schedules[0] if schedules else None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -22,7 +22,7 @@ from prefect_campaigns.deployments.apply import Applied, ApplyResult, Change, ap
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json
 from prefect_campaigns.deployments.lookup import find_deployment, match_name
 from prefect_campaigns.deployments.server import DEFAULT_PORT, connect
-from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts
+from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts, stand
 from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.loader import load_many
 from prefect_campaigns.money import format_money
@@ -110,7 +110,11 @@ async def run_command(name: str, /, *, watch: bool = False, json: AsJson = False
     """
     async with connect() as client:
         deployment = await find_deployment(client, name)
-        flow_run = await client.create_flow_run_from_deployment(deployment.id)
+        flow_run = await client.create_flow_run_from_deployment(
+            # Prefect's client repeats a request whose answer is lost; with a key that is still one run.
+            deployment.id,
+            idempotency_key=str(uuid4()),
+        )
         if not watch:
             _say_started(flow_run, as_json=json)
             return EXIT_OK
@@ -219,9 +223,9 @@ async def up_command(
         out.print(f"[green]✓[/] Prefect server {'at ' + server.ui_url if server else '(as configured)'}")
         if paths:
             _print_applied(await _apply(paths, load_settings()))
-        await stack.enter_async_context(running_worker())
+        working = await stack.enter_async_context(running_worker())
         out.print("[green]✓[/] Campaign worker is waiting for runs. Ctrl-C ends everything.")
-        await asyncio.Event().wait()
+        await stand(working, server)
     return EXIT_OK
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
 from prefect.blocks.core import Block
 from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime, FlowRunFilterTags
 from prefect.client.schemas.sorting import AutomationSort
 from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
@@ -35,6 +36,8 @@ from prefect_campaigns.errors import ServerError
 SMTP_BLOCK_NAME = "campaigns-smtp"
 OUR_TAG = "prefect-campaigns"
 """The tag that marks an automation as made by this package."""
+
+RETRIED_WITHIN = timedelta(days=30)
 
 _PAGE = 200
 
@@ -181,14 +184,30 @@ class Notifiers:
         return await _save_if_changed(block, recipient.block_name)
 
     async def remove_unused(self, tags_in_use: set[str]) -> int:
-        """Delete our automations that no campaign on the server asks for any more; return how many."""
+        """Delete our automations that nobody asks for any more; return how many.
+
+        A run carries the tags its deployment had when it was made. Whoever is told by them is told as long as the run
+        may still end: while it goes on, and for a month after, in which somebody may retry it.
+        """
         removed = 0
-        for automations in self._on_server.values():
-            for automation in automations:
-                if not (_tags_of(automation) & tags_in_use):
-                    await self._client.delete_automation(automation.id)
-                    removed += 1
+        for automation in [one for several in self._on_server.values() for one in several]:
+            tags = _tags_of(automation)
+            if tags & tags_in_use or await self._has_recent_runs(tags):
+                continue
+            await self._client.delete_automation(automation.id)
+            removed += 1
         return removed
+
+    async def _has_recent_runs(self, tags: set[str]) -> bool:
+        since = datetime.now(UTC) - RETRIED_WITHIN
+        runs = await self._client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                tags=FlowRunFilterTags(any_=sorted(tags)),
+                start_time=FlowRunFilterStartTime(after_=since),
+            ),
+            limit=1,
+        )
+        return bool(runs)
 
 
 def _automation(automation: CompiledAutomation, block_id: UUID) -> AutomationCore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
 from prefect_campaigns.errors import ServerError, SettingsError
@@ -46,16 +48,21 @@ async def connect() -> AsyncIterator[PrefectClient]:
                 failure = await client.api_healthcheck()
                 if failure is not None:
                     raise ServerError(
-                        f"no Prefect API answers at {url}: {_one_line(failure)}. Start one with"
+                        f"no Prefect API answers at {hide_login(url)}: {_one_line(failure)}. Start one with"
                         " `campaigns up` (or `prefect server start`), or set PREFECT_API_URL."
                     )
                 yield client
-        except httpx.HTTPError as error:
-            raise ServerError(f"Prefect's API at {url} failed: {_one_line(error)}") from error
+        except (httpx.HTTPError, PrefectException) as error:
+            raise ServerError(f"Prefect's API at {hide_login(url)} failed: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    return hide_login(" ".join(str(error).split())[:500]) or type(error).__name__
+
+
+def hide_login(text: str) -> str:
+    """Take user names and passwords out of the URLs in a text."""
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -86,7 +93,7 @@ class EmbeddedServer:
     def __init__(self, *, home: Path, port: int, log: Path, extra_env: dict[str, str] | None = None) -> None:
         self.port = port
         self.home = home
-        self._log = log
+        self.log = log
         self._extra_env = extra_env or {}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -99,6 +106,11 @@ class EmbeddedServer:
     def ui_url(self) -> str:
         """Where people look."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
 
     def _environment(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "PREFECT_PROFILE")}
@@ -122,10 +134,10 @@ class EmbeddedServer:
         if not port_is_free(self.port):
             raise ServerError(f"port {self.port} is taken, and the Prefect server wants it; choose another with --port")
         self.home.mkdir(parents=True, exist_ok=True)
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "prefect", "server", "start"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             # A session of its own: a Ctrl-C at the terminal is ours to pass on, once.
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - starting is quick, and the command is ours
                 command, env=self._environment(), stdout=log, stderr=log, start_new_session=True
@@ -138,7 +150,7 @@ class EmbeddedServer:
         except TimeoutError:
             await self.stop()
             raise ServerError(
-                f"the Prefect server did not come up within {START_SECONDS:g} seconds; see {self._log}"
+                f"the Prefect server did not come up within {START_SECONDS:g} seconds; see {self.log}"
             ) from None
         except BaseException:
             await self.stop()
@@ -148,7 +160,7 @@ class EmbeddedServer:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
             while True:
                 if process.poll() is not None:
-                    raise ServerError(f"the Prefect server ended with exit code {process.returncode}; see {self._log}")
+                    raise ServerError(f"the Prefect server ended with exit code {process.returncode}; see {self.log}")
                 try:
                     if (await client.get(f"{self.api_url}/health")).is_success:
                         return
@@ -184,7 +196,7 @@ class EmbeddedServer:
 def using(server: EmbeddedServer) -> Iterator[None]:
     """Make this process, and those it starts, speak to the server."""
     if configured_api_url() not in (None, server.api_url):
-        raise SettingsError(f"PREFECT_API_URL names another server: {configured_api_url()}")
+        raise SettingsError(f"PREFECT_API_URL names another server: {hide_login(configured_api_url() or '')}")
     names = {
         "PREFECT_API_URL": server.api_url,
         "PREFECT_UI_URL": server.ui_url,

@@ -22,6 +22,7 @@ EMBEDDED_QUERY_SECONDS = 1.0
 """How often the embedded worker asks for runs: a run that is asked for by hand starts within this time."""
 
 FLUSH_SECONDS = 5.0
+WATCH_SECONDS = 1.0
 
 
 def saying_it_starts(console: Console) -> AbstractContextManager[object]:
@@ -44,8 +45,8 @@ async def embedded_server(*, port: int, home: Path | None = None) -> AsyncIterat
 
 
 @asynccontextmanager
-async def running_worker(*, name: str = "campaigns up") -> AsyncIterator[CampaignWorker]:
-    """Run a campaign worker in this event loop while the block runs; its runs end with it.
+async def running_worker(*, name: str = "campaigns up") -> AsyncIterator[asyncio.Task[None]]:
+    """Run a campaign worker while the block runs, and yield its task, which ends only when something is wrong.
 
     Raises:
         ServerError: the worker ended by itself.
@@ -59,7 +60,7 @@ async def running_worker(*, name: str = "campaigns up") -> AsyncIterator[Campaig
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             _raise_end(working)
-        yield worker
+        yield working
     finally:
         waiting.cancel()
         working.cancel()
@@ -74,3 +75,16 @@ async def running_worker(*, name: str = "campaigns up") -> AsyncIterator[Campaig
 def _raise_end(working: asyncio.Task[None]) -> None:
     error = working.exception()
     raise ServerError(f"the campaign worker ended: {error or 'without a word'}") from error
+
+
+async def stand(working: asyncio.Task[None], server: EmbeddedServer | None) -> None:
+    """Wait until the stack falls.
+
+    Raises:
+        ServerError: the worker or the embedded server has ended by itself.
+    """
+    while not working.done():
+        if server is not None and not server.is_running:
+            raise ServerError(f"the Prefect server has ended by itself; see {server.log}")
+        await asyncio.wait({working}, timeout=WATCH_SECONDS)
+    _raise_end(working)

@@ -28,6 +28,8 @@ from prefect.states import Failed
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
+from prefect_campaigns.deployments.run_loop import RunLoop, RunningTask
+from prefect_campaigns.errors import UnsupportedFlow
 
 FLOWS_PACKAGE = "prefect_campaigns.flows."
 """Only flows from here run in the worker: anything else could block its loop, and with it every other run."""
@@ -40,10 +42,6 @@ CANCELLATION_POLL_SECONDS = 2.0
 
 class CampaignWorkerResult(BaseWorkerResult):
     """How a run ended, as far as the worker is concerned: a flow that failed by itself is no crash."""
-
-
-class UnsupportedFlow(PrefectException):
-    """The campaign worker runs this package's flows only."""
 
 
 def load_flow(entrypoint: str | None) -> Flow[..., Any]:
@@ -75,7 +73,8 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._running: dict[UUID, asyncio.Future[Any]] = {}
+        self._run_loop = RunLoop()
+        self._running: dict[UUID, RunningTask] = {}
         self._cancellation_watch: asyncio.Task[None] | None = None
 
     async def run(
@@ -84,17 +83,28 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         configuration: BaseJobConfiguration,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> CampaignWorkerResult:
-        """Run a flow run to its end in this process's event loop."""
+        """Run a flow run to its end.
+
+        The result's status is not zero when the run ended without Prefect hearing of it, which makes it Crashed.
+        """
         if task_status is not None:
             task_status.started(flow_run.id)  # type: ignore[arg-type]
+        identifier = str(flow_run.id)
         try:
             flow = load_flow(await self._entrypoint(flow_run))
         except UnsupportedFlow as error:
             await self.client.set_flow_run_state(flow_run.id, Failed(message=str(error)), force=True)
-            return CampaignWorkerResult(identifier=str(flow_run.id), status_code=0)
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: CLIENT_MAX_RETRIES}):
-            await self._run_until_cancelled(flow, flow_run)
-        return CampaignWorkerResult(identifier=str(flow_run.id), status_code=0)
+            return CampaignWorkerResult(identifier=identifier, status_code=0)
+        broken = await self._run_to_the_end(flow, flow_run)
+        if broken is None:
+            return CampaignWorkerResult(identifier=identifier, status_code=0)
+        self.get_flow_run_logger(flow_run).error("The run broke off: %s: %s", type(broken).__name__, broken)
+        return CampaignWorkerResult(identifier=identifier, status_code=1)
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """End what runs, and the thread it runs in."""
+        await super().teardown(*exc_info)
+        await self._run_loop.stop()
 
     async def _entrypoint(self, flow_run: FlowRun) -> str | None:
         if flow_run.deployment_id is None:
@@ -102,21 +112,19 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         deployment = await self.client.read_deployment(flow_run.deployment_id)
         return deployment.entrypoint
 
-    async def _run_until_cancelled(self, flow: Flow[..., Any], flow_run: FlowRun) -> None:
+    async def _run_to_the_end(self, flow: Flow[..., Any], flow_run: FlowRun) -> BaseException | None:
         """Run the flow; somebody who cancels the run ends its open request, and the flow says the rest."""
-        running = asyncio.create_task(
-            run_flow_async(flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state")
-        )
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: CLIENT_MAX_RETRIES}):
+            running = self._run_loop.start(
+                lambda: run_flow_async(flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state")
+            )
         self._running[flow_run.id] = running
         if self._cancellation_watch is None or self._cancellation_watch.done():
             self._cancellation_watch = asyncio.create_task(self._watch_for_cancellation())
         try:
-            await asyncio.wait({running})
+            return await running.wait()
         finally:
             del self._running[flow_run.id]
-            if not running.done():
-                running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
     async def _watch_for_cancellation(self) -> None:
         """Ask, once for all runs, which of them somebody wants cancelled; end when none is left."""

@@ -6,11 +6,12 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-import anyio
+import httpx
 from prefect import State, flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectException
 from prefect.states import Cancelled, Completed, Failed
 
 from prefect_campaigns.blocks.settings import load_settings
@@ -20,8 +21,9 @@ from prefect_campaigns.clock import SystemClock
 from prefect_campaigns.errors import BudgetRefused, CampaignsError
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess
 from prefect_campaigns.flows.exchange import new_client
-from prefect_campaigns.flows.lease import Overlapping, keeping, take_turn
+from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
 from prefect_campaigns.flows.run import CampaignRun, trigger_type
+from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
@@ -65,11 +67,17 @@ async def run_campaign(campaign: Campaign) -> State[Any]:
 
 async def _was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
     """Ask Prefect whether the run is to be cancelled; otherwise its worker is going down."""
-    with anyio.move_on_after(API_SECONDS, shield=True):
+
+    async def look() -> bool:
         async with get_client() as client:
             state = (await client.read_flow_run(flow_run.id)).state
-            return state is not None and state.is_cancelling()
-    return False
+            return state is not None and (state.is_cancelling() or state.is_cancelled())
+
+    try:
+        return await to_its_end(look(), seconds=API_SECONDS)
+    except (TimeoutError, httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("not known whether a person cancelled the run: %s", error)
+        return False
 
 
 async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun) -> State[Any]:
@@ -78,14 +86,15 @@ async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun) -> S
     turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)
     if isinstance(turn, Overlapping):
         return await _skip(store, campaign, flow_run, turn.held, at=clock.now())
-    async with keeping(store, turn, logger=logger), new_client() as http:
-        run = CampaignRun(campaign=campaign, flow_run=flow_run, store=store, lease=turn, http=http, clock=clock)
+    async with keeping(store, turn.lease, logger=logger), new_client() as http:
+        if turn.waited:
+            await show_running(flow_run, logger=logger)
+        run = CampaignRun(campaign=campaign, flow_run=flow_run, store=store, lease=turn.lease, http=http, clock=clock)
         await run.begin()
         try:
             return await _gate_and_steps(run)
         except asyncio.CancelledError:
-            with anyio.move_on_after(API_SECONDS, shield=True):
-                await _finish(run, RunStatus.ABORTED, Cancelled(), "The run was cancelled")
+            await to_its_end(_finish(run, RunStatus.ABORTED, Cancelled(), "The run was cancelled"), seconds=API_SECONDS)
             raise
         except CampaignsError as error:
             return await _finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")

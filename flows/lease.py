@@ -6,18 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import anyio
+import httpx
 from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
 from prefect.states import Running
 
 from prefect_campaigns.blocks.store import CampaignStore, Lease, LeaseHeld
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import LeaseLost, LeaseTimeout, StoreUnavailable
 from prefect_campaigns.flows.run import RunLogger
+from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Campaign
 
 LEASE_SECONDS = 60.0
@@ -29,6 +33,8 @@ MAX_WAIT_SECONDS = 24 * 3600.0
 """How long a run waits for its turn before it fails."""
 
 MAX_STORE_OUTAGE_SECONDS = 60.0
+LEAVE_SECONDS = 10.0
+"""How long giving the lease back may take."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,17 @@ class Overlapping:
     held: LeaseHeld
 
 
+@dataclass(frozen=True)
+class Turn:
+    """It is the run's turn; ``waited`` says whether it had to wait for it, and is shown as Waiting."""
+
+    lease: Lease
+    waited: bool
+
+
 async def take_turn(
     store: CampaignStore, campaign: Campaign, flow_run: FlowRun, *, clock: Clock, logger: RunLogger
-) -> Lease | Overlapping:
+) -> Turn | Overlapping:
     """Take the campaign's lease, waiting for it where the campaign says so.
 
     While it waits, the run's state in Prefect is ``Waiting`` (type RUNNING), and says for which run.
@@ -72,9 +86,7 @@ async def take_turn(
             else:
                 outage_began = None
                 if isinstance(answer, Lease):
-                    if waiting_for is not None:
-                        await _show(flow_run, Running())
-                    return answer
+                    return Turn(answer, waited=waiting_for is not None)
                 # A run that is executed again waits for its own earlier execution, whatever the policy.
                 if overlap == "skip" and answer.run_id != run_id:
                     await store.leave_queue(campaign.slug, run_id=run_id)
@@ -83,11 +95,10 @@ async def take_turn(
                     waiting_for = answer
                     message = _waiting_message(answer, run_id)
                     logger.info(message)
-                    await _show(flow_run, Running(name="Waiting", message=message))
+                    await _show(flow_run, Running(name="Waiting", message=message), logger)
             await anyio.sleep(POLL_SECONDS)
     except asyncio.CancelledError:
-        with anyio.move_on_after(5, shield=True):
-            await store.leave_queue(campaign.slug, run_id=run_id)
+        await to_its_end(store.leave_queue(campaign.slug, run_id=run_id), seconds=LEAVE_SECONDS)
         raise
     await store.leave_queue(campaign.slug, run_id=run_id)
     raise LeaseTimeout(f"waited {MAX_WAIT_SECONDS / 3600:g} hours for another run of the campaign to end")
@@ -99,9 +110,18 @@ def _waiting_message(held: LeaseHeld, run_id: str) -> str:
     return f"Waiting for run {held.run_name!r} of this campaign to end"
 
 
-async def _show(flow_run: FlowRun, state: State) -> None:
-    async with get_client() as client:
-        await client.set_flow_run_state(flow_run.id, state, force=True)
+async def _show(flow_run: FlowRun, state: State[Any], logger: RunLogger) -> None:
+    """Show a state in Prefect. Not by force: a person may have cancelled the run in the meantime."""
+    try:
+        async with get_client() as client:
+            await client.set_flow_run_state(flow_run.id, state)
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("the run's state could not be shown as %s: %s", state.name, error)
+
+
+async def show_running(flow_run: FlowRun, *, logger: RunLogger) -> None:
+    """Show that a run which has waited for its turn goes on."""
+    await _show(flow_run, Running(), logger)
 
 
 @asynccontextmanager
@@ -116,11 +136,10 @@ async def keeping(store: CampaignStore, lease: Lease, *, logger: RunLogger) -> A
     finally:
         renewal.cancel()
         await asyncio.gather(renewal, return_exceptions=True)
-        with anyio.move_on_after(10, shield=True):
-            try:
-                await store.release_lease(lease)
-            except StoreUnavailable as error:
-                logger.warning("The lease was not given back and runs out by itself: %s", error)
+        try:
+            await to_its_end(store.release_lease(lease), seconds=LEAVE_SECONDS)
+        except (StoreUnavailable, TimeoutError) as error:
+            logger.warning("The lease was not given back and runs out by itself: %s", error)
 
 
 async def _renew(store: CampaignStore, lease: Lease, logger: RunLogger) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
-import anyio
 from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
@@ -29,6 +29,7 @@ from prefect_campaigns.errors import (
 from prefect_campaigns.flows.exchange import EngineAnswer, EngineRequest, Progress, call_engine
 from prefect_campaigns.flows.progress import reporting
 from prefect_campaigns.flows.run import CampaignRun
+from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Step
 from prefect_campaigns.money import format_money
 from prefect_campaigns.references import render
@@ -87,8 +88,7 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
         reservation = await run.store.mark_sent(run.lease, reservation)
     except BaseException:
         # Cancelled or failed before the request left: whatever happened, the money was not spent.
-        with anyio.move_on_after(SHIELD_SECONDS, shield=True):
-            await run.store.release(run.lease, reservation)
+        await to_its_end(run.store.release(run.lease, reservation), seconds=SHIELD_SECONDS)
         raise
     logger = get_run_logger()
     async with reporting(campaign_key=run.campaign.slug, step=step.name, logger=logger) as reporter:
@@ -104,8 +104,7 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
             }
         )
         # One act: a crash in between would leave a paid step that looks undone, and a retry would send it again.
-        with anyio.CancelScope(shield=True):
-            await run.settle(completed, reservation, cost or Decimal(0))
+        await to_its_end(run.settle(completed, reservation, cost or Decimal(0)), seconds=SHIELD_SECONDS)
     logger.info("%s: cost %s", step.name, "not reported" if cost is None else f"{format_money(cost)} USD")
     return completed.model_dump(mode="json")
 
@@ -163,12 +162,11 @@ async def _exchange(
         cost = read_cost(answer.result, cost_path=step.cost_path)
     except asyncio.CancelledError:
         # The step's timeout, or somebody cancelled the run: the engine may go on working, and charging.
-        with anyio.move_on_after(SHIELD_SECONDS, shield=True):
-            try:
-                await store.book_unconfirmed(lease, reservation)
-            except StoreError as error:
-                # It is booked when it expires; that the step was cancelled must not be lost over it.
-                get_run_logger().error("%s: its money could not be booked yet: %s", step.name, error)
+        try:
+            await to_its_end(store.book_unconfirmed(lease, reservation), seconds=SHIELD_SECONDS)
+        except (StoreError, TimeoutError) as error:
+            # It is booked when it expires; that the step was cancelled must not be lost over it.
+            get_run_logger().error("%s: its money could not be booked yet: %s", step.name, error)
         raise
     except EngineUnreachable:
         await store.release(lease, reservation)
@@ -178,19 +176,27 @@ async def _exchange(
         await store.book_unconfirmed(lease, reservation)
         raise
     except EngineError as error:
-        await _settle_failure(run, step, reservation, error)
+        if error.ambiguous and step.sends_something:
+            # Booked as unanswered, so that nothing sends it again.
+            await store.book_unconfirmed(lease, reservation)
+        else:
+            await _settle_failure(run, step, reservation, error)
         raise
     return answer, cost
 
 
 async def _settle_failure(run: CampaignRun, step: Step, reservation: Reservation, error: EngineError) -> None:
-    """Book what a failed request says it has cost; where it says so unreadably, its estimate."""
+    """Book what a failed request says it has cost; its estimate where that is unreadable, or nobody can know it."""
     try:
         cost = read_cost(error.payload, cost_path=step.cost_path)
     except InvalidCost:
-        await run.store.book_unconfirmed(run.lease, reservation)
+        cost, known = None, False
     else:
+        known = cost is not None or not error.ambiguous
+    if known:
         await run.store.settle(run.lease, reservation, cost or Decimal(0))
+    else:
+        await run.store.book_unconfirmed(run.lease, reservation)
 
 
 def _booked(attempts: Iterable[Reservation]) -> Decimal:
@@ -206,7 +212,7 @@ def _is_worth_retrying(step: Step, error: Any) -> bool:
         return not must_not_repeat(step)
     if not isinstance(error, EngineError) or not error.retryable:
         return False
-    if isinstance(error, EngineReportedFailure) and step.sends_something:
+    if isinstance(error, EngineReportedFailure) and must_not_repeat(step):
         # The engine worked on it and failed half-way: what it had sent by then it would send again.
         return False
     return not (error.ambiguous and must_not_repeat(step))
@@ -219,7 +225,8 @@ def task_for(step: Step) -> Task[..., Any]:
     SQLite answers many of those with 503.
     """
     policy = step.retry_policy
-    delays = policy.delays_seconds()
+    # Prefect's own jitter would also shorten a delay, and one that the engine asked for with it.
+    delays = [delay * random.uniform(1, 1 + policy.jitter) for delay in policy.delays_seconds()]  # noqa: S311 - no secret
 
     async def retry_condition(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
         error = state.data if isinstance(state.data, BaseException) else None
@@ -236,7 +243,6 @@ def task_for(step: Step) -> Task[..., Any]:
         description=f"{step.method} {step.endpoint}",
         retries=policy.attempts,
         retry_delay_seconds=delays,
-        retry_jitter_factor=policy.jitter,
         retry_condition_fn=retry_condition,
         timeout_seconds=step.timeout_seconds,
     )

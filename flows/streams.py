@@ -82,6 +82,8 @@ async def read_stream(response: httpx.Response, *, where: str, report: OnProgres
             one_line(f"{where} failed: {errors.words[-1]}"),
             payload=dict(errors.payload),
             status_code=response.status_code,
+            # What it had done by then, and what that costs, only a complete event would have said.
+            ambiguous=True,
         )
     raise EngineAnswerLost(
         f"{where} ended its stream of events without a complete event", status_code=response.status_code

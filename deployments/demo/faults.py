@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,6 +123,11 @@ class Scriptable:
         """Do the work of the next requests, and answer with half of a JSON object."""
         response = Response('{"found": 20, "veri', media_type="application/json")
         self._faults.add(path, Fault(after_work=True, response=response), times=times)
+
+    def stream_next(self, path: str, events: Iterable[str], *, times: int = 1) -> None:
+        """Answer the next requests with a stream of these events' data, and nothing after the last."""
+        body = "".join(f"data: {event}\n\n" for event in events)
+        self._faults.add(path, Fault(response=Response(body, media_type="text/event-stream")), times=times)
 
     def _fault_at(self, request: Request) -> Fault | None:
         route = request.scope["route"]

@@ -77,25 +77,34 @@ async def run_demo(*, console: Console, keep: bool) -> bool:
     home = Path(tempfile.mkdtemp(prefix="campaigns-demo-"))
     try:
         async with _stage(home, console) as stage:
-            try:
-                await _show(stage, console)
-            except DemoFailed as error:
-                console.print(f"[red]✗[/] {escape(str(error))}")
-                console.print(f"The logs of server and worker are kept in {home}", soft_wrap=True)
-                return False
-            console.print("[green]✓[/] All of it happened.")
-            if keep:
-                console.print(f"\nEverything goes on running, until Ctrl-C. Prefect UI: {stage.server.ui_url}")
-                console.print("In another terminal, with these set, every command works on it:\n")
-                variables = {**_environment(home, stage.mail), "PREFECT_API_URL": stage.server.api_url}
-                for name, value in variables.items():
-                    console.print(f"  export {name}={value}", soft_wrap=True)
-                await asyncio.Event().wait()
+            result = await _apply(stage, console)
+            async with running_worker(name="campaigns demo"):
+                console.print("[green]✓[/] Campaign worker is waiting for runs\n")
+                try:
+                    await _show_good_run(stage, result, console)
+                    await _show_failing_run(stage, result, console)
+                except DemoFailed as error:
+                    console.print(f"[red]✗[/] {escape(str(error))}")
+                    console.print(f"The logs of server and worker are kept in {home}", soft_wrap=True)
+                    return False
+                console.print("[green]✓[/] All of it happened.")
+                if keep:
+                    _say_how_to_go_on(
+                        {**_environment(home, stage.mail), "PREFECT_API_URL": stage.server.api_url}, console
+                    )
+                    await asyncio.Event().wait()
         shutil.rmtree(home, ignore_errors=True)
     except (KeyboardInterrupt, asyncio.CancelledError):
         shutil.rmtree(home, ignore_errors=True)
         raise
     return True
+
+
+def _say_how_to_go_on(variables: Mapping[str, str], console: Console) -> None:
+    console.print("\nEverything goes on running, until Ctrl-C.")
+    console.print("In another terminal, with these set, every command works on it:\n")
+    for name, value in variables.items():
+        console.print(f"  export {name}={value}", soft_wrap=True)
 
 
 class _Stage:
@@ -206,14 +215,11 @@ async def _stage(home: Path, console: Console) -> AsyncIterator[_Stage]:
         yield stage
 
 
-async def _show(stage: _Stage, console: Console) -> None:
+async def _apply(stage: _Stage, console: Console) -> ApplyResult:
     result = await apply(stage.campaigns(), store=stage.store, settings=load_settings())
     for one in result.campaigns:
         console.print(f"[green]✓[/] Applied {one.compiled.full_name}")
-    async with running_worker(name="campaigns demo"):
-        console.print("[green]✓[/] Campaign worker is waiting for runs\n")
-        await _show_good_run(stage, result, console)
-        await _show_failing_run(stage, result, console)
+    return result
 
 
 async def _run(stage: _Stage, result: ApplyResult, slug: str, console: Console) -> RunView:

@@ -109,7 +109,7 @@ async def test_run_starts_a_campaign_and_runs_lists_it(campaigns, driver, engine
     listed = await campaigns("runs", "cli-started")
     assert (listed.code, listed.err) == (0, "")
     header, *rows = [line.split() for line in listed.out.splitlines()]
-    assert header[:3] == ["Started", "(UTC)", "Run"]
+    assert header == ["Started", "(UTC)", "Run", "State", "Steps", "Cost", "(USD)"]
     assert len(rows) == 2 and all("Completed" in row and "1/1" in row and "0.012" in row for row in rows)
 
 

@@ -15,6 +15,7 @@ import pytest
 from driving import until
 from processes import run, user_environment
 from pydantic import BaseModel
+from readme import PROJECT, README, blocks, in_code, table
 
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.deployments.cli import app
@@ -22,26 +23,6 @@ from prefect_campaigns.deployments.server import free_port, port_is_free
 from prefect_campaigns.loader import load_text
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.schema import campaign_schema
-
-PROJECT = Path(__file__).parents[2]
-README = (PROJECT / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    """Return the README's code blocks in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-def table(heading: str) -> list[list[str]]:
-    """Return the rows of the table under a heading, a list of cells each."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-
-
-def in_code(text: str) -> list[str]:
-    """Return what stands between backticks."""
-    return re.findall(r"`([^`]+)`", text)
 
 
 @pytest.mark.parametrize("text", blocks("json"))

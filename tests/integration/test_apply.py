@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterDeploymentId,
 )
 from prefect.client.schemas.objects import BlockDocument, FlowRun
+from prefect.client.schemas.schedules import CronSchedule
 
 from prefect_campaigns.deployments.apply import Change, apply
 from prefect_campaigns.deployments.demo.engines import DemoEngines
@@ -173,7 +174,8 @@ async def test_a_slack_webhook_becomes_prefects_own_block_and_is_shown_nowhere(d
     row = await driver.store.get_campaign("slacked")
     for shown in (deployment.text, automations.text, row.campaign.model_dump_json()):
         assert "topsecret42" not in shown
-    assert b"topsecret42" not in in_stack.database.read_bytes()
+    for written in in_stack.database.parent.glob(f"{in_stack.database.name}*"):
+        assert b"topsecret42" not in written.read_bytes()
 
 
 async def test_a_slack_block_that_is_not_there_is_said_before_anything_is_deployed(driver) -> None:
@@ -204,3 +206,29 @@ async def test_two_applies_at_once_make_no_doubles(driver) -> None:
     told = {"onComplete": {"email": "atonce@example.com"}}
     await asyncio.gather(*(driver.deploy("At Once", URL, notifications=told) for _ in range(2)))
     assert len(await our_automations(driver, "atonce@example.com")) == 2
+
+
+async def test_a_schedule_that_a_person_added_beside_ours_is_taken_away_and_ours_stays_off(driver) -> None:
+    first = await applied(driver, "Second Schedule", URL, schedule=DAILY)
+    (ours,) = (await driver.client.read_deployment(first.deployment_id)).schedules
+    await driver.client.update_deployment_schedule(first.deployment_id, ours.id, active=False)
+    theirs = CronSchedule(cron="30 4 * * *", timezone="UTC")
+    await driver.client.create_deployment_schedules(first.deployment_id, [(theirs, True)])
+    await applied(driver, "Second Schedule", URL, schedule=DAILY)
+    (left,) = (await driver.client.read_deployment(first.deployment_id)).schedules
+    assert (left.id, left.schedule.cron, left.active) == (ours.id, DAILY["cron"], False)
+
+
+async def test_whoever_a_run_in_progress_tells_is_told_though_the_campaign_tells_another_by_now(
+    driver, engines
+) -> None:
+    engines.hang_next("/api/prospect")
+    told = {"onFailure": {"email": "before@example.com"}}
+    steps = {"prospecting": {"timeout": 8000}}
+    deployment = await driver.deploy("Told Another", engines.url, only=1, steps=steps, notifications=told)
+    flow_run = await driver.start(deployment)
+    await driver.in_state(flow_run.id, "Running")
+    told = {"onFailure": {"email": "after@example.com"}}
+    await driver.deploy("Told Another", engines.url, only=1, steps=steps, notifications=told)
+    assert "campaigns: failure → before@example.com" in await our_automations(driver, "before@example.com")
+    await driver.ended(flow_run.id)

@@ -210,6 +210,17 @@ async def test_an_engine_that_honours_keys_may_be_asked_again_to_send_with_the_s
     assert len(engines.mails) == len(set(engines.mails))
 
 
+async def test_a_stream_of_a_send_that_reports_an_error_and_dies_is_never_repeated(driver, engines) -> None:
+    lines = ['{"type": "company_complete", "company": "a"}', '{"type": "error", "error": "acme bounced"}']
+    engines.stream_next(SEND, lines)
+    steps = {"sending": {"retry": {"attempts": 3, "delay": 10}, "estimatedCost": "0.5"}}
+    flow_run = await driver.run(await driver.deploy("Died Sending", engines.url, steps=steps))
+    assert "acme bounced" in flow_run.state.message and "may have gone out" in flow_run.state.message
+    assert (await driver.store.get_run(str(flow_run.id))).steps[3].cost == Decimal("0.5")
+    await driver.retry(flow_run)
+    assert len(engines.requests_to(SEND)) == 1
+
+
 async def test_a_send_that_was_refused_with_a_status_is_repeated(driver, engines) -> None:
     steps = {"sending": {"retry": {"attempts": 1, "delay": 10}}}
     engines.fail_next(SEND, status=503)

@@ -61,7 +61,8 @@ async def is_retried(one: Step, error: BaseException) -> bool:
         (EngineRefused("wrong", status_code=400), False, False, False),
         (EngineRefused("gone", status_code=404), False, False, False),
         # The engine tried and failed half-way: what it had sent it would send again.
-        (EngineReportedFailure("quota"), True, False, False),
+        (EngineReportedFailure("quota"), True, False, True),
+        (EngineReportedFailure("bounced, then silence", ambiguous=True), True, False, True),
         # The work was done and is paid for; asking again would pay again.
         (EngineAnswerInvalid("no JSON"), False, False, False),
         # Not the engine's doing.
@@ -110,3 +111,9 @@ def test_a_step_becomes_a_task_of_its_own_name_retries_and_timeout() -> None:
 )
 def test_the_message_says_why_in_one_line(one: Step, error: Exception, expected: str) -> None:
     assert failure_message(one, error) == expected
+
+
+def test_jitter_stretches_a_delay_and_never_shortens_it() -> None:
+    retry = {"attempts": 50, "delay": 1000, "backoff": "fixed", "jitter": 0.5}
+    delays = task_for(step(retry=retry)).retry_delay_seconds
+    assert all(1 <= delay <= 1.5 for delay in delays) and len(set(delays)) > 1

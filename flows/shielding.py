@@ -1,0 +1,42 @@
+"""Finishing what must not be half done, whoever cancels meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def to_its_end(work: Coroutine[Any, Any, T], *, seconds: float) -> T:
+    """Await the work to its end and return its result; a cancellation on the way is raised afterwards.
+
+    It holds against both kinds of cancellation: a Prefect timeout is an anyio cancel scope, and whoever cancels the run
+    cancels its asyncio task, which anyio's own shield lets through.
+
+    Raises:
+        TimeoutError: the work did not end within ``seconds``; it was cancelled then.
+        asyncio.CancelledError: somebody cancelled while it went on.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    task = asyncio.ensure_future(work)
+    cancellation: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done() and (left := deadline - loop.time()) > 0:
+            try:
+                await asyncio.wait({task}, timeout=left)
+            except asyncio.CancelledError as error:
+                cancellation = error
+    if not task.done():
+        task.cancel()
+        if cancellation is None:
+            raise TimeoutError(f"not done within {seconds:g} seconds")
+    if cancellation is not None:
+        if task.done() and not task.cancelled() and (failure := task.exception()) is not None:
+            raise cancellation from failure
+        raise cancellation
+    return task.result()
