@@ -54,7 +54,7 @@ async def test_a_timeout_around_it_ends_the_work_first() -> None:
 
 
 async def test_work_that_does_not_end_is_given_up() -> None:
-    with pytest.raises(TimeoutError, match="not done within 0.01 seconds"):
+    with pytest.raises(TimeoutError, match=r"not done within 0\.01 seconds"):
         await to_its_end(Work().do(), seconds=0.01)
 
 
