@@ -113,11 +113,12 @@ def reserve(
     existing = _find(db, lease.run_id, step, attempt)
     if existing is not None:
         return _reservation(existing)
-    estimate = _last_cost(db, lease.campaign_key, step) if estimated_cost is None else amount_micros(estimated_cost)
+    known = _last_cost(db, lease.campaign_key, step) if estimated_cost is None else amount_micros(estimated_cost)
+    estimate = known or 0
     limits = _limits(db, now, lease.campaign_key, budget, zone)
     for limit in limits:
-        if limit.would_pass(from_micros(estimate)):
-            return BudgetRefused(limit, from_micros(estimate))
+        if limit.would_pass(from_micros(estimate)) or (known is None and limit.reached):
+            return BudgetRefused(limit, None if known is None else from_micros(estimate))
     keys = [limit.window.key for limit in limits]
     db.execute(
         "INSERT INTO reservations (campaign_key, run_id, step, attempt, state, estimate, daily_window,"
@@ -136,14 +137,18 @@ def reserve(
     return _reservation(row)
 
 
-def _last_cost(db: sqlite3.Connection, campaign_key: str, step: str) -> int:
+def _last_cost(db: sqlite3.Connection, campaign_key: str, step: str) -> int | None:
+    """Return the largest of the step's last costs; None where it has never been answered."""
     # Requests that failed for nothing, or that a later answer spoke for, say nothing about what the step costs.
     row = db.execute(
         "SELECT max(booked) FROM (SELECT booked FROM reservations WHERE campaign_key = ? AND step = ?"
         " AND booked > 0 ORDER BY id DESC LIMIT 5)",
         (campaign_key, step),
     ).fetchone()
-    return int(row[0] or 0)
+    if row[0] is not None:
+        return int(row[0])
+    answered = "SELECT 1 FROM reservations WHERE campaign_key = ? AND step = ? AND state = 'settled' LIMIT 1"
+    return None if db.execute(answered, (campaign_key, step)).fetchone() is None else 0
 
 
 def mark_sent(db: sqlite3.Connection, lease: Lease, reservation: Reservation) -> Reservation:

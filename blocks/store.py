@@ -219,6 +219,9 @@ class CampaignStore(Protocol):
         windows are those of this moment, in the timezone of the campaign's row; whatever is booked later is
         booked into them.
 
+        A step that has never been answered, and that does not say what it costs, may cost something: it is refused
+        where a limit is reached already. One that is known to cost nothing is not.
+
         Raises:
             BudgetRefused: it would pass a limit.
             UnknownCampaign: the campaign has no row.

@@ -180,11 +180,12 @@ class BudgetRefused(StoreError):
 
     Attributes:
         limit: the first limit that stands in the way, as it was at that moment.
-        amount: what was asked for, in US dollars.
+        amount: what was asked for, in US dollars; None when nobody knows yet what the step costs.
     """
 
-    def __init__(self, limit: LimitStatus, amount: Decimal) -> None:
-        super().__init__(f"{limit.describe()}; the next step needs {amount}")
+    def __init__(self, limit: LimitStatus, amount: Decimal | None) -> None:
+        needs = "may cost something" if amount is None else f"needs {amount}"
+        super().__init__(f"{limit.describe()}; the next step {needs}")
         self.limit = limit
         self.amount = amount
 

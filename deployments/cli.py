@@ -152,6 +152,9 @@ def _print_error(error: CampaignsError, *, as_json: bool) -> None:
 
 def _end_like_ctrl_c_when_told_to() -> None:
     """Let a service manager's SIGTERM, and a window that is closed, end things as tidily as Ctrl-C does."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what it runs in the background deaf to Ctrl-C; SIGTERM is passed on as one.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -49,7 +49,8 @@ class ProgressReporter:
             self._fraction = min(max(progress.fraction, 0.0), 1.0)
         if progress.message and progress.message != self._logged:
             self._logged = progress.message
-            self._logger.info("%s: %s (%.0f %%)", self._step, progress.message, self._fraction * 100)
+            share = "" if progress.fraction is None else f" ({self._fraction:.0%})"
+            self._logger.info("%s: %s%s", self._step, progress.message, share)
         try:
             if self._artifact_id is None:
                 self._artifact_id = await acreate_progress_artifact(

@@ -125,9 +125,11 @@ class Scriptable:
         self._faults.add(path, Fault(after_work=True, response=response), times=times)
 
     def stream_next(self, path: str, events: Iterable[str], *, times: int = 1) -> None:
-        """Answer the next requests with a stream of these events' data, and nothing after the last."""
+        """Do the work of the next requests, and answer with a stream of these events' data and nothing more."""
         body = "".join(f"data: {event}\n\n" for event in events)
-        self._faults.add(path, Fault(response=Response(body, media_type="text/event-stream")), times=times)
+        self._faults.add(
+            path, Fault(after_work=True, response=Response(body, media_type="text/event-stream")), times=times
+        )
 
     def _fault_at(self, request: Request) -> Fault | None:
         route = request.scope["route"]

@@ -20,7 +20,7 @@ from real_stack import SCRUBBED
 CAMPAIGNS = str(Path(sys.executable).with_name("campaigns"))
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 
-COMMAND_SECONDS = 120.0
+COMMAND_SECONDS = 180.0
 _MARK = "ACCEPTANCE_TEST_PROCESS"
 _ABOUT_TERMINALS = ("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 

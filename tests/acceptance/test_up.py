@@ -30,7 +30,7 @@ def assert_nothing_is_left(process: LongRunning, port: int) -> None:
 
 async def test_one_command_starts_everything_as_the_readme_shows_and_one_ctrl_c_ends_it(start, write, engines) -> None:
     (shown,) = readme.blocks("console")
-    write("campaigns/weekly.json", re.sub(r"http://localhost:\d+", engines.url, readme.blocks("json")[0]))
+    write("my-campaigns/first.json", re.sub(r"http://localhost:\d+", engines.url, readme.blocks("json")[0]))
     command, *lines = shown.splitlines()
     port = free_port()
     up = start(CAMPAIGNS, *command.split()[2:], "--port", str(port))
@@ -39,14 +39,14 @@ async def test_one_command_starts_everything_as_the_readme_shows_and_one_ctrl_c_
     assert [line.rstrip() for line in up.output.splitlines()] == [line.replace("4200", str(port)) for line in lines]
 
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as api:
-        deployment = (await api.get("/deployments/name/campaign/weekly-restaurant-outreach")).json()
+        deployment = (await api.get("/deployments/name/campaign/my-first-campaign")).json()
         run = (await api.post(f"/deployments/{deployment['id']}/create_flow_run", json={})).json()
 
         async def ended() -> str | None:
             state = (await api.get(f"/flow_runs/{run['id']}")).json()["state"]
             return state["name"] if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
 
-        assert await until(ended, "the end of the run", seconds=90) == "Completed"
+        assert await until(ended, "the end of the run", seconds=90) == "Completed", up.output
     assert len(engines.mails) == 20
 
     assert len(up.left_behind()) == 2, "the command with its worker, and the server"

@@ -196,6 +196,18 @@ class TestEstimate:
         await store.settle(lease, await send(store, lease, "7", attempt=9), Decimal(0), step=make_step())
         assert (await reserve(store, lease, None, attempt=10)).estimate == 3
 
+    async def test_what_nobody_knows_the_cost_of_is_refused_where_a_limit_is_reached(
+        self, store: CampaignStore, lease: Lease
+    ) -> None:
+        await store.save_campaign(make_campaign(daily=1))
+        await spend(store, lease, "0", step="free")
+        await spend(store, lease, "1")
+        with pytest.raises(BudgetRefused, match=r"daily 1\.00 reached, spent 1\.00; the next step may cost something"):
+            await reserve(store, lease, None, step="unheard of")
+        # Known to cost nothing: by its history, or because it says so.
+        assert (await reserve(store, lease, None, step="free", attempt=2)).estimate == 0
+        assert (await reserve(store, lease, "0", step="said to be free")).estimate == 0
+
     async def test_requests_that_failed_for_nothing_do_not_count(self, store: CampaignStore, lease: Lease) -> None:
         await spend(store, lease, "3", attempt=1)
         for attempt in range(2, 8):
