@@ -127,7 +127,7 @@ async def _skip(
 async def _gate_and_steps(run: CampaignRun) -> State[Any]:
     status = await check_budget(run.store, run.campaign.slug)
     if status.reached:
-        return await _over_budget(run, "; ".join(limit.describe() for limit in status.reached))
+        return await _over_budget(run, "; ".join(limit.describe() for limit in status.reached), [])
     failures: list[StepResult] = []
     for index, step in enumerate(run.campaign.steps):
         state = await task_for(step)(run, index, return_state=True)
@@ -138,14 +138,14 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
                 return await _end(run, failures, f"Step {step.name!r} says to stop there")
             excess = per_lead_excess(run.campaign, await run.report())
             if excess is not None and index + 1 < len(run.campaign.steps):
-                return await _over_budget(run, excess)
+                return await _over_budget(run, excess, failures)
             continue
         error = await state.aresult(raise_on_failure=False)
         if isinstance(error, BudgetRefused):
-            return await _over_budget(run, str(error))
+            return await _over_budget(run, str(error), failures)
         failed = await failed_result(run, index, failure_message(step, error))
         if step.on_failure == "abort":
-            return await _finish(run, RunStatus.FAILED, Failed(), f"Step {step.name!r} failed: {failed.error}")
+            return await _finish(run, RunStatus.FAILED, Failed(), _failure(failed))
         if step.on_failure == "continue":
             failures.append(failed)
         get_run_logger().warning("step %r failed and the campaign goes on: %s", step.name, failed.error)
@@ -163,9 +163,13 @@ async def _skip_rest(run: CampaignRun, index: int) -> None:
         await run.save(step.model_copy(update={"status": StepStatus.SKIPPED}))
 
 
-async def _over_budget(run: CampaignRun, why: str) -> State[Any]:
+async def _over_budget(run: CampaignRun, why: str, failures: list[StepResult]) -> State[Any]:
     state = State(type=StateType.CANCELLED, name="BudgetExceeded")
-    return await _finish(run, RunStatus.ABORTED, state, why)
+    return await _finish(run, RunStatus.ABORTED, state, why, *map(_failure, failures))
+
+
+def _failure(step: StepResult) -> str:
+    return f"Step {step.name!r} failed: {step.error}"
 
 
 async def _end(run: CampaignRun, failures: list[StepResult], *notes: str) -> State[Any]:
@@ -174,8 +178,7 @@ async def _end(run: CampaignRun, failures: list[StepResult], *notes: str) -> Sta
     if excess := per_lead_excess(run.campaign, await run.report()):
         said.append(excess)
     if failures:
-        reasons = [f"Step {step.name!r} failed: {step.error}" for step in failures]
-        return await _finish(run, RunStatus.PARTIAL, Completed(name="Partial"), *reasons, *said)
+        return await _finish(run, RunStatus.PARTIAL, Completed(name="Partial"), *map(_failure, failures), *said)
     said += [f"Step {step.name!r} failed, which is only logged: {step.error}" for step in run.steps if step.error]
     return await _finish(run, RunStatus.COMPLETED, Completed(), *said)
 

@@ -165,6 +165,16 @@ async def test_a_step_that_would_pass_a_limit_is_refused_and_one_that_costs_noth
     assert "cost 0.012 USD" in flow_run.state.message
 
 
+async def test_a_budget_stop_names_the_steps_that_failed_before_it(driver, engines) -> None:
+    engines.fail_next(PROSPECT, status=400, error="no such industry")
+    steps = {"prospecting": {"onFailure": "continue"}, "analysis": {"estimatedCost": 9, "params": {}}}
+    flow_run = await driver.run(
+        await driver.deploy("Failed And Stopped", engines.url, steps=steps, only=2, budget={"daily": 1})
+    )
+    assert flow_run.state.name == "BudgetExceeded"
+    assert "no such industry" in flow_run.state.message
+
+
 async def test_a_run_that_costs_too_much_per_lead_stops_there(driver, engines) -> None:
     deployment = await driver.deploy("Dear Leads", engines.url, budget={"perLead": "0.003"})
     flow_run = await driver.run(deployment)
