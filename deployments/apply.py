@@ -15,7 +15,7 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentU
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.logging import get_logger
 
 from prefect_campaigns.blocks.settings import Settings
@@ -137,15 +137,19 @@ async def _ensure_work_pool(client: PrefectClient) -> None:
     # A pool of another type is left alone: any worker can run campaigns, and a pool's type cannot be changed.
     try:
         await client.read_work_pool(WORK_POOL)
+        return
     except ObjectNotFound:
-        await client.create_work_pool(
-            WorkPoolCreate(
-                name=WORK_POOL,
-                type=WORK_POOL_TYPE,
-                description="Runs campaigns, many at a time, in the event loop of a campaign worker.",
-                base_job_template=CampaignWorker.get_default_base_job_template(),
-            )
+        pool = WorkPoolCreate(
+            name=WORK_POOL,
+            type=WORK_POOL_TYPE,
+            description="Runs campaigns, many at a time, in the event loop of a campaign worker.",
+            base_job_template=CampaignWorker.get_default_base_job_template(),
         )
+    try:
+        await client.create_work_pool(pool)
+    except ObjectAlreadyExists:
+        # A worker that started at the same moment was first; it makes the same pool.
+        _logger.debug("the work pool %s is there by now", WORK_POOL)
 
 
 async def _apply_one(
