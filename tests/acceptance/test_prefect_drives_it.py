@@ -31,7 +31,13 @@ class Api:
         self._http = http
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
-        return (await self._http.post(path, json=body)).raise_for_status().json()
+        """Post, again while the server says 503: on SQLite it does where two things want to write at once."""
+
+        async def answered() -> httpx.Response | None:
+            answer = await self._http.post(path, json=body)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        return (await until(answered, f"an answer to POST {path}")).raise_for_status().json()
 
     async def deployment_id(self, slug: str) -> str:
         found = (await self._http.get(f"/deployments/name/campaign/{slug}")).raise_for_status()
