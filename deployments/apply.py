@@ -41,7 +41,11 @@ from prefect_campaigns.models import Campaign
 ALONE_SECONDS = 120.0
 """How long an apply waits for another one; one that died is in the way for a minute."""
 
-_NO_MAIL = ("No mail will be sent: set SMTP_HOST (and SMTP_USER, SMTP_PASS) in .env, and apply again.",)
+_NO_MAIL = "No mail will be sent: set SMTP_HOST (and SMTP_USER, SMTP_PASS) in .env, and apply again."
+_OTHER_POOL = (
+    f"Work pool {WORK_POOL} is of type {{}}, so that every run is slow to start. For a campaign worker: end its worker,"
+    f" prefect work-pool delete {WORK_POOL}, apply again, prefect worker start --pool {WORK_POOL}."
+)
 
 _logger = get_logger("campaigns.apply")
 
@@ -91,7 +95,7 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
     """
     compiled = [compile_campaign(campaign) for campaign in campaigns]
     async with connect() as client, _alone(store):
-        await _ensure_work_pool(client)
+        pool_type = await _ensure_work_pool(client)
         notifiers = Notifiers(client, settings)
         await notifiers.look()
         for campaign in compiled:
@@ -113,7 +117,10 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
         ]
         in_use = {tag for deployment in await read_deployments(client) for tag in deployment.tags}
         await notifiers.remove_unused(in_use)
-    return ApplyResult(campaigns=tuple(applied), notes=_NO_MAIL if notifiers.leaves_unmailed else ())
+    notes = [_NO_MAIL] if notifiers.leaves_unmailed else []
+    if pool_type != WORK_POOL_TYPE:
+        notes.append(_OTHER_POOL.format(pool_type))
+    return ApplyResult(campaigns=tuple(applied), notes=tuple(notes))
 
 
 @asynccontextmanager
@@ -133,11 +140,13 @@ async def _alone(store: CampaignStore) -> AsyncIterator[None]:
     raise ServerError(f"another apply has been going on for {ALONE_SECONDS:g} seconds; try again when it has ended")
 
 
-async def _ensure_work_pool(client: PrefectClient) -> None:
-    # A pool of another type is left alone: any worker can run campaigns, and a pool's type cannot be changed.
+async def _ensure_work_pool(client: PrefectClient) -> str:
+    """Return the type of our work pool, made where it is missing.
+
+    One of another type is left alone: any worker can run campaigns, and a pool's type cannot be changed.
+    """
     try:
-        await client.read_work_pool(WORK_POOL)
-        return
+        return (await client.read_work_pool(WORK_POOL)).type
     except ObjectNotFound:
         pool = WorkPoolCreate(
             name=WORK_POOL,
@@ -146,10 +155,10 @@ async def _ensure_work_pool(client: PrefectClient) -> None:
             base_job_template=CampaignWorker.get_default_base_job_template(),
         )
     try:
-        await client.create_work_pool(pool)
+        return (await client.create_work_pool(pool)).type
     except ObjectAlreadyExists:
-        # A worker that started at the same moment was first; it makes the same pool.
-        _logger.debug("the work pool %s is there by now", WORK_POOL)
+        # A worker that started at the same moment was first.
+        return (await client.read_work_pool(WORK_POOL)).type
 
 
 async def _apply_one(

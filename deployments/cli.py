@@ -5,9 +5,9 @@ Nothing here imports Prefect, which takes seconds: help, complaints about files 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +17,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.markup import escape
 
+from prefect_campaigns.deployments.interrupts import ignore_signals, interrupt_on_signals
 from prefect_campaigns.errors import CampaignsError, InvalidCampaign
 from prefect_campaigns.loader import LoadedCampaign, load_many
 
@@ -150,27 +151,18 @@ def _print_error(error: CampaignsError, *, as_json: bool) -> None:
         err.print(f"[red]✗[/] {escape(line)}", soft_wrap=not err.is_terminal)
 
 
-def _end_like_ctrl_c_when_told_to() -> None:
-    """Let a service manager's SIGTERM, and a window that is closed, end things as tidily as Ctrl-C does."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell starts what it runs in the background deaf to Ctrl-C; SIGTERM is passed on as one.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 well, 1 not, 2 not understood, 130 interrupted."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     # Prefect reports its first use from a terminal to its makers; this command asks nobody to.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
-        _end_like_ctrl_c_when_told_to()
+        interrupt_on_signals()
         code = app(tokens)
     except CampaignsError as error:
         _print_error(error, as_json="--json" in tokens)
         code = EXIT_FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        ignore_signals()
         code = EXIT_INTERRUPTED
     sys.exit(code if isinstance(code, int) else EXIT_OK)

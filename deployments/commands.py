@@ -20,6 +20,7 @@ from prefect_campaigns.blocks.settings import Settings, load_settings
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.apply import Applied, ApplyResult, Change, apply
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json
+from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.lookup import find_deployment, match_name
 from prefect_campaigns.deployments.server import DEFAULT_PORT, connect
 from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts, stand
@@ -37,6 +38,7 @@ async def apply_command(*paths: Path, json: AsJson = False) -> int:
     paths
         Campaign files, or folders of them; by default the folder campaigns/.
     """
+    cancel_on_signals()
     result = await _apply(paths or (Path("campaigns"),), load_settings())
     if json:
         print_json(_applied_json(result))
@@ -108,6 +110,7 @@ async def run_command(name: str, /, *, watch: bool = False, json: AsJson = False
     watch
         Stay, show its steps live, and end with exit code 1 if it fails.
     """
+    cancel_on_signals()
     async with connect() as client:
         deployment = await find_deployment(client, name)
         flow_run = await client.create_flow_run_from_deployment(
@@ -165,6 +168,7 @@ async def runs_command(
     limit
         How many to show at the most.
     """
+    cancel_on_signals()
     async with open_store(load_settings()) as store:
         key = match_name(name, [row.key for row in await store.list_campaigns()])
         runs = await store.list_runs(key, limit=limit)
@@ -214,6 +218,7 @@ async def up_command(
     port
         The port of the embedded Prefect server.
     """
+    cancel_on_signals()
     paths = paths or _default_folder()
     if paths:
         load_many(paths)
@@ -237,6 +242,7 @@ async def demo_command(*, keep: bool = False) -> int:
     keep
         Leave everything running afterwards, until Ctrl-C.
     """
+    cancel_on_signals()
     from prefect_campaigns.deployments.demo.show import run_demo
 
     return EXIT_OK if await run_demo(console=out, keep=keep) else EXIT_FAILED

@@ -94,7 +94,7 @@ async def run_demo(*, console: Console, keep: bool) -> bool:
                     )
                     await asyncio.Event().wait()
         shutil.rmtree(home, ignore_errors=True)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         shutil.rmtree(home, ignore_errors=True)
         raise
     return True

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from campaign_files import campaign_json
 from driving import until
+from prefect_api import Api
 from processes import CAMPAIGNS, PREFECT, run
 from real_stack import Stack
 
@@ -20,38 +21,6 @@ from prefect_campaigns.deployments.demo.serving import serve
 
 # One loop for all: the engines go on answering while one test waits for the minute to end.
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
-
-FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
-
-
-class Api:
-    """Prefect's REST API, as any HTTP client sees it."""
-
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
-
-    async def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Post, again while the server says 503: on SQLite it does where two things want to write at once."""
-
-        async def answered() -> httpx.Response | None:
-            answer = await self._http.post(path, json=body)
-            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
-
-        return (await until(answered, f"an answer to POST {path}")).raise_for_status().json()
-
-    async def deployment_id(self, slug: str) -> str:
-        found = (await self._http.get(f"/deployments/name/campaign/{slug}")).raise_for_status()
-        return str(found.json()["id"])
-
-    async def runs(self, deployment_id: str) -> list[dict[str, Any]]:
-        return list(await self.post("/flow_runs/filter", {"deployments": {"id": {"any_": [deployment_id]}}}))
-
-    async def first_that_ended(self, deployment_id: str, *, seconds: float) -> dict[str, Any]:
-        async def look() -> dict[str, Any] | None:
-            runs = await self.runs(deployment_id)
-            return next((run for run in runs if run["state_type"] in FINAL), None)
-
-        return await until(look, "a run that has ended", seconds=seconds)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from campaign_files import campaign
 from driving import Driver, until
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
@@ -151,6 +152,14 @@ async def test_what_was_changed_on_the_server_is_put_right(driver) -> None:
 async def test_the_work_pool_is_of_our_type(driver) -> None:
     await applied(driver, "Pooled", URL)
     assert (await driver.client.read_work_pool("campaigns")).type == "campaign"
+
+
+async def test_a_work_pool_of_another_type_is_left_alone_and_mentioned(driver, monkeypatch) -> None:
+    await driver.client.create_work_pool(WorkPoolCreate(name="elsewhere", type="process"))
+    monkeypatch.setattr("prefect_campaigns.deployments.apply.WORK_POOL", "elsewhere")
+    result = await apply([campaign("Pooled Elsewhere", URL)], store=driver.store, settings=driver.settings)
+    assert "of type process" in result.notes[-1]
+    assert (await driver.client.read_work_pool("elsewhere")).type == "process"
 
 
 async def test_prefect_refuses_parameters_that_are_no_campaign(driver, http, in_stack) -> None:

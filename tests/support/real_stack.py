@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prefect_campaigns.deployments.compile import WORK_POOL
+from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
 from prefect_campaigns.deployments.demo.smtp_sink import SmtpSink
 from prefect_campaigns.deployments.server import EmbeddedServer, free_port
 
@@ -54,7 +54,9 @@ class Stack:
 
     def start_worker(self) -> None:
         """Start the worker as an operator does; Prefect finds it through the package's entry point."""
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--name", "test"]
+        # With its type: the worker is there before the first apply has made the pool.
+        pool = ["--pool", WORK_POOL, "--type", WORK_POOL_TYPE]
+        command = [sys.executable, "-m", "prefect", "worker", "start", *pool, "--name", "test"]
         with (self.home / "worker.log").open("ab") as log:
             self._worker = subprocess.Popen(
                 command, env=self.environment, stdout=log, stderr=log, cwd=self.home, start_new_session=True
