@@ -10,16 +10,13 @@ from pathlib import Path
 
 import anyio
 from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_HOME, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect.settings import PREFECT_HOME
 from rich.console import Console
 
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.server import EmbeddedServer, configured_api_url, using
 from prefect_campaigns.deployments.worker import CampaignWorker
 from prefect_campaigns.errors import ServerError
-
-EMBEDDED_QUERY_SECONDS = 1.0
-"""How often the embedded worker asks for runs: a run that is asked for by hand starts within this time."""
 
 FLUSH_SECONDS = 5.0
 WATCH_SECONDS = 1.0
@@ -53,8 +50,7 @@ async def running_worker(*, name: str = "campaigns up") -> AsyncIterator[asyncio
     """
     worker = CampaignWorker(work_pool_name=WORK_POOL, name=name)
     ready = asyncio.Event()
-    with temporary_settings({PREFECT_WORKER_QUERY_SECONDS: EMBEDDED_QUERY_SECONDS}):
-        working = asyncio.create_task(worker.start(printer=lambda *_: ready.set()))
+    working = asyncio.create_task(worker.start(printer=lambda *_: ready.set()))
     waiting = asyncio.create_task(ready.wait())
     try:
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)

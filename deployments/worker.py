@@ -27,6 +27,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Failed
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
+from prefect_campaigns.deployments.announcements import announced_runs
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
 from prefect_campaigns.deployments.run_loop import RunLoop, RunningTask
 from prefect_campaigns.errors import UnsupportedFlow
@@ -76,6 +77,13 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         self._run_loop = RunLoop()
         self._running: dict[UUID, RunningTask] = {}
         self._cancellation_watch: asyncio.Task[None] | None = None
+        self._announced = asyncio.Event()
+        self._listening: list[asyncio.Task[None]] = []
+
+    async def setup(self) -> None:
+        """Begin to listen for runs that somebody asks for."""
+        await super().setup()
+        self._listening = [asyncio.create_task(self._listen()), asyncio.create_task(self._take_up_announced_runs())]
 
     async def run(
         self,
@@ -103,8 +111,24 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
 
     async def teardown(self, *exc_info: Any) -> None:
         """End what runs, and the thread it runs in."""
+        for task in self._listening:
+            task.cancel()
         await super().teardown(*exc_info)
         await self._run_loop.stop()
+
+    async def _listen(self) -> None:
+        async for _ in announced_runs(self._work_pool_name, logger=self._logger):
+            self._announced.set()
+
+    async def _take_up_announced_runs(self) -> None:
+        """Take up runs when they are asked for; those that this misses are found when Prefect's worker asks next."""
+        while True:
+            await self._announced.wait()
+            self._announced.clear()
+            try:
+                await self.get_and_submit_flow_runs()
+            except (httpx.HTTPError, PrefectException) as error:
+                self._logger.debug("not known which runs have been asked for: %s", error)
 
     async def _entrypoint(self, flow_run: FlowRun) -> str | None:
         if flow_run.deployment_id is None:

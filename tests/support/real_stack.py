@@ -43,7 +43,6 @@ class Stack:
             "PREFECT_API_URL": self.server.api_url,
             "PREFECT_UI_URL": self.server.ui_url,
             "PREFECT_HOME": str(self.home / "prefect"),
-            "PREFECT_WORKER_QUERY_SECONDS": "0.5",
             "CAMPAIGNS_DATABASE": str(self.database),
             "SMTP_HOST": self.mail.host,
             "SMTP_PORT": str(self.mail.port),
