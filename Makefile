@@ -8,7 +8,7 @@ demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
 
 test: .venv/dev.stamp
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/dev.stamp
 	.venv/bin/ruff check .

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from prefect.events.clients import get_events_subscriber
-from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFilter
+from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 from prefect.events.schemas.events import ResourceSpecification
 
 ANNOUNCING = ("prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry", "prefect.flow-run.Resuming")
@@ -24,7 +24,9 @@ async def announced_runs(
     One may be missed where the connection breaks: whoever listens asks the server now and then all the same.
     """
     of_pool = ResourceSpecification({"prefect.resource.role": "work-pool", "prefect.resource.name": work_pool})
-    wanted = EventFilter(event=EventNameFilter(name=list(ANNOUNCING)), related=EventRelatedFilter(labels=of_pool))
+    # The stream of events pays no attention to a filter on related resources.
+    in_pool = EventAnyResourceFilter(labels=of_pool)
+    wanted = EventFilter(event=EventNameFilter(name=list(ANNOUNCING)), any_resource=in_pool)
     while True:
         try:
             async with get_events_subscriber(filter=wanted, reconnection_attempts=0) as subscriber:

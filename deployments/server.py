@@ -18,6 +18,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
+from prefect_campaigns.deployments import server_process
 from prefect_campaigns.errors import ServerError, SettingsError
 
 DEFAULT_PORT = 4200
@@ -135,8 +136,7 @@ class EmbeddedServer:
             raise ServerError(f"port {self.port} is taken, and the Prefect server wants it; choose another with --port")
         self.home.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "prefect", "server", "start"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", server_process.__name__, "--host", "127.0.0.1", "--port", str(self.port)]
         with self.log.open("ab") as log:
             # A session of its own: a Ctrl-C at the terminal is ours to pass on, once.
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - starting is quick, and the command is ours

@@ -61,7 +61,7 @@ async def test_it_can_be_ended_while_it_starts(start, tmp_path: Path) -> None:
     for up, port, signals in zip(ups, ports, ways, strict=True):
 
         async def server_is_starting(up: LongRunning = up) -> bool:
-            return any("prefect server start" in command for command in up.left_behind().values())
+            return any("server_process" in command for command in up.left_behind().values())
 
         await until(server_is_starting, "a process for the server", seconds=90)
         for number in signals:
