@@ -91,7 +91,8 @@ class LongRunning:
         self._output = cwd / f"output-{self._mark}.txt"
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                command,
+                # Tests that run under nohup would hand down an ignored SIGHUP.
+                ["env", "--default-signal", *command],
                 env={**env, _MARK: self._mark, "PYTHONUNBUFFERED": "1"},
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
