@@ -113,6 +113,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         """End what runs, and the thread it runs in."""
         for task in self._listening:
             task.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
         await super().teardown(*exc_info)
         await self._run_loop.stop()
 
