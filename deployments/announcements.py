@@ -27,12 +27,18 @@ async def announced_runs(
     # The stream of events pays no attention to a filter on related resources.
     in_pool = EventAnyResourceFilter(labels=of_pool)
     wanted = EventFilter(event=EventNameFilter(name=list(ANNOUNCING)), any_resource=in_pool)
+    told = False
     while True:
         try:
             async with get_events_subscriber(filter=wanted, reconnection_attempts=0) as subscriber:
+                if told:
+                    logger.info("The server's events are there again.")
+                told = False
                 async for _ in subscriber:
                     yield
         except Exception as error:
             # Of any kind: a login that is refused is a bare Exception.
-            logger.debug("Not listening to the server's events for %g seconds: %s", RECONNECT_SECONDS, error)
+            if not told:
+                logger.warning("The server's events are not there, so runs start when they are polled for: %s", error)
+            told = True
         await asyncio.sleep(RECONNECT_SECONDS)

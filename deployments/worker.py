@@ -39,6 +39,7 @@ CLIENT_MAX_RETRIES = 8
 """How often a run repeats a request to Prefect's API that finds no server: 2, 4, 8 … seconds, eight minutes in all."""
 
 CANCELLATION_POLL_SECONDS = 2.0
+STOP_LISTENING_SECONDS = 2.0
 
 
 class CampaignWorkerResult(BaseWorkerResult):
@@ -78,6 +79,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         self._running: dict[UUID, RunningTask] = {}
         self._cancellation_watch: asyncio.Task[None] | None = None
         self._announced = asyncio.Event()
+        self._taking_up = asyncio.Lock()
         self._listening: list[asyncio.Task[None]] = []
 
     async def setup(self) -> None:
@@ -113,9 +115,11 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         """End what runs, and the thread it runs in."""
         for task in self._listening:
             task.cancel()
-        await asyncio.gather(*self._listening, return_exceptions=True)
         await super().teardown(*exc_info)
         await self._run_loop.stop()
+        # Last, since a server that has fallen silent makes them wait ten seconds for its goodbye.
+        if self._listening:
+            await asyncio.wait(self._listening, timeout=STOP_LISTENING_SECONDS)
 
     async def _listen(self) -> None:
         async for _ in announced_runs(self._work_pool_name, logger=self._logger):
@@ -128,8 +132,14 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             self._announced.clear()
             try:
                 await self.get_and_submit_flow_runs()
-            except (httpx.HTTPError, PrefectException) as error:
-                self._logger.debug("not known which runs have been asked for: %s", error)
+            except Exception as error:
+                # Of any kind: nobody else would notice that this task has ended.
+                self._logger.warning("Not known which runs have been asked for: %s", error)
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Take up the runs that are due, one caller at a time: a second one would take up the same runs again."""
+        async with self._taking_up:
+            return await super().get_and_submit_flow_runs()
 
     async def _entrypoint(self, flow_run: FlowRun) -> str | None:
         if flow_run.deployment_id is None:

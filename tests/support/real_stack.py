@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
@@ -52,26 +54,37 @@ class Stack:
         }
 
     def start_worker(self) -> None:
-        """Start the worker as an operator does; Prefect finds it through the package's entry point."""
-        # With its type: the worker is there before the first apply has made the pool.
-        pool = ["--pool", WORK_POOL, "--type", WORK_POOL_TYPE]
-        command = [sys.executable, "-m", "prefect", "worker", "start", *pool, "--name", "test"]
-        with (self.home / "worker.log").open("ab") as log:
-            self._worker = subprocess.Popen(
-                command, env=self.environment, stdout=log, stderr=log, cwd=self.home, start_new_session=True
-            )
+        """Start the worker."""
+        self._worker = self._spawn_worker(WORK_POOL, self.environment)
 
     def stop_worker(self, sign: signal.Signals = signal.SIGTERM) -> None:
         """End the worker's process; with SIGKILL as a machine does that goes away."""
-        if self._worker is None:
-            return
-        self._worker.send_signal(sign)
-        try:
-            self._worker.wait(30)
-        except subprocess.TimeoutExpired:
-            self._worker.kill()
-            self._worker.wait()
+        if self._worker is not None:
+            _end(self._worker, sign)
         self._worker = None
+
+    @contextmanager
+    def worker_of(self, pool: str, **variables: str) -> Iterator[None]:
+        """Run another worker, of another pool."""
+        worker = self._spawn_worker(pool, {**self.environment, **variables})
+        try:
+            yield
+        finally:
+            _end(worker, signal.SIGTERM)
+
+    def _spawn_worker(self, pool: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Start a worker as an operator does; Prefect finds it through the package's entry point."""
+        # With its type: the worker is there before the first apply has made the pool.
+        options = ["--pool", pool, "--type", WORK_POOL_TYPE, "--name", f"test of {pool}"]
+        with (self.home / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "prefect", "worker", "start", *options],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+                start_new_session=True,
+            )
 
     def run_command(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run ``campaigns …`` as a user does."""
@@ -84,3 +97,12 @@ class Stack:
             timeout=120,
             check=False,
         )
+
+
+def _end(process: subprocess.Popen[bytes], sign: signal.Signals) -> None:
+    process.send_signal(sign)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
