@@ -12,10 +12,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from prefect_campaigns.blocks.settings import load_settings
-from prefect_campaigns.blocks.store import CampaignStore, LeaseHeld
+from prefect_campaigns.blocks.store import AttemptState, CampaignStore, LeaseHeld
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import SystemClock
 from prefect_campaigns.errors import BudgetRefused, CampaignsError
@@ -59,10 +59,14 @@ async def run_campaign(campaign: Campaign) -> State[Any]:
     except asyncio.CancelledError:
         if not await _was_cancelled_by_a_person(context.flow_run):
             raise
-        # Prefect would call a cancelled coroutine a crash, and mail it as one.
-        if current := asyncio.current_task():
-            current.uncancel()
+        _stay_alive()
         return Cancelled(message="The run was cancelled")
+
+
+def _stay_alive() -> None:
+    """Take a cancellation back: of a cancelled coroutine Prefect says only that its environment cancelled it."""
+    if current := asyncio.current_task():
+        current.uncancel()
 
 
 async def _was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
@@ -94,13 +98,33 @@ async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun) -> S
         try:
             return await _gate_and_steps(run)
         except asyncio.CancelledError:
-            await to_its_end(_finish(run, RunStatus.ABORTED, Cancelled(), "The run was cancelled"), seconds=API_SECONDS)
-            raise
+            state = await to_its_end(_break_off(run), seconds=API_SECONDS)
+            _stay_alive()
+            return state
         except CampaignsError as error:
             return await _finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")
         except Exception as error:
             await _finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")
             raise
+
+
+async def _break_off(run: CampaignRun) -> State[Any]:
+    """Write down that the run was cancelled, by a person or by the end of its worker, and what was under way."""
+    under_way = []
+    for index, step in enumerate(run.campaign.steps):
+        if run.steps[index].status is not StepStatus.RUNNING:
+            continue
+        message = "broken off"
+        attempts = await run.store.attempts(run.run_id, step.name)
+        if any(attempt.state is AttemptState.UNCONFIRMED for attempt in attempts):
+            message += " while its request was under way"
+            if step.sends_something:
+                message += ": mails may have gone out"
+        under_way.append(await failed_result(run, index, message))
+    if await _was_cancelled_by_a_person(run.flow_run):
+        return await _finish(run, RunStatus.ABORTED, Cancelled(), "The run was cancelled", *map(_failure, under_way))
+    why = "The worker was stopped while the run was going"
+    return await _finish(run, RunStatus.FAILED, Crashed(), why, *map(_failure, under_way))
 
 
 async def _skip(

@@ -14,15 +14,21 @@ from driving import until
 from prefect_campaigns.blocks.store import AttemptState, Lease
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-async def test_a_worker_that_stops_in_the_middle_of_a_run_says_so(driver, engines, in_stack, sign) -> None:
+@pytest.mark.parametrize(
+    ("sign", "sends", "said"),
+    [
+        (signal.SIGTERM, False, "broken off while its request was under way"),
+        (signal.SIGINT, True, "broken off while its request was under way: mails may have gone out"),
+    ],
+)
+async def test_a_worker_that_stops_in_the_middle_of_a_run_says_so(driver, engines, in_stack, sign, sends, said) -> None:
     address = f"{sign.name.lower()}@example.com"
     engines.hang_next(PROSPECT)
     deployment = await driver.deploy(
         f"Stopped By {sign.name}",
         engines.url,
         only=1,
-        steps={"prospecting": {"estimatedCost": "0.25"}},
+        steps={"prospecting": {"estimatedCost": "0.25", "sends": sends}},
         notifications={"onFailure": {"email": address}},
     )
     flow_run = await driver.start(deployment)
@@ -35,6 +41,10 @@ async def test_a_worker_that_stops_in_the_middle_of_a_run_says_so(driver, engine
     try:
         ended = await driver.ended(flow_run.id)
         assert ended.state.name == "Crashed"
+        why = f"The worker was stopped while the run was going\nStep 'prospecting' failed: {said}\n"
+        assert ended.state.message.startswith(why)
+        record = await driver.store.get_run(str(flow_run.id))
+        assert (record.state_name, record.status, record.steps[0].error) == ("Crashed", "failed", said)
         (attempt,) = await driver.store.attempts(str(flow_run.id), "prospecting")
         assert (attempt.state, attempt.booked) == (AttemptState.UNCONFIRMED, Decimal("0.25"))
         next_one = await driver.store.acquire_lease(
