@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from email import policy
 from email.errors import HeaderParseError, NonASCIILocalPartDefect
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import make_msgid
@@ -146,6 +147,23 @@ class RunNotice:
         return [(label, one_line(value, SUBJECT_CHARACTERS)) for label, value in known.items() if value]
 
 
+class _MailPolicy(policy.EmailPolicy):
+    """The standard library's policy, save that it keeps every space of a subject that it has to encode and to fold."""
+
+    def fold(self, name: str, value: str) -> str:
+        """Return the header's lines."""
+        if name.lower() != "subject" or str(value).isascii():
+            return str(super().fold(name, value))
+        encoded = Header(str(value), "utf-8", header_name=name).encode(linesep=self.linesep)
+        return f"{name}: {encoded}{self.linesep}"
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """Return the header's lines as they are sent."""
+        if name.lower() != "subject" or str(value).isascii():
+            return bytes(super().fold_binary(name, value))
+        return self.fold(name, value).encode("ascii")
+
+
 def compose(body: str, *, subject: str | None, sender: Address, recipient: Address, sent_at: datetime) -> EmailMessage:
     """Return the mail for a body, as plain text and HTML.
 
@@ -170,7 +188,7 @@ def compose(body: str, *, subject: str | None, sender: Address, recipient: Addre
     accent = _ACCENTS.get(notice.state, _GREY) if notice else _GREY
     html = _PAGE.render(title=headline or title, accent=accent, lines=lines, cut=cut, facts=facts, url=link)
 
-    mail = EmailMessage(policy=policy.SMTP)
+    mail = EmailMessage(policy=_MailPolicy(linesep="\r\n"))
     mail["From"] = sender
     mail["To"] = recipient
     # The standard library decodes "=?utf-8?q?=0A?=" even where it is a text that was never encoded.

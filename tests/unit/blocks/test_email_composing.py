@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from prefect_email import EmailServerCredentials
@@ -172,6 +172,7 @@ def test_a_long_subject_is_cut() -> None:
 
 
 @given(st.text(max_size=300))
+@example("000000¡¡¡¡¡¡𐀀𐀀𐀀𐀀𐀀𐀀 ¡ ¡")
 @settings(max_examples=60, deadline=None)
 def test_any_subject_arrives_as_the_line_it_is(subject: str) -> None:
     expected = (
