@@ -159,9 +159,7 @@ class _MailPolicy(policy.EmailPolicy):
 
     def fold_binary(self, name: str, value: str) -> bytes:
         """Return the header's lines as they are sent."""
-        if name.lower() != "subject" or str(value).isascii():
-            return bytes(super().fold_binary(name, value))
-        return self.fold(name, value).encode("ascii")
+        return self.fold(name, value).encode("utf-8" if self.utf8 else "ascii", "surrogateescape")
 
 
 def compose(body: str, *, subject: str | None, sender: Address, recipient: Address, sent_at: datetime) -> EmailMessage:

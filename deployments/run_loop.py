@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from prefect_campaigns.flows.shielding import outlast_cancellation
+
 STOP_SECONDS = 30.0
 """How long a run that is being cancelled may take to end."""
 
@@ -52,20 +54,8 @@ class RunningTask:
             return await asyncio.shield(ended)
         except asyncio.CancelledError:
             self.cancel()
-            await _outlast_cancellation(ended, seconds=STOP_SECONDS)
+            await outlast_cancellation(ended, seconds=STOP_SECONDS)
             raise
-
-
-async def _outlast_cancellation(awaited: asyncio.Future[Any], *, seconds: float) -> None:
-    """Wait for a future however often the waiting is cancelled."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not awaited.done() and (left := deadline - loop.time()) > 0:
-        try:
-            await asyncio.wait({awaited}, timeout=left)
-        except asyncio.CancelledError:
-            # Whoever shuts down cancels everything, some of it several times over; the deadline is what counts.
-            continue
 
 
 class RunLoop:

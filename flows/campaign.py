@@ -34,7 +34,9 @@ ENTRYPOINT = "prefect_campaigns.flows.campaign.run_campaign"
 FLOW_NAME = "campaign"
 
 API_SECONDS = 10.0
-"""How long a run that is being cancelled may still talk to the store or to Prefect."""
+"""How long a run that is being cancelled may still ask Prefect who wants it cancelled."""
+BREAK_OFF_SECONDS = 20.0
+"""How long it may take in all to write down its end: less than a worker that stops waits for it."""
 
 
 @flow(name=FLOW_NAME)
@@ -98,7 +100,7 @@ async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun) -> S
         try:
             return await _gate_and_steps(run)
         except asyncio.CancelledError:
-            state = await to_its_end(_break_off(run), seconds=API_SECONDS)
+            state = await to_its_end(_break_off(run), seconds=BREAK_OFF_SECONDS)
             _stay_alive()
             return state
         except CampaignsError as error:

@@ -21,16 +21,8 @@ async def to_its_end(work: Coroutine[Any, Any, T], *, seconds: float) -> T:
         TimeoutError: the work did not end within ``seconds``; it was cancelled then.
         asyncio.CancelledError: somebody cancelled while it went on.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
     task = asyncio.ensure_future(work)
-    cancellation: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not task.done() and (left := deadline - loop.time()) > 0:
-            try:
-                await asyncio.wait({task}, timeout=left)
-            except asyncio.CancelledError as error:
-                cancellation = error
+    cancellation = await outlast_cancellation(task, seconds=seconds)
     if not task.done():
         task.cancel()
         if cancellation is None:
@@ -40,3 +32,17 @@ async def to_its_end(work: Coroutine[Any, Any, T], *, seconds: float) -> T:
             raise cancellation from failure
         raise cancellation
     return task.result()
+
+
+async def outlast_cancellation(awaited: asyncio.Future[Any], *, seconds: float) -> asyncio.CancelledError | None:
+    """Wait for a future, at most so long, however often the waiting is cancelled; return the last cancellation."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    cancellation: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not awaited.done() and (left := deadline - loop.time()) > 0:
+            try:
+                await asyncio.wait({awaited}, timeout=left)
+            except asyncio.CancelledError as error:
+                cancellation = error
+    return cancellation
