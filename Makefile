@@ -1,5 +1,7 @@
-# Everything a fresh machine needs is Python 3.11, pip and make: uv is brought along where it is not there.
+# Everything a fresh machine needs is Python 3.11, pip and make, and for the tests Node 20 with npm: uv is brought along
+# where it is not there, and PostgreSQL comes with the Python packages.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RIG := tests/support/supabase_rig
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: demo test lint format bench clean
@@ -7,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
 
-test: .venv/dev.stamp
+test: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
 	.venv/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/dev.stamp
@@ -20,11 +22,11 @@ format: .venv/dev.stamp
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: .venv/dev.stamp
-	.venv/bin/python tests/bench/bench.py $(ARGS)
+bench: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
+	PYTHONPATH=tests/support .venv/bin/python tests/bench/bench.py $(ARGS)
 
 # The packages are installed strictly editable: a new file is seen after the next sync, which its folder triggers.
-SOURCES := pyproject.toml uv.lock campaigns blocks flows deployments deployments/demo
+SOURCES := pyproject.toml uv.lock $(shell find campaigns blocks flows deployments -type d ! -name __pycache__)
 
 .venv/demo.stamp: $(SOURCES) | $(UV)
 	$(UV) sync --frozen --quiet --inexact --no-dev
@@ -34,8 +36,14 @@ SOURCES := pyproject.toml uv.lock campaigns blocks flows deployments deployments
 	$(UV) sync --frozen --quiet
 	@touch $@ .venv/demo.stamp
 
+# Supabase's API server, for the tests. Without npm those that need it are skipped, and say so.
+$(RIG)/node_modules/installed.stamp: $(RIG)/package-lock.json
+	@if command -v npm >/dev/null; then \
+	    cd $(RIG) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/installed.stamp; \
+	else echo "npm is not there: the tests with Supabase will be skipped" >&2; fi
+
 .uv/bin/uv:
 	python3 -m pip install --quiet --target .uv uv
 
 clean:
-	rm -rf .venv .uv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .uv $(RIG)/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

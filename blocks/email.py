@@ -27,7 +27,7 @@ from prefect_email import EmailServerCredentials
 from prefect_email.credentials import SMTPServer, SMTPType
 from pydantic import Field, HttpUrl, PrivateAttr, field_validator
 
-from prefect_campaigns.blocks.email_composing import RUN_KIND, compose, one_line, parse_address
+from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, RUN_KIND, compose, one_line, parse_address
 from prefect_campaigns.clock import Clock, SystemClock
 
 LIMIT_SECONDS = 10.0
@@ -53,33 +53,53 @@ _DEPLOYMENT = f"deployment.name|default({_RELATED_DEPLOYMENT}, true)|default('',
 _CAMPAIGN_NAME = f"flow_run.parameters.campaign.name|default({_DEPLOYMENT}, true)|string"
 # None until PREFECT_UI_URL is set on the server.
 _URL = "flow_run|ui_url|default('', true)"
-_HEADLINE = f"{{{{ {_STATE} }}}}: {{{{ {_CAMPAIGN_NAME}|truncate(120, true, '…') }}}} ({{{{ {_RUN} }}}})"
 
-MAIL_SUBJECT_TEMPLATE = _HEADLINE
-"""``Failed: Weekly Restaurant Outreach (azure-fox)``."""
 
-MAIL_BODY_TEMPLATE = f"""{{
-  "kind": "{RUN_KIND}",
-  "campaign": {{{{ {_DEPLOYMENT}|tojson }}}},
-  "campaign_name": {{{{ {_CAMPAIGN_NAME}|tojson }}}},
-  "run": {{{{ {_RUN}|tojson }}}},
-  "run_id": {{{{ {_RUN_ID}|tojson }}}},
-  "state": {{{{ {_STATE}|tojson }}}},
-  "message": {{{{ {_MESSAGE}|tojson }}}},
-  "occurred": {{{{ {_OCCURRED}|tojson }}}},
-  "url": {{{{ {_URL}|tojson }}}}
-}}"""
-"""JSON, so that nothing an engine says can pass for a part of the mail; ``notify`` reads it back."""
+@dataclass(frozen=True, kw_only=True)
+class NoticeTemplates:
+    """What an automation says, as Jinja2 templates for Prefect.
 
-# Prefect sends to Slack through Apprise, which escapes & < > itself and then turns "&lt;!channel&gt;" back
-# into a mention of everybody. Escaped here, a "<" would be shown as "&lt;"; without angle brackets there is
-# nothing to turn back.
-SLACK_BODY_TEMPLATE = (
-    "{% filter replace('<', '\u2039')|replace('>', '\u203a') %}"
-    f"{_HEADLINE}\n{{{{ {_MESSAGE}|truncate(3000, true, '…') }}}}\n{{{{ {_URL} }}}}"
-    "{% endfilter %}"
-)
-"""Plain text for Prefect's SlackWebhook block."""
+    Attributes:
+        subject: ``Failed: Weekly Restaurant Outreach (azure-fox)``.
+        mail: JSON, so that nothing an engine says can pass for a part of the mail; ``notify`` reads it back.
+        slack: plain text for Prefect's SlackWebhook block.
+    """
+
+    subject: str
+    mail: str
+    slack: str
+
+
+def _templates(*, state: str, message: str) -> NoticeTemplates:
+    headline = f"{{{{ {state} }}}}: {{{{ {_CAMPAIGN_NAME}|truncate(120, true, '…') }}}} ({{{{ {_RUN} }}}})"
+    values = {
+        "campaign": _DEPLOYMENT,
+        "campaign_name": _CAMPAIGN_NAME,
+        "run": _RUN,
+        "run_id": _RUN_ID,
+        "state": state,
+        "message": message,
+        "occurred": _OCCURRED,
+        "url": _URL,
+    }
+    fields = ",\n".join(f'  "{name}": {{{{ {value}|tojson }}}}' for name, value in values.items())
+    return NoticeTemplates(
+        subject=headline,
+        mail=f'{{\n  "kind": "{RUN_KIND}",\n{fields}\n}}',
+        # Prefect sends to Slack through Apprise, which escapes & < > itself and then turns "&lt;!channel&gt;" back
+        # into a mention of everybody. Escaped here, a "<" would be shown as "&lt;"; without angle brackets there is
+        # nothing to turn back.
+        slack="{% filter replace('<', '\u2039')|replace('>', '\u203a') %}"
+        f"{headline}\n{{{{ {message}|truncate(3000, true, '…') }}}}\n{{{{ {_URL} }}}}"
+        "{% endfilter %}",
+    )
+
+
+RUN_ENDED = _templates(state=_STATE, message=_MESSAGE)
+"""A run has ended, one way or another."""
+
+BUDGET_ALERT = _templates(state=f"'{BUDGET_ALERT_STATE}'", message="event.payload.message|default('', true)|string")
+"""A share of a limit is spent; the event is one of ours."""
 
 
 @lru_cache(maxsize=8)
@@ -226,14 +246,7 @@ class CampaignEmail(NotificationBlock):
             tls_context=context,
         )
 
-    async def _deliver(
-        self,
-        client: aiosmtplib.SMTP,
-        mail: EmailMessage,
-        sender: Address,
-        recipient: Address,
-        progress: _Progress,
-    ) -> None:
+    async def _log_in(self, client: aiosmtplib.SMTP, progress: _Progress) -> None:
         progress.doing = "connecting"
         await client.connect()
         if self._server()[2] is SMTPType.STARTTLS:
@@ -242,6 +255,16 @@ class CampaignEmail(NotificationBlock):
         if self.credentials.username:
             progress.doing = "logging in"
             await client.login(self.credentials.username, self.credentials.password.get_secret_value())
+
+    async def _deliver(
+        self,
+        client: aiosmtplib.SMTP,
+        mail: EmailMessage,
+        sender: Address,
+        recipient: Address,
+        progress: _Progress,
+    ) -> None:
+        await self._log_in(client, progress)
         # Not send_message, which would wait for one more answer before it tells of a refusal.
         progress.doing = "addressing"
         is_ascii = (sender.addr_spec + recipient.addr_spec).isascii()
@@ -263,15 +286,35 @@ class CampaignEmail(NotificationBlock):
         host = server.value if isinstance(server, SMTPServer) else server
         return host, self.credentials.smtp_port or smtp_type.value, smtp_type
 
+    async def _greet(self) -> None:
+        """Do everything that comes before a mail; raise NotificationError where it fails."""
+        progress = _Progress()
+        try:
+            async with asyncio.timeout(self._limit_seconds):
+                client = await self._client()
+                try:
+                    await self._log_in(client, progress)
+                    progress.doing = "greeting"
+                    await client.ehlo()
+                finally:
+                    _hang_up(client)
+        except Exception as error:  # as in notify: one kind of failure, whatever it is
+            failure = one_line(self._redacted(self._failure(error, progress)), LOG_CHARACTERS)
+        else:
+            return
+        raise NotificationError(failure)
+
+    def _failure(self, error: Exception, progress: _Progress) -> str:
+        host, port, _ = self._server()
+        return f"{host}:{port}, {progress.doing}: {_reason(error, self._limit_seconds)}"
+
     def _explain(self, error: Exception, progress: _Progress) -> str:
         """Return why the mail was not sent, with what the server said and without what it must not repeat."""
-        host, port, _ = self._server()
-        reason = _reason(error, self._limit_seconds)
         refused = isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 0
         # The content may have left, and nobody has read an answer to it.
         lost = progress.doing == "sending" and not refused
         fate = "may or may not have been sent" if lost else "was not sent"
-        log = f"The mail to {self.recipient} {fate}: {host}:{port}, {progress.doing}: {reason}"
+        log = f"The mail to {self.recipient} {fate}: {self._failure(error, progress)}"
         return one_line(self._redacted(log), LOG_CHARACTERS)
 
     def _redacted(self, text: str) -> str:
@@ -284,6 +327,18 @@ class CampaignEmail(NotificationBlock):
         for secret in (*encoded, password):
             text = text.replace(secret, "********")
         return text
+
+
+async def check_mail_server(credentials: EmailServerCredentials, *, limit_seconds: float = LIMIT_SECONDS) -> None:
+    """Greet a mail server and log in to it, and send nothing.
+
+    Raises:
+        NotificationError: it cannot be used, or says nothing; its ``log`` says why, with what the server said.
+    """
+    nobody = "nobody@example.com"
+    block = CampaignEmail(credentials=credentials, sender=nobody, recipient=nobody)
+    block._limit_seconds = limit_seconds
+    await block._greet()
 
 
 def _hang_up(client: aiosmtplib.SMTP) -> None:

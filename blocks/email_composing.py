@@ -23,7 +23,10 @@ MESSAGE_CHARACTERS = 20_000
 MESSAGE_LINES = 200
 
 RUN_KIND = "campaign-run"
-"""The ``kind`` of a JSON body that MAIL_BODY_TEMPLATE made."""
+"""The ``kind`` of a JSON body that one of our templates made."""
+
+BUDGET_ALERT_STATE = "Budget alert"
+"""What stands in the place of a run's state where a mail is about a budget."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 # They make text read in another order than it is written in; right-to-left scripts need none of them.
@@ -88,14 +91,14 @@ _PAGE = Environment(autoescape=True, undefined=StrictUndefined).from_string(
 _GREEN, _AMBER, _RED, _GREY = "#2e7d32", "#b7791f", "#c0392b", "#7a7a7a"
 _ACCENTS = {
     "Completed": _GREEN,
-    **dict.fromkeys(("Partial", "BudgetExceeded", "Skipped", "Paused"), _AMBER),
+    **dict.fromkeys(("Partial", "BudgetExceeded", "Skipped", "Paused", BUDGET_ALERT_STATE), _AMBER),
     **dict.fromkeys(("Failed", "Crashed", "TimedOut", "Cancelled"), _RED),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunNotice:
-    """What MAIL_BODY_TEMPLATE says of a run; empty where the server knew nothing."""
+    """What one of our templates says of a run; empty where the server knew nothing."""
 
     campaign: str = ""
     campaign_name: str = ""
@@ -108,7 +111,7 @@ class RunNotice:
 
     @classmethod
     def parse(cls, body: str) -> Self | None:
-        """Return what the body says; None when it is not the JSON of MAIL_BODY_TEMPLATE."""
+        """Return what the body says; None when it is not the JSON of one of our templates."""
         try:
             said = json.loads(body)
         except (ValueError, RecursionError):
@@ -165,7 +168,7 @@ class _MailPolicy(policy.EmailPolicy):
 def compose(body: str, *, subject: str | None, sender: Address, recipient: Address, sent_at: datetime) -> EmailMessage:
     """Return the mail for a body, as plain text and HTML.
 
-    A body of MAIL_BODY_TEMPLATE becomes a report of its run; any other body is shown as the plain text it is.
+    A body of one of our templates becomes a report of its run; any other body is shown as the plain text it is.
     Whatever a body or subject holds, it adds no header, no markup and no link but the run's.
 
     Args:

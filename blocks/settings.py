@@ -11,9 +11,11 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from prefect.settings import get_current_settings
 from prefect_email import EmailServerCredentials
@@ -22,6 +24,13 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from prefect_campaigns.blocks.email_composing import parse_address
+from prefect_campaigns.blocks.supabase_credentials import (
+    SupabaseCredentials,
+    check_supabase_key,
+    check_supabase_url,
+    is_loopback,
+)
+from prefect_campaigns.checks import check_timezone
 from prefect_campaigns.errors import SettingsError
 
 ENV_FILE = ".env"
@@ -31,6 +40,7 @@ SmtpType = Literal["SSL", "STARTTLS", "INSECURE"]
 DEFAULT_PORTS: dict[SmtpType, int] = {"SSL": 465, "STARTTLS": 587, "INSECURE": 587}
 
 _NO_SENDER = "SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who the mails come from"
+_NEVER_SHOWN = ("SUPABASE_KEY", "SUPABASE_DB_URL")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -136,6 +146,10 @@ def _missing_beside_a_host(known: dict[str, Any]) -> Iterator[str]:
         yield "SMTP_PASS is set and SMTP_USER is not; a login takes both"
 
 
+def _incomplete(*missing: str) -> PydanticCustomError:
+    return PydanticCustomError("incomplete", "{missing}", {"missing": "\n".join(missing)})
+
+
 def _is_address(value: str) -> bool:
     try:
         parse_address(value)
@@ -148,7 +162,7 @@ def _default_type(host: str, port: int | None) -> SmtpType:
     """Return what a port means. TLS wherever that is not clear: a password is never sent in the open by guess."""
     if port == DEFAULT_PORTS["SSL"]:
         return "SSL"
-    if port not in (None, DEFAULT_PORTS["STARTTLS"]) and _is_loopback(host):
+    if port not in (None, DEFAULT_PORTS["STARTTLS"]) and is_loopback(host):
         return "INSECURE"
     return "STARTTLS"
 
@@ -157,11 +171,25 @@ def _default_database() -> Path:
     return get_current_settings().home / "campaigns.db"
 
 
-def _is_loopback(host: str) -> bool:
+def _validate_key(value: Any) -> SecretStr:
+    return SecretStr(check_supabase_key(str(value)))
+
+
+def _validate_database_url(value: Any) -> SecretStr:
+    text = str(value).strip()
+    problem = ValueError(
+        "allowed is postgres://USER:PASSWORD@HOST:5432/postgres, with what is special in the password"
+        " percent-encoded (%40 for @), as the dashboard shows it under Connect"
+    )
     try:
-        return ipaddress.ip_address(host).is_loopback
+        url = urlsplit(text)
+        port = url.port
     except ValueError:
-        return host.lower() == "localhost"
+        # The dashboard's own placeholder, [YOUR-PASSWORD], is read as a broken IPv6 address.
+        raise problem from None
+    if url.scheme not in ("postgres", "postgresql") or not url.hostname or port == 0:
+        raise problem
+    return SecretStr(text)
 
 
 class Settings(BaseSettings):
@@ -185,14 +213,34 @@ class Settings(BaseSettings):
     smtp_verify: Annotated[bool, BeforeValidator(_validate_switch)] = True
     # After all that it is checked against: a validator sees the fields above its own.
     smtp_host: Annotated[str, AfterValidator(_validate_host)] | None = None
+    supabase_key: Annotated[SecretStr, BeforeValidator(_validate_key)] | None = None
+    # Checked even where it is not set: a key alone is half of a pair.
+    supabase_url: Annotated[str, AfterValidator(check_supabase_url)] | None = Field(default=None, validate_default=True)
+    supabase_db_url: Annotated[SecretStr, BeforeValidator(_validate_database_url)] | None = None
     campaigns_database: Annotated[Path, BeforeValidator(_validate_database)] = Field(default_factory=_default_database)
+    campaigns_timezone: Annotated[str, AfterValidator(check_timezone)] = "UTC"
 
     @field_validator("smtp_host")
     @classmethod
     def _host_has_what_it_needs(cls, host: str | None, info: ValidationInfo) -> str | None:
         if host is not None and (missing := list(_missing_beside_a_host(info.data))):
-            raise PydanticCustomError("incomplete", "{missing}", {"missing": "\n".join(missing)})
+            raise _incomplete(*missing)
         return host
+
+    @field_validator("supabase_url")
+    @classmethod
+    def _url_and_key_come_together(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if "supabase_key" in info.data and (url is None) != (info.data["supabase_key"] is None):
+            there, missing = ("SUPABASE_KEY", "SUPABASE_URL") if url is None else ("SUPABASE_URL", "SUPABASE_KEY")
+            raise _incomplete(f"{there} is set and {missing} is not; a Supabase project takes both")
+        return url
+
+    @property
+    def supabase(self) -> SupabaseCredentials | None:
+        """The Supabase project that keeps the books; None when SUPABASE_URL is not set."""
+        if self.supabase_url is None or self.supabase_key is None:
+            return None
+        return SupabaseCredentials(url=self.supabase_url, key=self.supabase_key)
 
     @property
     def smtp(self) -> SmtpSettings | None:
@@ -214,9 +262,33 @@ class Settings(BaseSettings):
         )
 
     @property
+    def journal_folder(self) -> Path:
+        """Where this machine keeps what engines charged until the store has it."""
+        return get_current_settings().home / "campaigns-journal"
+
+    @property
     def database_path(self) -> Path:
         """The SQLite file that keeps campaigns, runs and every cent; absolute."""
         return self.campaigns_database
+
+    @property
+    def database_is_named(self) -> bool:
+        """Whether somebody chose that file, and it is not the default."""
+        return "campaigns_database" in self.model_fields_set
+
+
+_env_file: str | None = ENV_FILE
+
+
+@contextmanager
+def without_env_file() -> Iterator[None]:
+    """Let this process read no ``.env`` while the block lasts: nothing of the user's own set-up takes part."""
+    global _env_file
+    _env_file = None
+    try:
+        yield
+    finally:
+        _env_file = ENV_FILE
 
 
 def load_settings() -> Settings:
@@ -226,7 +298,7 @@ def load_settings() -> Settings:
         SettingsError: something cannot be used; the message has a line for each fault.
     """
     try:
-        return Settings()
+        return Settings(_env_file=_env_file)
     except ValidationError as error:
         faults = [_describe(fault) for fault in error.errors(include_url=False)]
     except UnicodeDecodeError as error:
@@ -244,6 +316,9 @@ def _describe(fault: ErrorDetails) -> str:
     in_environment = any(variable.upper() == name and value for variable, value in os.environ.items())
     where = "the environment" if in_environment else str(Path(ENV_FILE).absolute())
     message = fault["msg"].removeprefix("Value error, ")
+    if name in _NEVER_SHOWN or (name == "SUPABASE_URL" and "://" not in str(fault["input"])):
+        # What stands where the URL belongs may be the key.
+        return f"{name} in {where} cannot be used; {message}"
     return f"{name} is {_shown(fault['input'])} in {where}; {message}"
 
 

@@ -16,9 +16,35 @@ from types import TracebackType
 from typing import Protocol, Self
 from uuid import UUID
 
-from prefect_campaigns.budget import BudgetStatus
+from prefect_campaigns.budget import AccountBudget, BudgetStatus
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, StepResult
+
+
+class PausedBy(StrEnum):
+    """Who paused a campaign. What a person paused, only a person resumes."""
+
+    BUDGET = "budget"
+    PERSON = "person"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """Why a campaign is paused.
+
+    Attributes:
+        reason: one line: ``budget: weekly 20.00 reached, spent 20.03``.
+        until: when the budget resumes it; None when it does not by itself.
+        awaited_run_id: the flow run that is scheduled for its resumption. Pausing a deployment in Prefect deletes it,
+            by which it is known that a person paused a campaign that the budget had paused already. None when there
+            is none: no schedule, or not made yet.
+    """
+
+    by: PausedBy
+    reason: str
+    since: datetime
+    until: datetime | None = None
+    awaited_run_id: UUID | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +58,8 @@ class CampaignRecord:
         deployment_id: the Prefect deployment that runs it; None until it is applied.
         applied_schedule_active: whether the last apply switched the schedule on; None before the first one. A
             schedule that is off on the server although this says on was switched off by a person.
+        pause: why it is paused, as far as we paused it; None when we did not. A deployment that is paused on the
+            server although this is None was paused by a person.
     """
 
     id: UUID
@@ -39,6 +67,7 @@ class CampaignRecord:
     campaign: Campaign
     deployment_id: UUID | None
     applied_schedule_active: bool | None
+    pause: Pause | None
     created_at: datetime
     updated_at: datetime
 
@@ -73,7 +102,7 @@ class AttemptState(StrEnum):
     """Where the money of one request stands.
 
     held → sent → settled (the engine said what it cost) or unconfirmed (nobody knows: booked at its estimate)
-    unconfirmed → corrected (a later answer to the same Idempotency-Key said what it all cost)
+    unconfirmed → corrected (a later answer to the same Idempotency-Key, or a person, said what it all cost)
     held or sent → released (the request never left: it was not made, or its connection was refused)
 
     Every other way is a StoreError.
@@ -95,6 +124,7 @@ class Reservation:
         attempt: counts the requests of this step in this run from 1, over retries and resumed runs.
         estimate: what was reserved.
         booked: what it came to; None while it is held or sent, and when it was released.
+        reserved_at: when it was reserved; its windows are those of that moment.
         expires_at: when a reservation that nobody settled is released (held) or booked as unconfirmed (sent).
     """
 
@@ -105,11 +135,19 @@ class Reservation:
     state: AttemptState
     estimate: Decimal
     booked: Decimal | None
+    reserved_at: datetime
     expires_at: datetime
 
 
 class CampaignStore(Protocol):
-    """Keeps campaigns, runs, leases and the ledger."""
+    """Keeps campaigns, runs, leases and the ledger.
+
+    Attributes:
+        books: names what it writes to, the same from every process: a file's path, a project's URL.
+    """
+
+    @property
+    def books(self) -> str: ...
 
     async def __aenter__(self) -> Self:
         """Open the store, making or upgrading what it keeps."""
@@ -143,6 +181,27 @@ class CampaignStore(Protocol):
 
     async def list_campaigns(self) -> Sequence[CampaignRecord]:
         """Return all rows, by name."""
+        ...
+
+    async def delete_campaign(self, key: str) -> None:
+        """Delete the campaign's row and the records of its runs.
+
+        Its lease, ledger, totals and alerts stay: a campaign of the same key has spent what this one had spent.
+
+        Raises:
+            UnknownCampaign: there is none with that key.
+        """
+        ...
+
+    async def set_pause(self, key: str, pause: Pause | None, *, replacing: Pause | None) -> bool:
+        """Write down that the campaign is paused (None: that it is not) if ``replacing`` is what stands there now.
+
+        Returns:
+            Whether it was; otherwise nothing is written. Of several that write at once, one does.
+
+        Raises:
+            UnknownCampaign: there is none with that key.
+        """
         ...
 
     # The lease
@@ -189,11 +248,26 @@ class CampaignStore(Protocol):
     async def budget_status(self, campaign_key: str) -> BudgetStatus:
         """Return what is spent and reserved now in the campaign's day, week and month, against its limits.
 
-        The limits and the timezone are those of the campaign's row. Reservations that have expired are
-        released or booked first.
+        The limits and the timezone are those of the campaign's row; those of the account are in ``account``, in its
+        own timezone. Reservations that have expired, of whatever campaign, are released or booked first.
 
         Raises:
             UnknownCampaign: there is none with that key.
+        """
+        ...
+
+    async def account_budget(self) -> AccountBudget:
+        """Return the limits for all campaigns together; none are set until somebody sets them."""
+        ...
+
+    async def set_account_budget(self, budget: AccountBudget) -> None:
+        """Set the limits for all campaigns together, and the timezone of their windows, from now on."""
+        ...
+
+    async def account_status(self) -> BudgetStatus:
+        """Return what all campaigns together have spent and reserved; its ``limits`` are empty.
+
+        What was spent before any limit was set counts, too. Reservations that have expired are seen to first.
         """
         ...
 
@@ -214,16 +288,19 @@ class CampaignStore(Protocol):
 
         Reserving the same (run, step, attempt) again returns what is there, in whatever state it is by then.
         Without ``estimated_cost`` the estimate is the largest of the last five amounts this step of this
-        campaign was booked at (requests that cost nothing aside), else nothing. The campaign's
-        reservations that have expired are released or booked first, and stay so when this one is refused. The
-        windows are those of this moment, in the timezone of the campaign's row; whatever is booked later is
-        booked into them.
+        campaign was booked at (requests that cost nothing aside), else nothing. Reservations that have expired,
+        of whatever campaign, are released or booked first, and stay so when this one is refused. The windows are
+        those of this moment, in the timezones of the campaign's row and of the account; whatever is booked later
+        is booked into them.
+
+        The limits are the campaign's, the account's, and ``perRun`` against what all attempts of this run have
+        been booked at or hold.
 
         A step that has never been answered, and that does not say what it costs, may cost something: it is refused
         where a limit is reached already. One that is known to cost nothing is not.
 
         Raises:
-            BudgetRefused: it would pass a limit.
+            BudgetRefused: it would pass a limit, or several.
             UnknownCampaign: the campaign has no row.
         """
         ...
@@ -269,6 +346,68 @@ class CampaignStore(Protocol):
         Raises:
             StoreError: it has been booked.
         """
+        ...
+
+    async def settle_late(
+        self, reservation: Reservation, amount: Decimal, *, step: StepResult | None = None
+    ) -> Reservation:
+        """Book what the engine said, for a run that may have lost its lease or ended since it heard it.
+
+        Needs no lease: what an engine charged for a request is true whoever holds the campaign by now, and it is
+        booked once. Otherwise as ``settle``, except that it leaves alone what it is too late or too early for:
+
+        - What is settled or corrected already, at whatever amount, stays so.
+        - While a later attempt of the step is held or sent, nothing changes: its answer may speak for this one.
+        - The step's record is written unless it is completed already or a later attempt has begun.
+
+        Returns:
+            The reservation as it is now; still sent or unconfirmed if it is to be tried again later.
+
+        Raises:
+            StoreError: it is held or released, or nothing is known of it.
+        """
+        ...
+
+    async def unconfirmed(self, campaign_key: str) -> Sequence[Reservation]:
+        """Return what is booked at its estimate because nobody knows what it cost, oldest first.
+
+        Reservations that have expired are seen to first.
+        """
+        ...
+
+    async def correct(
+        self, campaign_key: str, *, run_id: str, step: str, attempt: int, amount: Decimal, by: str, note: str
+    ) -> Reservation:
+        """Book what a person found out that an unconfirmed request cost; who and why stay in the ledger.
+
+        Raises:
+            StoreError: nothing is known of it, it is not of this campaign, or it is not unconfirmed.
+        """
+        ...
+
+    async def verify_totals(self, campaign_key: str | None) -> Sequence[str]:
+        """Add up the whole ledger of the campaign (None: of all, against the account's totals).
+
+        Costs time by the length of the ledger, and holds nobody up.
+
+        Returns:
+            Where the totals or the reservations differ from the ledger, a sentence each; none when they are in
+            order.
+        """
+        ...
+
+    # Alerts
+
+    async def claim_alerts(self, campaign_key: str, alert_keys: Sequence[str]) -> Sequence[str]:
+        """Write down that these alerts (``Alert.key``) are due; return those that nobody has been told of.
+
+        An alert is returned again and again until ``alert_told`` says that it has been told: a crash in between
+        must not swallow it. Alerts of the account (their keys begin with ``account``) are one for all campaigns.
+        """
+        ...
+
+    async def alert_told(self, campaign_key: str, alert_key: str) -> None:
+        """Write down that people have been told."""
         ...
 
     # Runs

@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -67,6 +67,11 @@ def _local_midnight(day: date, zone: tzinfo) -> datetime:
     return instant
 
 
+def window_key(period: Period, day: date) -> str:
+    """Return the key of the window that a local day falls into: ``weekly:2026-03-08``."""
+    return f"{period}:{_first_days(period, day)[0].isoformat()}"
+
+
 def window(period: Period, at: datetime, zone: tzinfo) -> Window:
     """Return the window of ``period`` that the instant falls into, in the given timezone.
 
@@ -75,10 +80,11 @@ def window(period: Period, at: datetime, zone: tzinfo) -> Window:
     """
     if at.tzinfo is None:
         raise ValueError("an instant needs a timezone")
-    first, following = _first_days(period, at.astimezone(zone).date())
+    day = at.astimezone(zone).date()
+    first, following = _first_days(period, day)
     return Window(
         period=period,
-        key=f"{period}:{first.isoformat()}",
+        key=window_key(period, day),
         start=_local_midnight(first, zone),
         end=_local_midnight(following, zone),
     )
@@ -93,14 +99,34 @@ def windows(at: datetime, zone: tzinfo) -> tuple[Window, Window, Window]:
     )
 
 
+class Scope(StrEnum):
+    """What a limit is a limit of."""
+
+    CAMPAIGN = "campaign"
+    ACCOUNT = "account"
+    RUN = "run"
+
+
 @dataclass(frozen=True, kw_only=True)
 class LimitStatus:
-    """What is spent and reserved in one window, against its limit (None: there is none), in US dollars."""
+    """What is spent and reserved against one limit (None: there is none), in US dollars.
 
-    window: Window
+    Attributes:
+        window: None for the limit of a run (``perRun``), which no new day ends.
+    """
+
+    scope: Scope = Scope.CAMPAIGN
+    window: Window | None
     limit: Decimal | None
     spent: Decimal
     reserved: Decimal
+
+    @property
+    def name(self) -> str:
+        """What the limit is called: ``daily``, ``account weekly``, ``perRun``."""
+        if self.window is None:
+            return "perRun"
+        return f"account {self.window.period}" if self.scope is Scope.ACCOUNT else str(self.window.period)
 
     @property
     def left(self) -> Decimal | None:
@@ -116,33 +142,97 @@ class LimitStatus:
         """Whether reserving the amount would pass the limit. Nothing passes a limit by costing nothing."""
         return self.limit is not None and amount > 0 and self.spent + self.reserved + amount > self.limit
 
+    def refuses(self, amount: Decimal | None) -> bool:
+        """Whether a step may not reserve the amount; one that nobody knows (None) is refused at a reached limit."""
+        return self.reached if amount is None else self.would_pass(amount)
+
     def describe(self) -> str:
         """Return the limit in words: ``budget: daily 5.00 reached, spent 5.02``."""
         if self.limit is None:
-            return f"budget: no {self.window.period} limit, spent {format_money(self.spent)}"
+            return f"budget: no {self.name} limit, spent {format_money(self.spent)}"
         reserved = f", reserved {format_money(self.reserved)}" if self.reserved else ""
         verb = "reached" if self.reached else "would be passed"
-        return (
-            f"budget: {self.window.period} {format_money(self.limit)} {verb},"
-            f" spent {format_money(self.spent)}{reserved}"
-        )
+        return f"budget: {self.name} {format_money(self.limit)} {verb}, spent {format_money(self.spent)}{reserved}"
+
+
+def first_moment_without(limits: Iterable[LimitStatus]) -> datetime | None:
+    """Return when the last of these windows ends: the first moment at which none of the limits holds any more.
+
+    None where there is no such moment: a limit of 0 holds in every window, and that of a run has none.
+    """
+    ends: list[datetime] = []
+    for limit in limits:
+        if limit.window is None or limit.limit == 0:
+            return None
+        ends.append(limit.window.end)
+    return max(ends, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetStatus:
-    """All of a campaign's limits at one instant."""
+    """The limits that hold for a campaign, at one instant.
+
+    Attributes:
+        limits: the campaign's own day, week and month.
+        account: the day, week and month of all campaigns together.
+    """
 
     at: datetime
     limits: tuple[LimitStatus, ...]
+    account: tuple[LimitStatus, ...] = ()
+
+    @property
+    def all(self) -> tuple[LimitStatus, ...]:
+        """The campaign's own limits, then those of the account."""
+        return (*self.limits, *self.account)
 
     @property
     def reached(self) -> tuple[LimitStatus, ...]:
         """The limits that keep a run from starting."""
-        return tuple(limit for limit in self.limits if limit.reached)
+        return tuple(limit for limit in self.all if limit.reached)
 
 
-def limits_of(budget: Budget) -> Iterator[tuple[Period, Decimal | None]]:
-    """Yield every period with the campaign's limit for it."""
+@dataclass(frozen=True, kw_only=True)
+class AccountBudget:
+    """What all campaigns together may spend, in US dollars, in windows of a timezone of their own."""
+
+    daily: Decimal | None = None
+    weekly: Decimal | None = None
+    monthly: Decimal | None = None
+    timezone: str = "UTC"
+
+
+def limits_of(budget: Budget | AccountBudget) -> Iterator[tuple[Period, Decimal | None]]:
+    """Yield every period with the limit for it."""
     yield Period.DAILY, budget.daily
     yield Period.WEEKLY, budget.weekly
     yield Period.MONTHLY, budget.monthly
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """A share of a limit that has been spent; people are told of it once.
+
+    Attributes:
+        threshold: the share, above 0 and up to 1.
+    """
+
+    limit: LimitStatus
+    threshold: Decimal
+
+    @property
+    def key(self) -> str:
+        """Names it among the campaign's alerts, for ever: ``campaign daily:2026-05-13 0.8``."""
+        window = self.limit.window.key if self.limit.window else ""
+        return f"{self.limit.scope} {window} {self.threshold.normalize():f}"
+
+
+def alerts_due(status: BudgetStatus, thresholds: Sequence[Decimal]) -> tuple[Alert, ...]:
+    """Return the shares that what is spent has come up to, limit by limit, the smallest share first."""
+    return tuple(
+        Alert(limit=limit, threshold=threshold)
+        for limit in status.all
+        if limit.limit
+        for threshold in sorted(thresholds)
+        if limit.spent >= limit.limit * threshold
+    )

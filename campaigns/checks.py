@@ -60,6 +60,15 @@ def number(value: Any) -> Any:
     return value
 
 
+def share(value: Any) -> Any:
+    """Return a JSON number above 0 and up to 1, as a Decimal."""
+    if not isinstance(value, bool) and isinstance(value, (int, float, Decimal)):
+        exact = Decimal(str(value))
+        if 0 < exact <= 1 and exact == round(exact, 4):
+            return exact
+    raise ValueError("a share is a number above 0 and up to 1, such as 0.8, with at most four decimals")
+
+
 def check_cron(value: str) -> str:
     """Return a cron schedule that Prefect can run."""
     problem = None if value in CRON_ALIASES else _cron_problem(value) if len(value) <= MAX_CRON else _FIVE_FIELDS

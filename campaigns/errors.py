@@ -12,6 +12,7 @@ CampaignsError
 ├── MissingReference          a {{ steps.… }} reference that finds nothing at run time
 ├── StoreError
 │   ├── StoreUnavailable      the store did not answer
+│   ├── StoreMisconfigured    the store answers, and cannot be used as it is set up: its key, its tables
 │   ├── UnknownCampaign       the store has no such campaign
 │   ├── LeaseTimeout          the run waited for its turn for too long
 │   ├── LeaseLost             another run holds the campaign now; this one may write nothing more
@@ -163,6 +164,10 @@ class StoreUnavailable(StoreError):
     """The store did not answer."""
 
 
+class StoreMisconfigured(StoreError):
+    """The store cannot be used as it is set up; asking again does not help."""
+
+
 class UnknownCampaign(StoreError):
     """The store has no such campaign."""
 
@@ -179,14 +184,14 @@ class BudgetRefused(StoreError):
     """A reservation would pass a limit; nothing was reserved.
 
     Attributes:
-        limit: the first limit that stands in the way, as it was at that moment.
+        limits: the limits that stand in the way, as they were at that moment.
         amount: what was asked for, in US dollars; None when nobody knows yet what the step costs.
     """
 
-    def __init__(self, limit: LimitStatus, amount: Decimal | None) -> None:
+    def __init__(self, limits: Sequence[LimitStatus], amount: Decimal | None) -> None:
         needs = "may cost something" if amount is None else f"needs {amount}"
-        super().__init__(f"{limit.describe()}; the next step {needs}")
-        self.limit = limit
+        super().__init__(f"{'; '.join(limit.describe() for limit in limits)}; the next step {needs}")
+        self.limits = tuple(limits)
         self.amount = amount
 
 

@@ -7,6 +7,7 @@ Keys that are not listed here are errors, except in ``params`` and ``metadata``,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -19,7 +20,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     StrictBool,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -34,6 +37,7 @@ from prefect_campaigns.checks import (
     check_timezone,
     number,
     plain_json,
+    share,
     whole_number,
 )
 from prefect_campaigns.money import Money
@@ -78,6 +82,14 @@ EmailAddress = Annotated[str, AfterValidator(check_email), Field(examples=["ops@
 Milliseconds = Annotated[int, Field(ge=1, le=7 * 24 * 3_600_000), BeforeValidator(whole_number)]
 
 
+Share = Annotated[
+    Decimal,
+    BeforeValidator(share),
+    PlainSerializer(float, return_type=float, when_used="json"),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
+]
+
+
 class Schedule(_Written):
     """When a campaign runs."""
 
@@ -102,8 +114,14 @@ class Budget(_Written):
     daily: Money | None = Field(default=None, description="From midnight, in the campaign's timezone.")
     weekly: Money | None = Field(default=None, description="From Sunday 00:00, in the campaign's timezone.")
     monthly: Money | None = Field(default=None, description="From the 1st 00:00, in the campaign's timezone.")
+    per_run: Money | None = Field(default=None, description="What one run may cost in all, over its retries.")
     per_lead: Money | None = Field(
         default=None, description="A run whose cost per prospect generated passes this stops there."
+    )
+    alert_at: Annotated[list[Share], Field(max_length=10)] = Field(
+        default_factory=lambda: [Decimal("0.8")],
+        description="Shares of each limit at which whoever onBudget names is told, once per window. Default: [0.8];"
+        " [] tells nobody.",
     )
 
 

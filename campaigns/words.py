@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from difflib import get_close_matches
@@ -36,6 +37,11 @@ def without_secrets(text: str) -> str:
         text = f"…@{host}"
     address, mark, _ = text.partition("?")
     return f"{address}?…" if mark and "://" in address else text
+
+
+def hide_login(text: str) -> str:
+    """Take user names and passwords out of the URLs in a text."""
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
 
 
 def shown(value: Any) -> str:

@@ -17,10 +17,11 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.logging import get_logger
+from prefect.utilities.callables import parameter_schema
 
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Lease
-from prefect_campaigns.clock import SystemClock
+from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Lease, Pause, PausedBy
+from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.compile import (
     WORK_POOL,
     WORK_POOL_TYPE,
@@ -30,12 +31,23 @@ from prefect_campaigns.deployments.compile import (
     deployment_parameter_schema,
 )
 from prefect_campaigns.deployments.lookup import read_deployments
-from prefect_campaigns.deployments.notifiers import Notifiers
+from prefect_campaigns.deployments.notifiers import OUR_TAG, Notifiers
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.worker import CampaignWorker
 from prefect_campaigns.errors import ServerError, UnknownCampaign
 from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.flows.lease import LEASE_SECONDS, keeping
+from prefect_campaigns.flows.pausing import (
+    RESUME_DEPLOYMENT,
+    RESUME_ENTRYPOINT,
+    Outcome,
+    described,
+    find_out_who_paused,
+    pause_in_force,
+    resume_after_budget,
+    show_pause,
+)
+from prefect_campaigns.flows.resume import resume_campaign
 from prefect_campaigns.models import Campaign
 
 ALONE_SECONDS = 120.0
@@ -63,13 +75,17 @@ class Applied:
     """A campaign as it now is on the server.
 
     Attributes:
-        paused: whether the deployment is paused, or its schedule switched off, by a person.
+        switched_off: whether a person has switched its schedule off.
+        pause: why it is paused; None when it is not.
+        resumed: that the budget's pause is over now, in words; None when it is not, or never was.
     """
 
     compiled: CompiledCampaign
     change: Change
     deployment_id: UUID
-    paused: bool
+    switched_off: bool
+    pause: Pause | None
+    resumed: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +103,8 @@ class ApplyResult:
 async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings: Settings) -> ApplyResult:
     """Make the campaigns so: rows in the store, blocks, automations, deployments.
 
-    What a person paused stays paused. An unchanged campaign's deployment is not written.
+    What a person paused stays paused. What the budget paused does too, unless its limits have changed and none of them
+    holds any more, or its time has come. An unchanged campaign's deployment is not written.
 
     Raises:
         ServerError: Prefect's API is not there, or did not do what was asked.
@@ -101,9 +118,10 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
         for campaign in compiled:
             await notifiers.ensure_slack_webhooks(campaign.slack_webhooks)
             await notifiers.ensure(campaign.automations)
+        await _ensure_resume_deployment(client)
         flow_id = await client.create_flow_from_name(FLOW_NAME)
         existing = {deployment.name: deployment for deployment in await read_deployments(client)}
-        parameter_schema = deployment_parameter_schema()
+        flow_parameters = deployment_parameter_schema()
         applied = [
             await _apply_one(
                 client,
@@ -111,7 +129,7 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
                 campaign,
                 flow_id,
                 existing.get(campaign.slug),
-                parameter_schema=parameter_schema,
+                flow_parameters=flow_parameters,
             )
             for campaign in compiled
         ]
@@ -126,7 +144,7 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
 @asynccontextmanager
 async def _alone(store: CampaignStore) -> AsyncIterator[None]:
     """Let one apply at a time do its work: two at once would both create the same automation, and mail twice."""
-    key, began, clock = "@apply", anyio.current_time(), SystemClock()
+    key, began, clock = "@apply", anyio.current_time(), current_clock()
     run_id, since = f"apply-{uuid4().hex}", clock.now()
     while anyio.current_time() - began < ALONE_SECONDS:
         lease = await store.acquire_lease(
@@ -161,6 +179,25 @@ async def _ensure_work_pool(client: PrefectClient) -> str:
         return (await client.read_work_pool(WORK_POOL)).type
 
 
+async def _ensure_resume_deployment(client: PrefectClient) -> None:
+    """Make the deployment whose runs resume what the budget paused."""
+    wanted: dict[str, Any] = {
+        "description": "Resumes campaigns when the budget that stopped them starts anew. Kept by `campaigns apply`.",
+        "entrypoint": RESUME_ENTRYPOINT,
+        "work_pool_name": WORK_POOL,
+        "tags": [OUR_TAG],
+        "parameter_openapi_schema": parameter_schema(resume_campaign).model_dump(exclude_unset=True, mode="json"),
+    }
+    try:
+        existing = await client.read_deployment_by_name(RESUME_DEPLOYMENT)
+    except ObjectNotFound:
+        flow_name, _, name = RESUME_DEPLOYMENT.partition("/")
+        await client.create_deployment(flow_id=await client.create_flow_from_name(flow_name), name=name, **wanted)
+        return
+    if any(getattr(existing, field) != value for field, value in wanted.items()):
+        await client.update_deployment(existing.id, DeploymentUpdate(**wanted))
+
+
 async def _apply_one(
     client: PrefectClient,
     store: CampaignStore,
@@ -168,23 +205,25 @@ async def _apply_one(
     flow_id: UUID,
     existing: DeploymentResponse | None,
     *,
-    parameter_schema: dict[str, Any],
+    flow_parameters: dict[str, Any],
 ) -> Applied:
     row = await _row(store, compiled)
+    pause: Pause | None = None
     if existing is None:
         # The row comes first: a run that fires at once finds what it may spend.
         await store.save_campaign(compiled.campaign)
-        deployment_id = await _create(client, compiled, flow_id, parameter_schema)
-        change, paused = Change.CREATED, False
+        deployment_id = await _create(client, compiled, flow_id, flow_parameters)
+        change, switched_off = Change.CREATED, False
     else:
         deployment_id = existing.id
+        # Before anything is changed, which deletes scheduled runs, as a person does who pauses it.
+        pause = await find_out_who_paused(client, store, row) if row and existing.paused else None
         row_changed = row is None or row.campaign != compiled.campaign or row.deployment_id != existing.id
         if row_changed:
             await store.save_campaign(compiled.campaign)
-        changed = await _mend_deployment(client, compiled, existing, parameter_schema)
+        changed = await _mend_deployment(client, compiled, existing, flow_parameters, pause)
         schedule_changed, active = await _mend_schedule(client, compiled.schedule, existing, row)
-        wanted_active = compiled.schedule is not None and compiled.schedule.active
-        paused = existing.paused or (wanted_active and not active)
+        switched_off = compiled.schedule is not None and compiled.schedule.active and not active
         change = Change.CHANGED if row_changed or changed or schedule_changed else Change.UNCHANGED
     if change is not Change.UNCHANGED:
         await store.save_campaign(
@@ -192,7 +231,23 @@ async def _apply_one(
             deployment_id=deployment_id,
             applied_schedule_active=compiled.schedule is not None and compiled.schedule.active,
         )
-    return Applied(compiled=compiled, change=change, deployment_id=deployment_id, paused=paused)
+    resumption = None
+    if row and row.pause and row.pause.by is PausedBy.BUDGET:
+        if pause and change is not Change.UNCHANGED:
+            await show_pause(client, store, await store.get_campaign(compiled.slug), pause)
+        limits_changed = row.campaign.budget != compiled.campaign.budget
+        resumption = await resume_after_budget(
+            client, store, compiled.slug, now=current_clock().now(), limits_changed=limits_changed
+        )
+    deployment = await client.read_deployment(deployment_id) if row and row.pause else existing
+    return Applied(
+        compiled=compiled,
+        change=change,
+        deployment_id=deployment_id,
+        switched_off=switched_off,
+        pause=pause_in_force(await store.get_campaign(compiled.slug), deployment) if deployment else None,
+        resumed=resumption.message if resumption and resumption.outcome is Outcome.RESUMED else None,
+    )
 
 
 async def _row(store: CampaignStore, compiled: CompiledCampaign) -> CampaignRecord | None:
@@ -203,7 +258,7 @@ async def _row(store: CampaignStore, compiled: CompiledCampaign) -> CampaignReco
 
 
 async def _create(
-    client: PrefectClient, compiled: CompiledCampaign, flow_id: UUID, parameter_schema: dict[str, Any]
+    client: PrefectClient, compiled: CompiledCampaign, flow_id: UUID, flow_parameters: dict[str, Any]
 ) -> UUID:
     schedule = compiled.schedule
     return await client.create_deployment(
@@ -213,7 +268,7 @@ async def _create(
         entrypoint=compiled.entrypoint,
         work_pool_name=compiled.work_pool,
         parameters=compiled.parameters,
-        parameter_openapi_schema=parameter_schema,
+        parameter_openapi_schema=flow_parameters,
         enforce_parameter_schema=True,
         tags=list(compiled.tags),
         schedules=[DeploymentScheduleCreate(schedule=_cron(schedule), active=schedule.active)] if schedule else [],
@@ -228,15 +283,16 @@ async def _mend_deployment(
     client: PrefectClient,
     compiled: CompiledCampaign,
     existing: DeploymentResponse,
-    parameter_schema: dict[str, Any],
+    flow_parameters: dict[str, Any],
+    pause: Pause | None,
 ) -> bool:
-    """Write what differs, and nothing else: whether it is paused is not ours to say."""
+    """Write what differs, and nothing else: apply neither pauses nor resumes."""
     wanted: dict[str, Any] = {
-        "description": compiled.description,
+        "description": described(compiled.description, pause),
         "entrypoint": compiled.entrypoint,
         "work_pool_name": compiled.work_pool,
         "parameters": compiled.parameters,
-        "parameter_openapi_schema": parameter_schema,
+        "parameter_openapi_schema": flow_parameters,
         "enforce_parameter_schema": True,
         "tags": sorted(compiled.tags),
     }

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from prefect_campaigns.deployments.interrupts import ignore_signals, interrupt_on_signals
 from prefect_campaigns.errors import CampaignsError, InvalidCampaign
@@ -29,6 +30,10 @@ PIPE_WIDTH = 200
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of tables.")]
 
 _COMMANDS = "prefect_campaigns.deployments.commands"
+_MONEY = "prefect_campaigns.deployments.money_commands"
+_STATE = "prefect_campaigns.deployments.state_commands"
+_STORE = "prefect_campaigns.deployments.store_commands"
+_SETUP = "prefect_campaigns.deployments.setup_commands"
 
 app = App(
     name="campaigns",
@@ -48,6 +53,12 @@ def _console(*, stderr: bool = False) -> Console:
 
 out = _console()
 err = _console(stderr=True)
+
+
+def say(text: str | Text, *, to: Console | None = None) -> None:
+    """Print a sentence or a line, which in a file or a pipe is one line, however long."""
+    console = to or out
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def print_json(data: Any) -> None:
@@ -73,8 +84,7 @@ def validate_command(*files: Path, json: AsJson = False) -> int:
         print_json({"success": True, "campaigns": [_loaded_json(one) for one in loaded]})
     else:
         for one in loaded:
-            text = f"{escape(str(one.path))}: {escape(one.campaign.name)} ({one.campaign.slug})"
-            out.print(f"[green]✓[/] {text}", soft_wrap=not out.is_terminal)
+            say(f"[green]✓[/] {escape(str(one.path))}: {escape(one.campaign.name)} ({one.campaign.slug})")
     return EXIT_OK
 
 
@@ -109,6 +119,40 @@ app.command(
     Example: campaigns runs weekly-restaurant-outreach""",
 )
 app.command(
+    f"{_STATE}:list_command",
+    name="list",
+    usage="Usage: campaigns list [--json]",
+    help="""List the campaigns: how they stand, and what they have spent.
+
+    Example: campaigns list""",
+)
+app.command(
+    f"{_MONEY}:budget_command",
+    name="budget",
+    usage="Usage: campaigns budget NAME | --account [options]",
+    help="""Show what a campaign has spent, and when its money runs out.
+
+    Example: campaigns budget weekly-restaurant-outreach""",
+)
+app.command(
+    f"{_STATE}:pause_command",
+    name="pause",
+    usage="Usage: campaigns pause NAME [--reason TEXT] [--json]",
+    help="""Pause a campaign until somebody resumes it.
+
+    Example: campaigns pause weekly-restaurant-outreach --reason holidays""",
+)
+app.command(
+    f"{_STATE}:resume_command",
+    name="resume",
+    usage="Usage: campaigns resume NAME [--json]",
+    help="""Resume a campaign, whoever paused it.
+
+    While a limit of its budget holds, it stays paused.
+
+    Example: campaigns resume weekly-restaurant-outreach""",
+)
+app.command(
     f"{_COMMANDS}:up_command",
     name="up",
     usage="Usage: campaigns up [FILE|FOLDER…] [--port INT]",
@@ -127,6 +171,63 @@ app.command(
     Runs an example campaign, then one whose engine fails, and shows the mails that arrive.
 
     Example: campaigns demo --keep""",
+)
+app.command(
+    f"{_SETUP}:setup_command",
+    name="setup",
+    usage="Usage: campaigns setup [--json]",
+    help="""Save what .env says on the Prefect server, once it works.
+
+    The Supabase project and the mail server are tried out, and saved as
+    blocks. Whoever uses that server then needs no .env for them.
+
+    Example: campaigns setup""",
+)
+app.command(
+    f"{_SETUP}:doctor_command",
+    name="doctor",
+    usage="Usage: campaigns doctor [--json]",
+    help="""Look at each part, and say what to do where it is not well.
+
+    Example: campaigns doctor""",
+)
+
+db = App(
+    name="db",
+    usage="Usage: campaigns db COMMAND",
+    help="""Look after the store of campaigns, runs and the ledger.
+
+    Example: campaigns db backup campaigns-backup.db""",
+)
+app.command(db)
+db.command(
+    f"{_STORE}:migrate_command",
+    name="migrate",
+    usage="Usage: campaigns db migrate [--sql] [--json]",
+    help="""Make or upgrade the tables in Supabase.
+
+    It needs SUPABASE_DB_URL, or prints the SQL for the dashboard's SQL editor.
+    A SQLite file does it by itself.
+
+    Example: campaigns db migrate --sql > campaigns.sql""",
+)
+db.command(
+    f"{_STORE}:backup_command",
+    name="backup",
+    usage="Usage: campaigns db backup FILE [--json]",
+    help="""Copy the SQLite file as it is now; runs may go on.
+
+    Example: campaigns db backup campaigns-backup.db""",
+)
+db.command(
+    f"{_STORE}:restore_command",
+    name="restore",
+    usage="Usage: campaigns db restore FILE [--yes] [--json]",
+    help="""Put a backup in the place of the SQLite file.
+
+    Shows first what both hold, and asks. What is replaced is kept beside it.
+
+    Example: campaigns db restore campaigns-backup.db""",
 )
 
 
@@ -147,8 +248,7 @@ def _print_error(error: CampaignsError, *, as_json: bool) -> None:
         print_json(body)
         return
     for line in str(error).splitlines():
-        # In a file or a pipe a complaint is one line, however long.
-        err.print(f"[red]✗[/] {escape(line)}", soft_wrap=not err.is_terminal)
+        say(f"[red]✗[/] {escape(line)}", to=err)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -161,6 +261,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = app(tokens)
     except CampaignsError as error:
         _print_error(error, as_json="--json" in tokens)
+        code = EXIT_FAILED
+    except BrokenPipeError:
+        # Whoever reads has read enough: `campaigns … | head`. What is still to be written goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):
         ignore_signals()

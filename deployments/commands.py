@@ -17,11 +17,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from prefect_campaigns.blocks.settings import Settings, load_settings
+from prefect_campaigns.blocks.store import PausedBy
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.apply import Applied, ApplyResult, Change, apply
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.lookup import find_deployment, match_name
+from prefect_campaigns.deployments.printing import plain_table
 from prefect_campaigns.deployments.server import DEFAULT_PORT, connect
 from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts, stand
 from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
@@ -63,7 +65,7 @@ def _applied_json(result: ApplyResult) -> dict[str, Any]:
                 "change": one.change.value,
                 "deployment": one.compiled.full_name,
                 "deploymentId": str(one.deployment_id),
-                "paused": one.paused,
+                "paused": one.pause is not None or one.switched_off,
             }
             for one in result.campaigns
         ],
@@ -74,15 +76,8 @@ def _applied_json(result: ApplyResult) -> dict[str, Any]:
 _CHANGE_STYLES = {Change.CREATED: "green", Change.CHANGED: "yellow", Change.UNCHANGED: "dim"}
 
 
-def _table(*columns: str, right: Sequence[str] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return table
-
-
 def _print_applied(result: ApplyResult) -> None:
-    table = _table("", "Deployment", "Runs", "Timezone")
+    table = plain_table("", "Deployment", "Runs", "Timezone")
     for one in result.campaigns:
         style = _CHANGE_STYLES[one.change]
         table.add_row(f"[{style}]{one.change}[/]", one.compiled.full_name, *_when(one))
@@ -97,7 +92,9 @@ def _when(applied: Applied) -> tuple[str, str]:
         return "by hand", ""
     if not schedule.active:
         return f"{schedule.cron} (not enabled)", schedule.timezone
-    return f"{schedule.cron}{' (paused by a person)' if applied.paused else ''}", schedule.timezone
+    by_person = applied.switched_off or (applied.pause and applied.pause.by is PausedBy.PERSON)
+    state = " (paused by a person)" if by_person else " (paused by the budget)" if applied.pause else ""
+    return f"{schedule.cron}{state}", schedule.timezone
 
 
 async def run_command(name: str, /, *, watch: bool = False, json: AsJson = False) -> int:
@@ -189,7 +186,7 @@ _RUN_STYLES = {"completed": "green", "partial": "yellow", "failed": "red", "abor
 
 def _runs_table(runs: Sequence[RunReport]) -> Table:
     numbers = ("Steps", "Cost (USD)")
-    table = _table("Started (UTC)", "Run", "State", *numbers, right=numbers)
+    table = plain_table("Started (UTC)", "Run", "State", *numbers, right=numbers)
     for run in runs:
         table.add_row(
             f"{run.started_at:%Y-%m-%d %H:%M}",

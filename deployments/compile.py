@@ -12,6 +12,7 @@ from typing import Any
 from prefect.utilities.callables import parameter_schema
 from slugify import slugify
 
+from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
 from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME, run_campaign
 from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients, Schedule
 
@@ -27,11 +28,29 @@ class NotificationKind(StrEnum):
     PARTIAL = "partial"
     COMPLETE = "complete"
     BUDGET = "budget"
+    ALERT = "alert"
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """The names of the states that a run ends in for this mail to be sent."""
-        return _STATE_NAMES[self]
+        """The names of the states that a run ends in for this mail to be sent; an alert waits for no end."""
+        return _STATE_NAMES.get(self, ())
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """The Prefect events that send this mail."""
+        return tuple(f"prefect.flow-run.{name}" for name in self.state_names) or (ALERT_EVENT,)
+
+    @property
+    def resource(self) -> str:
+        """What these events are about, as a pattern of resource ids."""
+        return "prefect.flow-run.*" if self.state_names else f"{CAMPAIGN_RESOURCE}.*"
+
+    @property
+    def description(self) -> str:
+        """The occasion, in words."""
+        if self.state_names:
+            return f"campaign runs that end as {', '.join(self.state_names)}"
+        return "campaigns that have spent most of a limit"
 
 
 _STATE_NAMES = {
@@ -204,11 +223,13 @@ def _automations(campaign: Campaign) -> set[CompiledAutomation]:
     if told is None:
         return set()
     failure, complete = set(_recipients(told.on_failure)), set(_recipients(told.on_complete))
+    budget = failure if told.on_budget is None else set(_recipients(told.on_budget))
     audiences = {
         NotificationKind.FAILURE: failure,
         NotificationKind.COMPLETE: complete,
         # Whoever is told of both hears of a partial run once.
         NotificationKind.PARTIAL: failure | complete,
-        NotificationKind.BUDGET: failure if told.on_budget is None else set(_recipients(told.on_budget)),
+        NotificationKind.BUDGET: budget,
+        NotificationKind.ALERT: budget if campaign.budget.alert_at else set(),
     }
     return {CompiledAutomation(kind, recipient) for kind, audience in audiences.items() for recipient in audience}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 from uuid import UUID
 
-from prefect.blocks.core import Block
 from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime, FlowRunFilterTags
@@ -18,9 +16,8 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect_email import EmailServerCredentials
 
 from prefect_campaigns.blocks.email import (
-    MAIL_BODY_TEMPLATE,
-    MAIL_SUBJECT_TEMPLATE,
-    SLACK_BODY_TEMPLATE,
+    BUDGET_ALERT,
+    RUN_ENDED,
     CampaignEmail,
 )
 from prefect_campaigns.blocks.email_composing import parse_address
@@ -28,9 +25,11 @@ from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.deployments.compile import (
     CompiledAutomation,
     MailRecipient,
+    NotificationKind,
     SlackChannel,
     SlackWebhookSecret,
 )
+from prefect_campaigns.deployments.saved_blocks import document_id, load_block, save_if_changed
 from prefect_campaigns.errors import ServerError
 
 SMTP_BLOCK_NAME = "campaigns-smtp"
@@ -40,37 +39,6 @@ OUR_TAG = "prefect-campaigns"
 RETRIED_WITHIN = timedelta(days=30)
 
 _PAGE = 200
-
-B = TypeVar("B", bound=Block)
-
-
-async def _save_if_changed(block: Block, name: str) -> UUID:
-    """Save a block unless the server has it just so, and return its document's id."""
-    existing = await _load(type(block), name)
-    if existing is not None and _content(existing) == _content(block):
-        return _document_id(existing)
-    saved: UUID = await block.asave(name, overwrite=existing is not None)
-    return saved
-
-
-async def _load(block_type: type[B], name: str) -> B | None:
-    try:
-        found: B = await block_type.aload(name)
-    except ValueError:
-        # What Prefect raises for a block that is not there.
-        return None
-    return found
-
-
-def _document_id(block: Block) -> UUID:
-    if block._block_document_id is None:
-        raise ServerError(f"the server gave a block of type {type(block).__name__} without an id")
-    return block._block_document_id
-
-
-def _content(block: Block) -> dict[str, object]:
-    # A loaded block dumps the id and name of its document besides.
-    return block.model_dump(include=set(type(block).model_fields))
 
 
 class Notifiers:
@@ -101,8 +69,8 @@ class Notifiers:
         if not self._smtp_is_known:
             await CampaignEmail.register_type_and_schema(client=self._client)
             if self._settings.smtp is not None:
-                await _save_if_changed(self._settings.smtp.credentials(), SMTP_BLOCK_NAME)
-            self._smtp = await _load(EmailServerCredentials, SMTP_BLOCK_NAME)
+                await save_if_changed(self._settings.smtp.credentials(), SMTP_BLOCK_NAME)
+            self._smtp = await load_block(EmailServerCredentials, SMTP_BLOCK_NAME)
             self._sender = self._find_sender(self._smtp)
             self._smtp_is_known = True
         return self._smtp is not None and self._sender is not None
@@ -132,7 +100,7 @@ class Notifiers:
     async def ensure_slack_webhooks(self, secrets: Iterable[SlackWebhookSecret]) -> None:
         """Keep the webhook URLs of campaign files as Prefect's own Slack blocks."""
         for secret in secrets:
-            await _save_if_changed(SlackWebhook(url=secret.url), secret.block_name)
+            await save_if_changed(SlackWebhook(url=secret.url), secret.block_name)
 
     async def ensure(self, automations: Iterable[CompiledAutomation]) -> int:
         """Create or mend the automations; return how many were changed.
@@ -174,14 +142,14 @@ class Notifiers:
 
     async def _ensure_block(self, recipient: MailRecipient | SlackChannel) -> UUID:
         if isinstance(recipient, SlackChannel):
-            found = await _load(SlackWebhook, recipient.block_name)
+            found = await load_block(SlackWebhook, recipient.block_name)
             if found is None:
                 raise ServerError(f"the server has no block {recipient.label!r}; create it, or give the webhook URL")
-            return _document_id(found)
+            return document_id(found)
         if self._smtp is None or self._sender is None:
             raise ServerError("there is no SMTP server to send by")
         block = CampaignEmail(credentials=self._smtp, sender=self._sender, recipient=recipient.address)
-        return await _save_if_changed(block, recipient.block_name)
+        return (await save_if_changed(block, recipient.block_name)).id
 
     async def remove_unused(self, tags_in_use: set[str]) -> int:
         """Delete our automations that nobody asks for any more; return how many.
@@ -211,16 +179,17 @@ class Notifiers:
 
 
 def _automation(automation: CompiledAutomation, block_id: UUID) -> AutomationCore:
+    kind = automation.kind
     is_mail = isinstance(automation.recipient, MailRecipient)
+    templates = BUDGET_ALERT if kind is NotificationKind.ALERT else RUN_ENDED
     return AutomationCore(
         name=automation.name,
-        description=f"Tells {automation.recipient.label} of campaign runs that end as"
-        f" {', '.join(automation.kind.state_names)}. Kept by `campaigns apply`.",
+        description=f"Tells {automation.recipient.label} of {kind.description}. Kept by `campaigns apply`.",
         tags=[OUR_TAG],
         enabled=True,
         trigger=EventTrigger(
-            expect={f"prefect.flow-run.{name}" for name in automation.kind.state_names},
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            expect=set(kind.events),
+            match=ResourceSpecification({"prefect.resource.id": kind.resource}),
             match_related=ResourceSpecification(
                 {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{automation.tag}"}
             ),
@@ -232,8 +201,8 @@ def _automation(automation: CompiledAutomation, block_id: UUID) -> AutomationCor
         actions=[
             SendNotification(
                 block_document_id=block_id,
-                subject=MAIL_SUBJECT_TEMPLATE,
-                body=MAIL_BODY_TEMPLATE if is_mail else SLACK_BODY_TEMPLATE,
+                subject=templates.subject,
+                body=templates.mail if is_mail else templates.slack,
             )
         ],
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -18,8 +18,10 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
+from prefect_campaigns.blocks.stores import DEFAULT_API_URL
 from prefect_campaigns.deployments import server_process
 from prefect_campaigns.errors import ServerError, SettingsError
+from prefect_campaigns.words import hide_login
 
 DEFAULT_PORT = 4200
 """Where ``prefect server start`` and ``campaigns up`` listen unless told otherwise."""
@@ -42,7 +44,9 @@ async def connect() -> AsyncIterator[PrefectClient]:
     Raises:
         ServerError: no API answers, or a request failed on the way.
     """
-    url = configured_api_url() or f"http://127.0.0.1:{DEFAULT_PORT}/api"
+    url = configured_api_url() or DEFAULT_API_URL
+    # Prefect's thread for events would warn, at the end of a command, that it still has some to send.
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)
     with temporary_settings({PREFECT_API_URL: url}):
         try:
             async with get_client() as client:
@@ -59,11 +63,6 @@ async def connect() -> AsyncIterator[PrefectClient]:
 
 def _one_line(error: BaseException) -> str:
     return hide_login(" ".join(str(error).split())[:500]) or type(error).__name__
-
-
-def hide_login(text: str) -> str:
-    """Take user names and passwords out of the URLs in a text."""
-    return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.budget import BudgetStatus
+from prefect_campaigns.deployments.printing import plain_table
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, StepResult, StepStatus, describe_counts
 
@@ -148,13 +149,8 @@ def run_table(view: RunView) -> RenderableType:
     title = Text.assemble((view.flow_run.name, "bold"), "  ", view.state_name)
     if view.record is None:
         return title
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("")
-    table.add_column("Step")
-    table.add_column("Requests", justify="right")
-    table.add_column("Time", justify="right")
-    table.add_column("Cost (USD)", justify="right")
-    table.add_column("")
+    numbers = ("Requests", "Time", "Cost (USD)")
+    table = plain_table("", "Step", *numbers, "", right=numbers)
     for step in view.record.steps:
         sign, style = _STEP_STYLES[step.status]
         table.add_row(
@@ -177,13 +173,12 @@ def _detail(view: RunView, step: StepResult) -> str:
 
 
 def budget_table(status: BudgetStatus) -> Table:
-    """Return what is left of each limit as a table."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("Budget", "Spent", "Limit", "Left"):
-        table.add_column(name, justify="left" if name == "Budget" else "right")
-    for limit in status.limits:
+    """Return what is left of each limit as a table; of the account's, of those that are set."""
+    numbers = ("Spent", "Limit", "Left")
+    table = plain_table("Budget", *numbers, right=numbers)
+    for limit in (*status.limits, *(one for one in status.account if one.limit is not None)):
         table.add_row(
-            str(limit.window.period),
+            limit.name,
             format_money(limit.spent),
             "none" if limit.limit is None else format_money(limit.limit),
             "" if limit.left is None else format_money(limit.left),

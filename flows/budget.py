@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport
 
 GATE_RETRY_SECONDS = [2.0, 10.0, 30.0]
+
+
+@task(
+    name="reach_store",
+    task_run_name="reach_store",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(GATE_RETRY_SECONDS),
+    retry_delay_seconds=GATE_RETRY_SECONDS,
+)
+async def reach_store(stack: AsyncExitStack, settings: Settings) -> CampaignStore:
+    """Open a store that was away a moment ago, for as long as the stack is.
+
+    Raises:
+        StoreUnavailable: it is still away, after retries. Then the run does not start.
+    """
+    return await stack.enter_async_context(open_store(settings))
 
 
 @task(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any
 
+import anyio
 import httpx
 from prefect import State, flow, get_run_logger
 from prefect.client.orchestration import get_client
@@ -14,14 +17,18 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
+from prefect_campaigns.blocks.journal import Journal
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import AttemptState, CampaignStore, LeaseHeld
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.clock import SystemClock
-from prefect_campaigns.errors import BudgetRefused, CampaignsError
-from prefect_campaigns.flows.budget import check_budget, per_lead_excess
+from prefect_campaigns.budget import BudgetStatus, LimitStatus, first_moment_without
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.errors import BudgetRefused, CampaignsError, ServerError, StoreUnavailable
+from prefect_campaigns.flows.alerts import tell_alerts
+from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
+from prefect_campaigns.flows.pausing import MOMENT, pause_for_budget, resume_after_budget
 from prefect_campaigns.flows.run import CampaignRun, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
@@ -32,6 +39,9 @@ ENTRYPOINT = "prefect_campaigns.flows.campaign.run_campaign"
 """Where deployments find the flow. Dotted: Prefect takes the colon form for a file."""
 
 FLOW_NAME = "campaign"
+
+STORE_OUTAGES = 3
+"""How often a step is begun again because the store went away in the middle of it."""
 
 API_SECONDS = 10.0
 """How long a run that is being cancelled may still ask Prefect who wants it cancelled."""
@@ -46,14 +56,21 @@ async def run_campaign(campaign: Campaign) -> State[Any]:
     What it may spend is read from the store by the campaign's key, never from the parameter.
 
     The run ends as Completed, Partial (type COMPLETED: a step failed and the campaign went on), Failed,
-    BudgetExceeded (type CANCELLED) or Skipped (type COMPLETED: another run of the campaign was going).
+    BudgetExceeded (type CANCELLED; a limit pauses the campaign), Paused (type CANCELLED: the budget has paused it
+    already) or Skipped (type COMPLETED: another run of the campaign was going).
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise CampaignsError("a campaign runs as a Prefect flow run only")
+    settings = load_settings()
     try:
-        async with open_store(load_settings()) as store:
-            return await _run(store, campaign, context.flow_run)
+        async with AsyncExitStack() as stack:
+            try:
+                store = await stack.enter_async_context(open_store(settings))
+            except StoreUnavailable:
+                # From here on as a task, for Prefect to try again.
+                store = await reach_store(stack, settings)
+            return await _run(store, campaign, context.flow_run, Journal(settings.journal_folder))
     except CampaignsError as error:
         # Said in the state, in words, rather than as a traceback.
         get_run_logger().error("%s", error)
@@ -86,8 +103,8 @@ async def _was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
         return False
 
 
-async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun) -> State[Any]:
-    clock, logger = SystemClock(), get_run_logger()
+async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, journal: Journal) -> State[Any]:
+    clock, logger = current_clock(), get_run_logger()
     await store.get_campaign(campaign.slug)
     turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)
     if isinstance(turn, Overlapping):
@@ -95,7 +112,16 @@ async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun) -> S
     async with keeping(store, turn.lease, logger=logger), new_client() as http:
         if turn.waited:
             await show_running(flow_run, logger=logger)
-        run = CampaignRun(campaign=campaign, flow_run=flow_run, store=store, lease=turn.lease, http=http, clock=clock)
+        run = CampaignRun(
+            campaign=campaign,
+            flow_run=flow_run,
+            store=store,
+            lease=turn.lease,
+            http=http,
+            clock=clock,
+            journal=journal,
+            logger=logger,
+        )
         await run.begin()
         try:
             return await _gate_and_steps(run)
@@ -151,24 +177,30 @@ async def _skip(
 
 
 async def _gate_and_steps(run: CampaignRun) -> State[Any]:
+    await _lift_pause(run)
     status = await check_budget(run.store, run.campaign.slug)
+    if await _is_about_to_reset(status):
+        await _lift_pause(run)
+        status = await check_budget(run.store, run.campaign.slug)
+    await tell_alerts(run, status)
     if status.reached:
-        return await _over_budget(run, "; ".join(limit.describe() for limit in status.reached), [])
+        return await _over_budget(run, status.reached, "; ".join(limit.describe() for limit in status.reached), [])
     failures: list[StepResult] = []
     for index, step in enumerate(run.campaign.steps):
-        state = await task_for(step)(run, index, return_state=True)
+        state = await _do_step(run, index)
         if state.is_completed() or run.steps[index].status is StepStatus.COMPLETED:
             await _take_over(run, index, state)
+            await run.patiently(lambda: _look_at_alerts(run))
             if step.on_success == "abort":
                 await _skip_rest(run, index)
                 return await _end(run, failures, f"Step {step.name!r} says to stop there")
             excess = per_lead_excess(run.campaign, await run.report())
             if excess is not None and index + 1 < len(run.campaign.steps):
-                return await _over_budget(run, excess, failures)
+                return await _over_budget(run, (), excess, failures)
             continue
         error = await state.aresult(raise_on_failure=False)
         if isinstance(error, BudgetRefused):
-            return await _over_budget(run, str(error), failures)
+            return await _over_budget(run, error.limits, str(error), failures)
         failed = await failed_result(run, index, failure_message(step, error))
         if step.on_failure == "abort":
             return await _finish(run, RunStatus.FAILED, Failed(), _failure(failed))
@@ -176,6 +208,49 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
             failures.append(failed)
         get_run_logger().warning("step %r failed and the campaign goes on: %s", step.name, failed.error)
     return await _end(run, failures)
+
+
+async def _is_about_to_reset(status: BudgetStatus) -> bool:
+    """Wait for a reset that is seconds away: Prefect starts a run that is due at midnight half a second early or so."""
+    reset = first_moment_without(status.reached)
+    if reset is None or reset - status.at > MOMENT:
+        return False
+    await anyio.sleep((reset - status.at).total_seconds())
+    return True
+
+
+async def _look_at_alerts(run: CampaignRun) -> None:
+    await tell_alerts(run, await run.store.budget_status(run.campaign.slug))
+
+
+async def _do_step(run: CampaignRun, index: int) -> State[Any]:
+    """Do a step; again when only the store was away, and has come back.
+
+    Raises:
+        StoreUnavailable: it did not come back.
+    """
+    for _ in range(STORE_OUTAGES):
+        state: State[Any] = await task_for(run.campaign.steps[index])(run, index, return_state=True)
+        error = None if state.is_completed() else await state.aresult(raise_on_failure=False)
+        if isinstance(error, StoreUnavailable):
+            run.is_behind = True
+        await run.catch_up()
+        if not isinstance(error, StoreUnavailable):
+            return state
+    raise StoreUnavailable(f"the store went away {STORE_OUTAGES} times during one step: {error}")
+
+
+async def _lift_pause(run: CampaignRun) -> None:
+    """Lift a pause of the budget whose time has come, should this run be here before the run that resumes."""
+    if (await run.store.get_campaign(run.campaign.slug)).pause is None:
+        return
+    try:
+        async with get_client() as client:
+            resumption = await resume_after_budget(client, run.store, run.campaign.slug, now=run.clock.now())
+    except (httpx.HTTPError, PrefectException, ServerError) as error:
+        get_run_logger().warning("The campaign's pause is not looked at, since Prefect did not answer: %s", error)
+    else:
+        get_run_logger().info(resumption.message)
 
 
 async def _take_over(run: CampaignRun, index: int, state: State[Any]) -> None:
@@ -189,9 +264,24 @@ async def _skip_rest(run: CampaignRun, index: int) -> None:
         await run.save(step.model_copy(update={"status": StepStatus.SKIPPED}))
 
 
-async def _over_budget(run: CampaignRun, why: str, failures: list[StepResult]) -> State[Any]:
-    state = State(type=StateType.CANCELLED, name="BudgetExceeded")
-    return await _finish(run, RunStatus.ABORTED, state, why, *map(_failure, failures))
+async def _over_budget(
+    run: CampaignRun, limits: Sequence[LimitStatus], why: str, failures: list[StepResult]
+) -> State[Any]:
+    """End a run that the budget stopped, and pause its campaign for as long as these limits hold.
+
+    A run that finds the campaign paused by the budget already ends as ``Paused``: people have been told.
+    """
+    name = "BudgetExceeded"
+    try:
+        async with get_client() as client:
+            if not await pause_for_budget(client, run.store, run.campaign.slug, limits, now=run.clock.now()):
+                name = "Paused"
+    except (httpx.HTTPError, PrefectException, ServerError) as error:
+        # The store has it, and stops every run that Prefect makes nevertheless.
+        get_run_logger().error("The deployment could not be paused in Prefect: %s", error)
+    return await _finish(
+        run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name=name), why, *map(_failure, failures)
+    )
 
 
 def _failure(step: StepResult) -> str:
@@ -211,7 +301,12 @@ async def _end(run: CampaignRun, failures: list[StepResult], *notes: str) -> Sta
 
 async def _finish(run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str) -> State[Any]:
     """Write the run's end to the store and return the state that says the same to people."""
-    report = await run.report(status, state_name=state.name)
-    message = "\n".join([*reasons, f"{report.summary()}."])
-    await run.store.finish_run(run.lease, report.model_copy(update={"message": message}))
+
+    async def finish() -> str:
+        report = await run.report(status, state_name=state.name)
+        message = "\n".join([*reasons, f"{report.summary()}."])
+        await run.store.finish_run(run.lease, report.model_copy(update={"message": message}))
+        return message
+
+    message = await run.patiently(finish)
     return state.model_copy(update={"message": message})

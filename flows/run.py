@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
+import anyio
 import httpx
 from prefect.client.schemas.objects import FlowRun
 
+from prefect_campaigns.blocks.journal import Journal, JournalEntry, settle_journal
 from prefect_campaigns.blocks.store import CampaignStore, Lease, Reservation
 from prefect_campaigns.clock import Clock
+from prefect_campaigns.errors import LeaseLost, StoreUnavailable
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
@@ -20,6 +25,17 @@ RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 """What Prefect's get_run_logger gives."""
 
 _IDEMPOTENCY_NAMESPACE = UUID("6a1f6e0e-59a5-4c1c-9df0-6f3f1b6f5d2c")
+
+
+SETTLE_SECONDS = 8.0
+"""How long the store may take to settle an answer before it counts as away."""
+
+OUTAGE_SECONDS = 300.0
+"""How long a run waits, between two steps or at its end, for a store that is away."""
+
+OUTAGE_RETRY_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 def trigger_type(flow_run: FlowRun) -> str:
@@ -43,6 +59,8 @@ class CampaignRun:
         lease: Lease,
         http: httpx.AsyncClient,
         clock: Clock,
+        journal: Journal,
+        logger: RunLogger,
     ) -> None:
         self.campaign = campaign
         self.flow_run = flow_run
@@ -50,8 +68,12 @@ class CampaignRun:
         self.lease = lease
         self.http = http
         self.clock = clock
+        self.journal = journal
+        self.logger = logger
         self.started_at: datetime = clock.now()
         self.steps: list[StepResult] = []
+        self.is_behind = False
+        """Whether something was charged that the store does not know of yet."""
 
     @property
     def run_id(self) -> str:
@@ -69,6 +91,7 @@ class CampaignRun:
 
     async def begin(self) -> None:
         """Write the run's record, taking up what an earlier execution of this run has left."""
+        await settle_journal(self.journal, self.store)
         earlier = await self.store.get_run(self.run_id)
         recorded = {step.name: step for step in earlier.steps} if earlier else {}
         if earlier:
@@ -86,9 +109,72 @@ class CampaignRun:
         await self.store.save_step(self.lease, step)
 
     async def settle(self, step: StepResult, reservation: Reservation, amount: Decimal) -> None:
-        """Write down a finished step and what it cost, in one act."""
-        await self.store.settle(self.lease, reservation, amount, step=step)
+        """Write down a finished step and what it cost, in one act; on this machine's disk while the store is away."""
+        await self._settle(reservation, amount, step)
         self.steps[step.position] = step
+
+    async def settle_failure(self, reservation: Reservation, amount: Decimal) -> None:
+        """Write down what a failed request cost; on this machine's disk while the store is away."""
+        await self._settle(reservation, amount, None)
+
+    async def _settle(self, reservation: Reservation, amount: Decimal, step: StepResult | None) -> None:
+        entry = JournalEntry(books=self.store.books, reservation=reservation, amount=amount, step=step)
+        # First on the disk: between the engine's answer and the store's there may be a crash, or an outage.
+        await self.journal.write(entry)
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self.store.settle(self.lease, reservation, amount, step=step)
+        except (StoreUnavailable, TimeoutError) as error:
+            self.logger.warning("%s: cost %s USD is kept in the journal: %s", reservation.step, amount, error)
+            self.is_behind = True
+            return
+        except LeaseLost:
+            # Another run has the campaign now, and what the engine charged is true all the same.
+            await settle_journal(self.journal, self.store)
+            raise
+        await self.journal.remove(entry)
+
+    async def note(self, fate: Awaitable[object], reservation: Reservation) -> None:
+        """Write down what became of a request without an answer; what is not written now is booked at its expiry."""
+        try:
+            await fate
+        except StoreUnavailable as error:
+            self.logger.warning("%s: not written down what became of its money: %s", reservation.step, error)
+            self.is_behind = True
+
+    async def catch_up(self) -> None:
+        """Settle what the journal holds; wait for a store that is away, five minutes at the most.
+
+        Raises:
+            StoreUnavailable: it is still away. What the engines charged stays in the journal.
+        """
+        if self.is_behind:
+            await self.patiently(self._settle_journal)
+            self.is_behind = False
+
+    async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do what needs the store; wait for one that is away, five minutes at the most.
+
+        Raises:
+            StoreUnavailable: it is still away.
+        """
+        deadline = anyio.current_time() + OUTAGE_SECONDS
+        is_said = False
+        while True:
+            try:
+                return await work()
+            except StoreUnavailable as error:
+                if anyio.current_time() >= deadline:
+                    raise
+                if not is_said:
+                    self.logger.warning("Waiting for the store, %g seconds at the most: %s", OUTAGE_SECONDS, error)
+                    is_said = True
+            await anyio.sleep(OUTAGE_RETRY_SECONDS)
+
+    async def _settle_journal(self) -> None:
+        await settle_journal(self.journal, self.store)
+        # The journal may be empty: whether the store is back only an answer tells.
+        await self.store.run_cost(self.run_id)
 
     async def report(
         self,

@@ -88,7 +88,7 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
         reservation = await run.store.mark_sent(run.lease, reservation)
     except BaseException:
         # Cancelled or failed before the request left: whatever happened, the money was not spent.
-        await to_its_end(run.store.release(run.lease, reservation), seconds=SHIELD_SECONDS)
+        await to_its_end(run.note(run.store.release(run.lease, reservation), reservation), seconds=SHIELD_SECONDS)
         raise
     logger = get_run_logger()
     async with reporting(campaign_key=run.campaign.slug, step=step.name, logger=logger) as reporter:
@@ -169,16 +169,16 @@ async def _exchange(
             get_run_logger().error("%s: its money could not be booked yet: %s", step.name, error)
         raise
     except EngineUnreachable:
-        await store.release(lease, reservation)
+        await run.note(store.release(lease, reservation), reservation)
         raise
     except (EngineAnswerLost, EngineAnswerInvalid):
         # An answer that cannot be read says neither what it cost nor what was done.
-        await store.book_unconfirmed(lease, reservation)
+        await run.note(store.book_unconfirmed(lease, reservation), reservation)
         raise
     except EngineError as error:
         if error.ambiguous and step.sends_something:
             # Booked as unanswered, so that nothing sends it again.
-            await store.book_unconfirmed(lease, reservation)
+            await run.note(store.book_unconfirmed(lease, reservation), reservation)
         else:
             await _settle_failure(run, step, reservation, error)
         raise
@@ -194,9 +194,9 @@ async def _settle_failure(run: CampaignRun, step: Step, reservation: Reservation
     else:
         known = cost is not None or not error.ambiguous
     if known:
-        await run.store.settle(run.lease, reservation, cost or Decimal(0))
+        await run.settle_failure(reservation, cost or Decimal(0))
     else:
-        await run.store.book_unconfirmed(run.lease, reservation)
+        await run.note(run.store.book_unconfirmed(run.lease, reservation), reservation)
 
 
 def _booked(attempts: Iterable[Reservation]) -> Decimal:

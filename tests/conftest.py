@@ -10,15 +10,24 @@ from pathlib import Path
 import httpx
 import hypothesis
 import pytest
+import zones
 from driving import Driver
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from real_stack import SCRUBBED, Stack
+from run_process import RunProcess
 
 from prefect_campaigns.blocks.settings import Settings, load_settings
-from prefect_campaigns.blocks.sqlite import SqliteStore
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
+
+pytest_plugins = ["supabase_fixtures"]
+
+# Before anything asks which timezones there are.
+zones.install()
 
 # The same examples each time: whatever else is broken, no change fails over somebody's luck.
 hypothesis.settings.register_profile("steady", derandomize=True)
@@ -64,6 +73,14 @@ def settings(in_stack: Stack) -> Settings:
     return load_settings()
 
 
+@pytest.fixture(scope="session")
+def runner(stack: Stack) -> Iterator[RunProcess]:
+    """A process that executes flow runs of the stack when a test says so."""
+    runner = RunProcess(stack.environment, log=stack.home / "runner.log")
+    yield runner
+    runner.kill()
+
+
 @pytest.fixture
 async def client(in_stack: Stack) -> AsyncIterator[PrefectClient]:
     """A client of the stack's Prefect API."""
@@ -76,6 +93,15 @@ async def store(in_stack: Stack) -> AsyncIterator[SqliteStore]:
     """The store that the stack's worker writes to."""
     async with SqliteStore(in_stack.database) as store:
         yield store
+
+
+@pytest.fixture
+async def no_worker(driver: Driver) -> AsyncIterator[None]:
+    """Let the stack's worker take up nothing."""
+    await driver.apply()
+    await driver.client.update_work_pool(WORK_POOL, WorkPoolUpdate(is_paused=True))
+    yield
+    await driver.client.update_work_pool(WORK_POOL, WorkPoolUpdate(is_paused=False))
 
 
 @pytest.fixture

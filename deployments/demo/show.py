@@ -24,7 +24,7 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
-from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.settings import load_settings, without_env_file
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.apply import ApplyResult, apply
@@ -158,14 +158,15 @@ def _environment(home: Path, mail: SmtpSink) -> dict[str, str]:
 @contextmanager
 def _exported(values: Mapping[str, str]) -> Iterator[None]:
     """Set the environment for as long as the block lasts: nothing of the user's own set-up takes part."""
-    dropped = ("SMTP_USER", "SMTP_PASS", "PREFECT_API_URL")
+    dropped = ("SMTP_USER", "SMTP_PASS", "SUPABASE_URL", "SUPABASE_KEY", "PREFECT_API_URL")
     before = {name: os.environ.get(name) for name in (*values, *dropped)}
     os.environ.update(values)
     for name in dropped:
-        # Empty is unset, and wins over a .env file.
+        # Empty is unset, and for Prefect's own settings wins over a .env file.
         os.environ[name] = ""
     try:
-        yield
+        with without_env_file():
+            yield
     finally:
         for name, value in before.items():
             if value is None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from processes import Ended, LongRunning, run_campaigns, user_environment
 from real_stack import Stack
+
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
+
+NOWHERE = "http://127.0.0.1:9"
+"""Where nothing listens."""
 
 Campaigns = Callable[..., Awaitable[Ended]]
 Start = Callable[..., LongRunning]
@@ -23,6 +28,29 @@ def campaigns(stack: Stack, tmp_path: Path) -> Campaigns:
         return await run_campaigns(*arguments, env={**stack.environment, **(env or {})}, cwd=tmp_path)
 
     return run_it
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Campaigns:
+    """Run ``campaigns …`` as somebody who has nothing running, and their books in the test's folder."""
+
+    async def run_it(*arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        variables = {
+            "PREFECT_HOME": str(tmp_path / "prefect"),
+            "PREFECT_API_URL": f"{NOWHERE}/api",
+            "CAMPAIGNS_DATABASE": str(tmp_path / "campaigns.db"),
+            **(env or {}),
+        }
+        return await run_campaigns(*arguments, env=user_environment(**variables), cwd=tmp_path)
+
+    return run_it
+
+
+@pytest.fixture
+async def books(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """The books of that somebody."""
+    async with SqliteStore(tmp_path / "campaigns.db") as store:
+        yield store
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from campaign_files import campaign_json
 from prefect.exceptions import ObjectNotFound
 from processes import run, user_environment
 
-COMMANDS = ["validate", "apply", "run", "runs", "up", "demo"]
+COMMANDS = ["validate", "apply", "run", "runs", "list", "budget", "pause", "resume", "setup", "doctor", "up", "demo"]
+DB_COMMANDS = ["db migrate", "db backup", "db restore"]
 NOWHERE = "http://127.0.0.1:9"
 
 MISSPELT = """{
@@ -175,14 +176,14 @@ async def test_every_help_fits_a_small_terminal_and_has_an_example(tmp_path) -> 
     # One process for all, as nearly all that each of them does is import Prefect.
     program = f"""
 from prefect_campaigns.deployments.cli import app
-for command in {COMMANDS}:
-    app([command, "--help"])
+for command in {COMMANDS + DB_COMMANDS}:
+    app([*command.split(), "--help"])
     print("=====")
 """
     printed = await run([sys.executable, "-c", program], env=user_environment(COLUMNS="80"), cwd=tmp_path)
     assert printed.code == 0, printed.err
     pages = printed.out.split("=====\n")
-    for command, page in zip(COMMANDS, pages, strict=False):
+    for command, page in zip(COMMANDS + DB_COMMANDS, pages, strict=False):
         assert page.startswith(f"Usage: campaigns {command} ")
         assert f"Example: campaigns {command}" in page
         lines = page.splitlines()
@@ -193,7 +194,7 @@ async def test_without_arguments_there_is_help_and_a_typing_error_has_a_suggesti
     bare, version_, command, option = await asyncio.gather(
         campaigns(), campaigns("--version"), campaigns("vlidate"), campaigns("validate", "--jsn", "x.json")
     )
-    assert bare.code == 0 and all(f"│ {name} " in bare.out for name in COMMANDS)
+    assert bare.code == 0 and all(f"│ {name} " in bare.out for name in [*COMMANDS, "db"])
     assert (version_.code, version_.out) == (0, f"{version('prefect-campaigns')}\n")
     assert command.code == 2 and 'Did you mean "validate"?' in command.err
     assert option.code == 2 and "Did you mean --json?" in option.err

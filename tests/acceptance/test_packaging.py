@@ -98,7 +98,7 @@ def test_the_wheel_holds_every_module_and_every_file_beside_them(wheel: Path) ->
         expected |= {f"{root}/{room}/{file.name}" for file in (PROJECT / room).iterdir() if file.suffix in OUR_SUFFIXES}
     assert {f"{root}/py.typed", f"{root}/schema.json", f"{root}/weekly-restaurant.json"} <= expected
     assert {
-        f"{root}/blocks/sqlite_schema.sql",
+        f"{root}/blocks/sqlite/migrations/0001_books.sql",
         f"{root}/blocks/email.html",
         f"{root}/deployments/demo/show.py",
     } <= expected

@@ -52,7 +52,7 @@ async def test_applying_twice_changes_nothing_and_makes_no_doubles(driver) -> No
     assert second.deployment_id == first.deployment_id
     assert after.updated == before.updated, "an unchanged deployment is not written"
     assert (await smtp_block(driver)).updated == block_before.updated, "nor is an unchanged block"
-    assert len(await our_automations(driver, "twice@example.com")) == 3
+    assert len(await our_automations(driver, "twice@example.com")) == 4
 
 
 async def test_one_automation_per_recipient_and_kind_serves_all_campaigns(driver) -> None:

@@ -32,9 +32,7 @@ from prefect_email import EmailServerCredentials
 
 from prefect_campaigns.blocks.email import (
     LIMIT_SECONDS,
-    MAIL_BODY_TEMPLATE,
-    MAIL_SUBJECT_TEMPLATE,
-    SLACK_BODY_TEMPLATE,
+    RUN_ENDED,
     CampaignEmail,
 )
 from prefect_campaigns.blocks.email_composing import RunNotice, compose
@@ -503,7 +501,7 @@ def context_of(message: str, *, name: object = "Weekly Restaurant Outreach", kno
 @pytest.mark.parametrize("message", NASTY_MESSAGES, ids=range(len(NASTY_MESSAGES)))
 @pytest.mark.parametrize("known", [True, False])
 async def test_the_server_renders_json_whatever_an_engine_said(message: str, known: bool) -> None:
-    action = SendNotification(block_document_id=UUID(int=2), subject=MAIL_SUBJECT_TEMPLATE, body=MAIL_BODY_TEMPLATE)
+    action = SendNotification(block_document_id=UUID(int=2), subject=RUN_ENDED.subject, body=RUN_ENDED.mail)
     context = context_of(message, known=known)
     with temporary_settings({PREFECT_UI_URL: "http://prefect.example.com:4200"}):
         body = await render_user_template(action.body, context)
@@ -538,10 +536,10 @@ async def test_the_server_renders_json_whatever_an_engine_said(message: str, kno
     ids=range(7),
 )
 async def test_no_context_makes_a_template_fail(context: dict[str, object]) -> None:
-    SendNotification(block_document_id=UUID(int=2), subject=MAIL_SUBJECT_TEMPLATE, body=MAIL_BODY_TEMPLATE)
+    SendNotification(block_document_id=UUID(int=2), subject=RUN_ENDED.subject, body=RUN_ENDED.mail)
     body, subject, slack = [
         await render_user_template(template, context)
-        for template in (MAIL_BODY_TEMPLATE, MAIL_SUBJECT_TEMPLATE, SLACK_BODY_TEMPLATE)
+        for template in (RUN_ENDED.mail, RUN_ENDED.subject, RUN_ENDED.slack)
     ]
     assert json.loads(body)["kind"] == "campaign-run"
     ops = Address("", "ops", "example.com")
@@ -550,7 +548,7 @@ async def test_no_context_makes_a_template_fail(context: dict[str, object]) -> N
 
 
 async def test_a_template_shows_no_link_while_the_server_does_not_know_its_own_address() -> None:
-    body = await render_user_template(MAIL_BODY_TEMPLATE, context_of("m"))
+    body = await render_user_template(RUN_ENDED.mail, context_of("m"))
     notice = RunNotice.parse(body)
     assert notice is not None and notice.link == ""
 
@@ -566,8 +564,8 @@ async def test_slack_gets_text_that_mentions_and_links_nobody() -> None:
         await writer.drain()
 
     message = "Look: <!channel> <@U012345> <http://evil.example|here> a < b & c > d"
-    SendNotification(block_document_id=UUID(int=2), body=SLACK_BODY_TEMPLATE)
-    text = await render_user_template(SLACK_BODY_TEMPLATE, context_of(message))
+    SendNotification(block_document_id=UUID(int=2), body=RUN_ENDED.slack)
+    text = await render_user_template(RUN_ENDED.slack, context_of(message))
     async with raw_server(webhook) as port:
         # What Prefect's SlackWebhook block sends by.
         slack = NotifySlack(token_a="T" * 9, token_b="B" * 9, token_c="c" * 24)

@@ -10,20 +10,12 @@ from uuid import UUID
 
 from campaign_files import PROSPECT
 from driving import Driver, until
+from mails import mails_to
 from prefect.states import Completed
 from prefect_email import EmailServerCredentials
-from real_stack import Stack
 
 from prefect_campaigns.blocks.email import CampaignEmail
-from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail, SilentServer
-
-
-async def mails_to(stack: Stack, address: str, count: int) -> list[ReceivedMail]:
-    async def look() -> list[ReceivedMail] | None:
-        found = [mail for mail in stack.mail.messages if address in mail.recipients]
-        return found if len(found) >= count else None
-
-    return await until(look, f"{count} mails to {address}")
+from prefect_campaigns.deployments.demo.smtp_sink import SilentServer
 
 
 async def test_a_failure_is_mailed_with_campaign_step_error_cost_and_a_link(driver, engines, in_stack, http) -> None:

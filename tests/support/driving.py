@@ -16,7 +16,7 @@ from prefect.client.schemas.sorting import TaskRunSort
 from prefect.states import AwaitingRetry, Scheduled
 
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.blocks.sqlite import SqliteStore
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.deployments.apply import apply
 from prefect_campaigns.models import Campaign
 

@@ -8,9 +8,9 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
-from store_cases import KEY, reserve, send
+from store_cases import KEY, RUN_1, reserve, send
 
-from prefect_campaigns.blocks.sqlite import SqliteStore
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store import Lease
 from prefect_campaigns.errors import BudgetRefused
 
@@ -43,7 +43,7 @@ async def main(database: str, deed: str, name: str) -> None:
     async with SqliteStore(Path(database)) as store:
         lease = await store.acquire_lease(
             KEY,
-            run_id="run-1",
+            run_id=RUN_1,
             run_name="run-1",
             # All processes of a test act for one execution: what is tried here is the books, not the lease.
             holder="everybody",

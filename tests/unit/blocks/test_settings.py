@@ -11,7 +11,7 @@ from prefect.settings import get_current_settings
 from prefect_email import EmailServerCredentials
 from prefect_email.credentials import SMTPServer, SMTPType
 
-from prefect_campaigns.blocks.settings import Settings, SmtpSettings, load_settings
+from prefect_campaigns.blocks.settings import Settings, SmtpSettings, load_settings, without_env_file
 from prefect_campaigns.errors import SettingsError
 
 NAMES = (
@@ -22,9 +22,15 @@ NAMES = (
     "SMTP_FROM",
     "SMTP_TYPE",
     "SMTP_VERIFY",
+    "SUPABASE_URL",
+    "SUPABASE_KEY",
+    "SUPABASE_DB_URL",
     "CAMPAIGNS_DATABASE",
+    "CAMPAIGNS_TIMEZONE",
 )
 PASSWORD = "swordfish-7"
+KEY = f"sb_secret_{PASSWORD}"
+PROJECT = "https://abcdefgh.supabase.co"
 MAIL = {"SMTP_HOST": "smtp.example.com", "SMTP_FROM": "campaigns@example.com"}
 
 
@@ -139,6 +145,54 @@ def test_the_database_is_an_absolute_path(
     assert str(load_settings().database_path) == expected.format(folder=folder)
 
 
+def test_the_database_is_named_where_somebody_chose_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load_settings().database_is_named
+    monkeypatch.setenv("CAMPAIGNS_DATABASE", "")
+    assert not load_settings().database_is_named
+    (folder / ".env").write_text("CAMPAIGNS_DATABASE=c.db\n")
+    assert load_settings().database_is_named
+
+
+def test_a_supabase_project_is_a_url_and_a_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().supabase is None
+    (folder / ".env").write_text(f"SUPABASE_URL={PROJECT}/\n")
+    monkeypatch.setenv("SUPABASE_KEY", f" {KEY} ")
+    project = load_settings().supabase
+    assert project is not None
+    assert (project.url, project.key.get_secret_value()) == (PROJECT, KEY)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:54321", "http://localhost:54321", "http://[::1]:54321"])
+def test_a_supabase_project_of_this_machine_needs_no_tls(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, {"SUPABASE_URL": url, "SUPABASE_KEY": KEY})
+    assert load_settings().supabase_url == url
+
+
+def test_the_database_of_the_project_is_a_postgres_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in (
+        f"postgres://postgres:{PASSWORD}@db.abcdefgh.supabase.co:5432/postgres",
+        f"postgresql://postgres.abcdefgh:{PASSWORD}@aws-0-eu-central-1.pooler.supabase.com:6543/postgres?sslmode=require",
+    ):
+        monkeypatch.setenv("SUPABASE_DB_URL", url)
+        settings = load_settings()
+        assert settings.supabase_db_url is not None and settings.supabase_db_url.get_secret_value() == url
+
+
+def test_the_timezone_of_the_account_is_utc_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().campaigns_timezone == "UTC"
+    monkeypatch.setenv("CAMPAIGNS_TIMEZONE", "America/New_York")
+    assert load_settings().campaigns_timezone == "America/New_York"
+
+
+def test_the_env_file_can_be_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text(f"SUPABASE_URL={PROJECT}\nSUPABASE_KEY={KEY}\n")
+    monkeypatch.setenv("CAMPAIGNS_TIMEZONE", "Europe/Berlin")
+    with without_env_file():
+        settings = load_settings()
+        assert (settings.supabase, settings.campaigns_timezone) == (None, "Europe/Berlin")
+    assert load_settings().supabase is not None
+
+
 def test_credentials_are_the_prefect_block_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(
         monkeypatch,
@@ -183,6 +237,31 @@ def test_credentials_without_a_login_have_none(monkeypatch: pytest.MonkeyPatch) 
         ({"CAMPAIGNS_DATABASE": "/tmp"}, r"CAMPAIGNS_DATABASE is '/tmp' .*, and this is a folder"),
         ({"CAMPAIGNS_DATABASE": "sqlite:///c.db"}, r"CAMPAIGNS_DATABASE is 'sqlite:///c.db' .*, not a URL"),
         ({"CAMPAIGNS_DATABASE": "~nobody-here/c.db"}, r"CAMPAIGNS_DATABASE is .*a user who is not known here"),
+        # No such timezone; the nearest is named.
+        (
+            {"CAMPAIGNS_TIMEZONE": "America/NewYork"},
+            r"CAMPAIGNS_TIMEZONE is 'America/NewYork' in the environment; did you mean America/New_York\? .*",
+        ),
+        # Half a project.
+        ({"SUPABASE_URL": PROJECT}, r"SUPABASE_URL is set and SUPABASE_KEY is not; a Supabase project takes both"),
+        ({"SUPABASE_KEY": KEY}, r"SUPABASE_KEY is set and SUPABASE_URL is not; a Supabase project takes both"),
+        # Not the URL of a project: the dashboard's, the API's, the database's, one with a login, one in the open.
+        (
+            {"SUPABASE_URL": "https://supabase.com/dashboard/project/abc", "SUPABASE_KEY": KEY},
+            r"SUPABASE_URL is 'https://supabase.com/.*' in the environment; allowed is the project's URL, such as .*",
+        ),
+        ({"SUPABASE_URL": f"{PROJECT}/rest/v1/", "SUPABASE_KEY": KEY}, r"SUPABASE_URL is .*, with nothing behind it"),
+        ({"SUPABASE_URL": "postgres://db.example.com/postgres", "SUPABASE_KEY": KEY}, r"SUPABASE_URL is .*"),
+        (
+            {"SUPABASE_URL": f"https://robot:{PASSWORD}@example.com", "SUPABASE_KEY": KEY},
+            r"SUPABASE_URL is '…@example.com' .*; allowed is a URL without user name and password; .*",
+        ),
+        ({"SUPABASE_URL": "http://db.example.com", "SUPABASE_KEY": KEY}, r"SUPABASE_URL is .* needs https"),
+        # Not a key.
+        ({"SUPABASE_URL": PROJECT, "SUPABASE_KEY": "two words"}, r"SUPABASE_KEY in the environment cannot be used; .*"),
+        # Not the URL of a database.
+        ({"SUPABASE_DB_URL": PROJECT}, r"SUPABASE_DB_URL in the environment cannot be used; allowed is postgres://.*"),
+        ({"SUPABASE_DB_URL": "postgresql://postgres:[YOUR-PASSWORD]@db.example.com/postgres"}, r"SUPABASE_DB_URL .*"),
         # Half a login.
         ({"SMTP_USER": "robot"}, r"SMTP_USER is set and SMTP_PASS is not; .*"),
         ({"SMTP_PASS": PASSWORD}, r"SMTP_PASS is set and SMTP_USER is not; .*"),
@@ -231,6 +310,14 @@ def test_a_fault_in_one_variable_is_not_told_of_another(monkeypatch: pytest.Monk
         # In a URL where a name belongs.
         {"SMTP_HOST": f"smtp://robot:{PASSWORD}@smtp.example.com"},
         {"CAMPAIGNS_DATABASE": f"postgres://robot:{PASSWORD}@db.example.com/campaigns"},
+        {"SUPABASE_URL": f"https://robot:{PASSWORD}@example.com", "SUPABASE_KEY": KEY},
+        # The two mixed up, and one without the other.
+        {"SUPABASE_URL": KEY, "SUPABASE_KEY": PROJECT},
+        {"SUPABASE_KEY": KEY},
+        # Keys and URLs that cannot be used.
+        {"SUPABASE_URL": PROJECT, "SUPABASE_KEY": f"{KEY} {KEY}"},
+        {"SUPABASE_DB_URL": f"robot:{PASSWORD}"},
+        {"SUPABASE_DB_URL": f"postgres://robot:{PASSWORD}#@db.example.com/postgres"},
     ],
 )
 def test_no_fault_shows_a_password(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,8 +328,14 @@ def test_no_fault_shows_a_password(given: dict[str, str], monkeypatch: pytest.Mo
 
 
 def test_settings_do_not_show_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_all(monkeypatch, MAIL | {"SMTP_USER": "robot", "SMTP_PASS": PASSWORD})
-    assert PASSWORD not in repr(load_settings()) + repr(smtp()) + repr(smtp().credentials())
+    set_all(
+        monkeypatch,
+        MAIL
+        | {"SMTP_USER": "robot", "SMTP_PASS": PASSWORD, "SUPABASE_URL": PROJECT, "SUPABASE_KEY": KEY}
+        | {"SUPABASE_DB_URL": f"postgres://postgres:{PASSWORD}@db.example.com/postgres"},
+    )
+    settings = load_settings()
+    assert PASSWORD not in repr(settings) + repr(smtp()) + repr(smtp().credentials()) + repr(settings.supabase)
 
 
 def test_an_env_file_that_is_no_text_is_named(folder: Path) -> None:

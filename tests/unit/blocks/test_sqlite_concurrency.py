@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_cases import (
     KEY,
+    RUN_1,
     SettableClock,
     ask_lease,
     make_campaign,
@@ -23,7 +24,7 @@ from store_cases import (
     today,
 )
 
-from prefect_campaigns.blocks.sqlite import SqliteStore
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store import AttemptState, Lease
 from prefect_campaigns.errors import StoreError
 
@@ -83,12 +84,12 @@ class TestProcesses:
             rest, _ = await process.communicate()
             said = max([said, *map(int, rest.split(b"\n")[:-1])])
         async with SqliteStore(path) as store:
-            attempts = await store.attempts("run-1", "process 0")
+            attempts = await store.attempts(RUN_1, "process 0")
             settled = [attempt for attempt in attempts if attempt.state is AttemptState.SETTLED]
             # What it said was on the disk is there; at most one more may be.
             assert said <= len(settled) <= said + 1
             assert len(attempts) - len(settled) in (0, 1)
-            assert await store.run_cost("run-1") == len(settled) * Decimal("0.001")
+            assert await store.run_cost(RUN_1) == len(settled) * Decimal("0.001")
             assert await store.verify_totals(KEY) == []
             assert integrity(path) == [("ok",)]
 
@@ -153,3 +154,19 @@ async def test_waiting_runs_of_several_stores_take_turns(path: Path) -> None:
         assert not isinstance(await ask_lease(two, "run-2"), Lease)
         await one.release_lease(first)
         assert (await take_lease(two, "run-2")).fence == 2
+
+
+async def test_a_store_that_is_opened_and_closed_beside_another_takes_no_lock_away(path: Path) -> None:
+    async with SqliteStore(path) as one:
+        await one.save_campaign(make_campaign("One"))
+        async with SqliteStore(path):
+            pass
+        # A process that thinks it is the last to close the file removes the write-ahead log.
+        script = f"import sqlite3; sqlite3.connect({str(path)!r}).execute('PRAGMA table_info(campaigns)').fetchall()"
+        for _ in range(2):
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+            assert await process.wait() == 0
+        assert path.with_name(f"{path.name}-wal").exists()
+        await one.save_campaign(make_campaign("Two"))
+        async with SqliteStore(path) as two:
+            assert len(await two.list_campaigns()) == 2

@@ -8,30 +8,27 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from store_cases import (
     KEY,
+    RUN_1,
     SettableClock,
     make_campaign,
     make_report,
     make_step,
     reserve,
-    send,
     spend,
     take_lease,
-    today,
 )
 
-from prefect_campaigns.blocks import sqlite_ledger as ledger
-from prefect_campaigns.blocks import sqlite_records
-from prefect_campaigns.blocks.sqlite import SqliteStore
-from prefect_campaigns.blocks.sqlite_file import MIGRATIONS
+from prefect_campaigns.blocks.sqlite import records
+from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store import Lease
-from prefect_campaigns.errors import BudgetRefused, StoreError, StoreUnavailable
+from prefect_campaigns.errors import StoreError, StoreUnavailable
 from prefect_campaigns.models import Campaign
 
 
@@ -62,6 +59,10 @@ def no_thread_is_left() -> Iterator[None]:
 def make_file(path: Path, content: bytes = b"", *, mode: int = 0o600) -> None:
     path.write_bytes(content)
     path.chmod(mode)
+
+
+def link_to(path: Path, link: Path) -> None:
+    link.symlink_to(path)
 
 
 def content_of(path: Path) -> bytes:
@@ -138,6 +139,12 @@ class TestFile:
         names = ("journal_mode", "synchronous", "foreign_keys", "user_version")
         values = await store._file.read(lambda db: [pragma(db, name) for name in names])
         assert values == ["wal", 2, 1, len(MIGRATIONS)]
+
+    def test_its_books_are_named_by_where_the_file_really_is(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(path.parent)
+        link_to(path, path.with_name("link.db"))
+        names = {SqliteStore(given).books for given in (path, Path("campaigns.db"), Path("link.db"))}
+        assert names == {str(path.resolve())}
 
 
 class TestOpening:
@@ -253,87 +260,7 @@ class TestCancellation:
             await asyncio.gather(tasks[1], return_exceptions=True)
             other.execute("COMMIT")
         await asyncio.gather(tasks[0], tasks[2])
-        assert [attempt.attempt for attempt in await store.attempts("run-1", "find")] == [1, 3]
-
-
-class TestBooks:
-    @pytest.mark.parametrize(
-        "statement",
-        [
-            "UPDATE ledger SET spent = 0",
-            "DELETE FROM ledger",
-            "INSERT OR REPLACE INTO ledger SELECT * FROM ledger LIMIT 1",  # deletes without the trigger for that
-        ],
-    )
-    async def test_the_ledger_is_append_only(
-        self, store: SqliteStore, lease: Lease, path: Path, statement: str
-    ) -> None:
-        await spend(store, lease, "1")
-        with pytest.raises(sqlite3.IntegrityError, match="the ledger is append-only"):
-            by_hand(path, statement)
-
-    async def test_every_change_of_an_amount_is_a_line(self, store: SqliteStore, lease: Lease, path: Path) -> None:
-        await store.book_unconfirmed(lease, await send(store, lease, "2"))
-        await store.release(lease, await reserve(store, lease, "3", attempt=2))
-        await store.start_run(lease, make_report())
-        await store.settle(lease, await send(store, lease, "4", attempt=3), Decimal("4.5"), step=make_step())
-        assert by_hand(path, "SELECT attempt, kind, spent / 1e6, reserved / 1e6 FROM ledger ORDER BY id") == [
-            (1, "reserve", 0, 2),
-            (1, "unconfirmed", 2, -2),
-            (2, "reserve", 0, 3),
-            (2, "release", 0, -3),
-            (3, "reserve", 0, 4),
-            (1, "correct", -2, 0),
-            (3, "settle", 4.5, -4),
-        ]
-
-    @pytest.mark.parametrize(
-        ("deed", "complaint"),
-        [
-            (
-                "UPDATE totals SET spent = 0 WHERE window_key = 'daily:2026-05-13'",
-                "spring-outreach, daily:2026-05-13: spent 0.000000 and reserved 0.000000 by the totals,"
-                " 1.000000 and 0.000000 by the ledger",
-            ),
-            (
-                "DELETE FROM reservations",
-                "spring-outreach, monthly:2026-05-01: spent 0.000000 and reserved 0.000000 by the reservations,"
-                " 1.000000 and 0.000000 by the ledger",
-            ),
-        ],
-    )
-    async def test_books_that_were_cooked_are_found_out(self, path: Path, deed: str, complaint: str) -> None:
-        async with SqliteStore(path, clock=SettableClock()) as store:
-            await store.save_campaign(make_campaign())
-            await spend(store, await take_lease(store), "1")
-            assert await store.verify_totals(KEY) == []
-            by_hand(path, deed)
-            assert complaint in await store.verify_totals(KEY)
-
-    async def test_what_was_spent_stays_spent_when_a_campaign_is_deleted_and_made_again(
-        self, store: SqliteStore, lease: Lease, path: Path
-    ) -> None:
-        first = await store.get_campaign(KEY)
-        await spend(store, lease, "4")
-        by_hand(path, "DELETE FROM campaigns")
-        assert (await store.save_campaign(make_campaign(daily=5))).id != first.id
-        with pytest.raises(BudgetRefused):
-            await reserve(store, lease, "2", attempt=2)
-        assert await today(store) == ("4.000000", "0.000000")
-
-    async def test_three_thousand_times_a_tenth_of_a_cent_is_three_dollars(
-        self, store: SqliteStore, lease: Lease
-    ) -> None:
-        def spend_all(db: sqlite3.Connection, now: datetime) -> None:
-            # In one transaction: the sum is what is tried here, not the disk.
-            for number in range(3000):
-                cost = Decimal("0.001")
-                held = ledger.reserve(db, now, lease, step=f"{number}", attempt=1, estimated_cost=cost, hold_seconds=60)
-                ledger.settle(db, now, lease, ledger.mark_sent(db, lease, held), cost, is_result=True)
-
-        await store._file.write(spend_all)
-        assert await today(store) == ("3.000000", "0.000000")
-        assert str(await store.run_cost("run-1")) == "3.000000"
+        assert [attempt.attempt for attempt in await store.attempts(RUN_1, "find")] == [1, 3]
 
 
 class TestRows:
@@ -370,7 +297,7 @@ class TestRows:
         with closing(sqlite3.connect(path)) as db:
             db.row_factory = sqlite3.Row
             db.set_trace_callback(queries.append)
-            runs = sqlite_records.list_runs(db, KEY, limit=100)
+            runs = records.list_runs(db, KEY, limit=100)
         assert (len(runs), {len(run.steps) for run in runs}) == (100, {1})
         # SQLite tells of the query inside the first one by itself, as "-- SELECT …".
         assert len([query for query in queries if not query.startswith("--")]) == 2

@@ -15,12 +15,15 @@ from store_cases import (
     ACTS,
     KEY,
     NOON,
+    RUN_1,
     SettableClock,
+    StoreFactory,
     ask_lease,
     make_campaign,
     make_report,
     make_step,
     reserve,
+    run_id,
     spend,
     take_lease,
 )
@@ -65,6 +68,13 @@ class TestCampaigns:
         assert names == ["Alpha", "beta", "Gamma", "Spring Outreach"]
 
 
+async def test_books_have_one_name_whoever_opens_them(make_store: StoreFactory) -> None:
+    one, two = make_store(), make_store()
+    assert one.books == two.books != ""
+    async with one:
+        assert one.books == two.books
+
+
 class TestLease:
     async def test_the_first_to_ask_gets_it(self, store: CampaignStore, clock: SettableClock) -> None:
         lease = await take_lease(store, ttl_seconds=60)
@@ -72,13 +82,13 @@ class TestLease:
         assert lease.fence == 1
 
     async def test_everybody_else_hears_who_holds_it(self, store: CampaignStore, lease: Lease) -> None:
-        expected = LeaseHeld(run_id="run-1", run_name="name of run-1", expires_at=lease.expires_at)
+        expected = LeaseHeld(run_id=RUN_1, run_name="name of run-1", expires_at=lease.expires_at)
         assert await ask_lease(store, "run-2") == expected
 
     async def test_a_second_execution_of_the_same_run_is_refused(self, store: CampaignStore, lease: Lease) -> None:
         answer = await ask_lease(store, "run-1", holder="the other worker")
         assert isinstance(answer, LeaseHeld)
-        assert answer.run_id == "run-1"
+        assert answer.run_id == RUN_1
 
     async def test_asking_again_renews_with_the_same_fence(
         self, store: CampaignStore, lease: Lease, clock: SettableClock
@@ -157,7 +167,7 @@ class TestQueue:
         await store.release_lease(lease)
         refused = await ask_lease(store, "late", since=NOON + timedelta(seconds=2))
         assert refused == LeaseHeld(
-            run_id="early", run_name="name of early", expires_at=clock.now() + timedelta(seconds=30)
+            run_id=run_id("early"), run_name="name of early", expires_at=clock.now() + timedelta(seconds=30)
         )
         early = await take_lease(store, "early", since=NOON + timedelta(seconds=1))
         await store.release_lease(early)
@@ -171,11 +181,12 @@ class TestQueue:
     async def test_of_two_that_began_at_once_the_smaller_id_goes_first(
         self, store: CampaignStore, lease: Lease
     ) -> None:
-        for run in ("b", "a"):
+        smaller, larger = sorted(("one", "other"), key=run_id)
+        for run in (larger, smaller):
             await ask_lease(store, run)
         await store.release_lease(lease)
-        assert isinstance(await ask_lease(store, "b"), LeaseHeld)
-        assert isinstance(await ask_lease(store, "a"), Lease)
+        assert isinstance(await ask_lease(store, larger), LeaseHeld)
+        assert isinstance(await ask_lease(store, smaller), Lease)
 
     @pytest.mark.parametrize(
         ("silent_seconds", "is_given"),
@@ -204,7 +215,7 @@ class TestQueue:
     async def test_who_leaves_is_waited_for_no_more(self, store: CampaignStore, lease: Lease) -> None:
         await ask_lease(store, "leaver", since=NOON)
         await store.release_lease(lease)
-        await store.leave_queue(KEY, run_id="leaver")
+        await store.leave_queue(KEY, run_id=run_id("leaver"))
         await take_lease(store, "next", since=NOON + timedelta(seconds=1))
 
     async def test_who_got_the_lease_waits_no_more(self, store: CampaignStore, lease: Lease) -> None:
@@ -246,10 +257,10 @@ class TestFencing:
         else:
             clock.advance(hours=1)
             await take_lease(store, taken_by, holder="the other worker")
-        before = (await store.attempts("run-1", "find"), await store.get_run("run-1"))
+        before = (await store.attempts(RUN_1, "find"), await store.get_run(RUN_1))
         with pytest.raises(LeaseLost, match="no longer holds the lease of campaign spring-outreach"):
             await WRITES[write](store, lease, reservation)
-        assert (await store.attempts("run-1", "find"), await store.get_run("run-1")) == before
+        assert (await store.attempts(RUN_1, "find"), await store.get_run(RUN_1)) == before
 
     async def test_one_that_ran_out_but_was_not_taken_still_counts(
         self, store: CampaignStore, lease: Lease, clock: SettableClock

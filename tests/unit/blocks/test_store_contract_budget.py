@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from store_cases import (
     KEY,
+    RUN_1,
     SettableClock,
     books,
     make_campaign,
@@ -82,12 +83,13 @@ class TestReserve:
     ) -> None:
         assert await reserve(store, lease, "0.024", hold_seconds=90) == Reservation(
             campaign_key=KEY,
-            run_id="run-1",
+            run_id=RUN_1,
             step="find",
             attempt=1,
             state=AttemptState.HELD,
             estimate=Decimal("0.024"),
             booked=None,
+            reserved_at=clock.now(),
             expires_at=clock.now() + timedelta(seconds=90),
         )
         assert await today(store) == ("0.000000", "0.024000")
@@ -98,9 +100,9 @@ class TestReserve:
         await spend(store, lease, "3")
         with pytest.raises(BudgetRefused, match=f"{period} 5.00 would be passed, spent 3.00") as refused:
             await reserve(store, lease, "2.000001", step="analyze")
-        assert (refused.value.limit.window.period, refused.value.amount) == (period, Decimal("2.000001"))
+        assert ([limit.name for limit in refused.value.limits], refused.value.amount) == ([period], Decimal("2.000001"))
         assert await today(store) == ("3.000000", "0.000000")
-        assert await store.attempts("run-1", "analyze") == []
+        assert await store.attempts(RUN_1, "analyze") == []
 
     @pytest.mark.parametrize(
         ("limit", "amount", "is_refused"),
@@ -156,7 +158,7 @@ class TestReserve:
         for attempt in (1, 2, 3):
             await reserve(store, lease, str(attempt), attempt=attempt)
         await reserve(store, lease, "9", step="analyze")
-        assert [attempt.estimate for attempt in await store.attempts("run-1", "find")] == [1, 2, 3]
+        assert [attempt.estimate for attempt in await store.attempts(RUN_1, "find")] == [1, 2, 3]
 
 
 class TestEstimate:
@@ -231,7 +233,7 @@ class TestExpiry:
         if see_to_it == "reserve":
             await reserve(store, lease, "0", step="next")
         assert await today(store) == ("2.000000", "4.000000")
-        (held,), (sent,), (later,) = [await store.attempts("run-1", step) for step in ("held", "sent", "later")]
+        (held,), (sent,), (later,) = [await store.attempts(RUN_1, step) for step in ("held", "sent", "later")]
         assert (held.state, sent.state, later.state) == ("released", "unconfirmed", "sent")
         assert sent.booked == 2
 
@@ -250,9 +252,9 @@ class TestExpiry:
         sent = await send(store, lease, "2", hold_seconds=60)
         clock.advance(days=1)
         assert await today(store) == ("0.000000", "0.000000")
-        assert await store.run_cost("run-1") == 2
+        assert await store.run_cost(RUN_1) == 2
         assert (await store.settle(lease, sent, Decimal("0.5"))).state is AttemptState.CORRECTED
-        assert await store.run_cost("run-1") == Decimal("0.5")
+        assert await store.run_cost(RUN_1) == Decimal("0.5")
         clock.advance(days=-1)
         assert await today(store) == ("0.500000", "0.000000")
 
@@ -270,7 +272,7 @@ class TestExpiry:
         clock.advance(seconds=60)
         with pytest.raises(BudgetRefused, match=r"spent 5\.00; the next step needs 1"):
             await reserve(store, lease, "1", attempt=2)
-        assert await store.run_cost("run-1") == 5
+        assert await store.run_cost(RUN_1) == 5
 
 
 class TestWindows:

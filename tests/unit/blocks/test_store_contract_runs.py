@@ -10,6 +10,8 @@ import pytest
 from store_cases import (
     KEY,
     NOON,
+    RUN_1,
+    RUN_2,
     SettableClock,
     StoreFactory,
     ask_lease,
@@ -47,7 +49,7 @@ class TestRuns:
         await store.save_step(lease, later)
         await store.save_step(lease, make_step("find", 0, status=StepStatus.RUNNING))
         await store.save_step(lease, find)
-        assert await store.get_run("run-1") == make_report(trigger_type="scheduled", steps=(find, later))
+        assert await store.get_run(RUN_1) == make_report(trigger_type="scheduled", steps=(find, later))
 
     @pytest.mark.parametrize(
         "result",
@@ -68,13 +70,13 @@ class TestRuns:
     async def test_any_result_is_restored_equal(self, store: CampaignStore, lease: Lease, result: Any) -> None:
         await store.start_run(lease, make_report())
         await store.save_step(lease, make_step(result=result, error="bad \ud800"))
-        report = await store.get_run("run-1")
+        report = await store.get_run(RUN_1)
         assert report and (report.steps[0].result, repr(report.steps[0].result)) == (result, repr(result))
 
     async def test_steps_of_the_first_report_are_kept(self, store: CampaignStore, lease: Lease) -> None:
         steps = (make_step("find", 0), make_step("analyze", 1))
         await store.start_run(lease, make_report(steps=steps))
-        report = await store.get_run("run-1")
+        report = await store.get_run(RUN_1)
         assert report and report.steps == steps
 
     async def test_an_unknown_run_is_none_and_has_cost_nothing(self, store: CampaignStore) -> None:
@@ -92,7 +94,7 @@ class TestRuns:
             status=RunStatus.PARTIAL, state_name="Partial", message="1 of 2", completed_at=clock.now(), total_cost=99
         )
         await store.finish_run(lease, end)
-        assert await store.get_run("run-1") == end.model_copy(update={"total_cost": Decimal("0.12")})
+        assert await store.get_run(RUN_1) == end.model_copy(update={"total_cost": Decimal("0.12")})
 
     async def test_a_later_correction_shows_in_the_runs_cost(self, store: CampaignStore, lease: Lease) -> None:
         await store.start_run(lease, make_report())
@@ -108,7 +110,7 @@ class TestRuns:
         await store.start_run(lease, make_report())
         clock.advance(minutes=5)
         await store.finish_run(lease, make_report(status=RunStatus.COMPLETED))
-        report = await store.get_run("run-1")
+        report = await store.get_run(RUN_1)
         assert report and report.completed_at == clock.now()
 
     async def test_a_resumed_run_keeps_start_steps_and_cost(
@@ -123,7 +125,7 @@ class TestRuns:
         clock.advance(hours=2)
         again = await take_lease(store, "run-1", holder="the other worker")
         await store.start_run(again, make_report(started_at=clock.now(), steps=(make_step(), make_step("next", 1))))
-        assert await store.get_run("run-1") == make_report(steps=(done,), total_cost=Decimal("0.5"))
+        assert await store.get_run(RUN_1) == make_report(steps=(done,), total_cost=Decimal("0.5"))
 
     async def test_what_was_not_started_is_neither_continued_nor_finished(
         self, store: CampaignStore, lease: Lease
@@ -134,19 +136,19 @@ class TestRuns:
             await store.finish_run(lease, make_report())
 
     async def test_a_report_about_another_run_is_refused(self, store: CampaignStore, lease: Lease) -> None:
-        with pytest.raises(StoreError, match="the report is about run run-2"):
+        with pytest.raises(StoreError, match=f"the report is about run {RUN_2}"):
             await store.start_run(lease, make_report("run-2"))
-        assert await store.get_run("run-2") is None
+        assert await store.get_run(RUN_2) is None
 
     async def test_a_skipped_run_is_recorded_without_a_lease(self, store: CampaignStore, lease: Lease) -> None:
         skipped = make_report("run-2", status=RunStatus.ABORTED, state_name="Skipped", completed_at=NOON)
         await store.record_skipped_run(skipped)
-        assert await store.get_run("run-2") == skipped
+        assert await store.get_run(RUN_2) == skipped
 
     async def test_a_run_that_is_recorded_is_not_skipped_over(self, store: CampaignStore, lease: Lease) -> None:
         await store.start_run(lease, make_report())
         await store.record_skipped_run(make_report(status=RunStatus.ABORTED, steps=(make_step(),)))
-        assert await store.get_run("run-1") == make_report()
+        assert await store.get_run(RUN_1) == make_report()
 
     async def test_runs_are_listed_newest_first_each_with_its_own_steps(
         self, store: CampaignStore, lease: Lease
@@ -157,6 +159,7 @@ class TestRuns:
         ]
         for report in (reports[2], reports[4], reports[0], reports[1], reports[3]):
             await store.record_skipped_run(report)
+        await store.save_campaign(make_campaign("Another"))
         await store.record_skipped_run(make_report("elsewhere", campaign_key="another"))
         assert list(await store.list_runs(KEY)) == reports[::-1]
         assert list(await store.list_runs(KEY, limit=2)) == reports[:2:-1]

@@ -9,8 +9,12 @@ from decimal import Decimal
 import pytest
 from store_cases import (
     ACTS,
-    KEY,
+    RUN_1,
+    RUN_2,
+    SpendMany,
     StoreFactory,
+    account_books,
+    assert_books_are_whole,
     make_campaign,
     make_report,
     make_step,
@@ -61,9 +65,9 @@ class TestStates:
             # What the store has counts, not what the caller still has in hand.
             reservation = await ACTS[act](store, lease, first)
         assert (reservation.state, reservation.booked) == (state, booked and Decimal(booked))
-        assert await store.attempts("run-1", "find") == [reservation]
+        assert await store.attempts(RUN_1, "find") == [reservation]
         assert await today(store) == (spent, reserved)
-        assert await store.run_cost("run-1") == Decimal(spent)
+        assert await store.run_cost(RUN_1) == Decimal(spent)
 
     @pytest.mark.parametrize(
         ("acts", "illegal"),
@@ -90,9 +94,9 @@ class TestStates:
         for act in acts:
             reservation = await ACTS[act](store, lease, reservation)
         before = await today(store)
-        with pytest.raises(StoreError, match=f"attempt 1 of step 'find' of run run-1 is {reservation.state}"):
+        with pytest.raises(StoreError, match=f"attempt 1 of step 'find' of run {RUN_1} is {reservation.state}"):
             await ACTS[illegal](store, lease, reservation)
-        assert await store.attempts("run-1", "find") == [reservation]
+        assert await store.attempts(RUN_1, "find") == [reservation]
         assert await today(store) == before
 
     async def test_settling_again_at_another_amount_is_refused(self, store: CampaignStore, lease: Lease) -> None:
@@ -108,7 +112,7 @@ class TestStates:
     async def test_another_run_may_not_touch_it(self, store: CampaignStore, lease: Lease) -> None:
         sent = await send(store, lease)
         await store.release_lease(lease)
-        with pytest.raises(StoreError, match="not the business of run run-2"):
+        with pytest.raises(StoreError, match=f"not the business of run {RUN_2}"):
             await store.settle(await take_lease(store, "run-2"), sent, Decimal(1))
 
     async def test_a_resumed_run_settles_what_its_earlier_execution_sent(
@@ -129,8 +133,8 @@ class TestStates:
     ) -> None:
         lost = await store.book_unconfirmed(lease, await send(store, lease, "2", attempt=1))
         await store.settle(lease, await send(store, lease, "2", attempt=2), Decimal(0))
-        assert (await store.attempts("run-1", "find"))[0] == lost
-        assert await store.run_cost("run-1") == 2
+        assert (await store.attempts(RUN_1, "find"))[0] == lost
+        assert await store.run_cost(RUN_1) == 2
 
     async def test_a_result_speaks_for_earlier_attempts_that_had_none(self, store: CampaignStore, lease: Lease) -> None:
         await store.start_run(lease, make_report())
@@ -141,7 +145,7 @@ class TestStates:
         last = await send(store, lease, "2", attempt=5)
         other = await store.book_unconfirmed(lease, await send(store, lease, "4", step="another"))
         await store.settle(lease, last, Decimal("0.3"), step=make_step(status=StepStatus.COMPLETED))
-        attempts = await store.attempts("run-1", "find")
+        attempts = await store.attempts(RUN_1, "find")
         assert [(attempt.state, attempt.booked) for attempt in attempts] == [
             ("corrected", 0),
             ("corrected", 0),
@@ -149,8 +153,8 @@ class TestStates:
             ("released", None),
             ("settled", Decimal("0.3")),
         ]
-        assert await store.attempts("run-1", "another") == [other]
-        assert await store.run_cost("run-1") == Decimal("4.8")
+        assert await store.attempts(RUN_1, "another") == [other]
+        assert await store.run_cost(RUN_1) == Decimal("4.8")
 
     async def test_a_late_answer_does_not_speak_for_later_attempts(self, store: CampaignStore, lease: Lease) -> None:
         first = await store.book_unconfirmed(lease, await send(store, lease, "2", attempt=1))
@@ -158,7 +162,7 @@ class TestStates:
         third = await send(store, lease, "2", attempt=3)
         await store.start_run(lease, make_report())
         await store.settle(lease, first, Decimal("0.5"), step=make_step(status=StepStatus.COMPLETED))
-        assert (await store.attempts("run-1", "find"))[1:] == [second, third]
+        assert (await store.attempts(RUN_1, "find"))[1:] == [second, third]
 
     async def test_a_step_is_written_with_its_settlement_or_not_at_all(
         self, store: CampaignStore, lease: Lease
@@ -167,21 +171,21 @@ class TestStates:
         done = make_step(status=StepStatus.COMPLETED, cost=1)
         with pytest.raises(StoreError, match="start_run comes first"):
             await store.settle(lease, sent, Decimal(1), step=done)
-        assert await store.attempts("run-1", "find") == [sent]
+        assert await store.attempts(RUN_1, "find") == [sent]
         await store.start_run(lease, make_report())
         await store.settle(lease, sent, Decimal(1), step=done)
-        report = await store.get_run("run-1")
+        report = await store.get_run(RUN_1)
         assert report and (report.steps, report.total_cost) == ((done,), 1)
 
 
 class TestExactness:
-    async def test_three_hundred_times_a_tenth_of_a_cent_is_thirty_cents(
-        self, store: CampaignStore, lease: Lease
+    async def test_three_thousand_times_a_tenth_of_a_cent_is_three_dollars(
+        self, store: CampaignStore, lease: Lease, spend_many: SpendMany
     ) -> None:
-        for number in range(300):
-            await spend(store, lease, "0.001", step=f"{number}")
-        assert await today(store) == ("0.300000", "0.000000")
-        assert str(await store.run_cost("run-1")) == "0.300000"
+        await spend_many(store, lease, Decimal("0.001"), 3000)
+        assert await today(store) == ("3.000000", "0.000000")
+        assert str(await store.run_cost(RUN_1)) == "3.000000"
+        assert {str(spent) for spent, _ in (await account_books(store)).values()} == {"3.000000"}
 
     async def test_less_than_a_millionth_is_booked_as_one(self, store: CampaignStore, lease: Lease) -> None:
         settled = await store.settle(lease, await send(store, lease, "0"), Decimal("0.0000001"))
@@ -202,4 +206,4 @@ class TestExactness:
             assert sum(isinstance(answer, Reservation) for answer in answers) == 20
             assert sum(isinstance(answer, BudgetRefused) for answer in answers) == 30
             assert await today(two) == ("0.000000", "20.000000")
-            assert await three.verify_totals(KEY) == []
+            await assert_books_are_whole(three)

@@ -68,13 +68,13 @@ def test_the_parameter_is_the_campaign_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("notifications", "address", "kinds"),
     [
-        ({"onFailure": {"email": "a@example.com"}}, "a@example.com", {"failure", "partial", "budget"}),
+        ({"onFailure": {"email": "a@example.com"}}, "a@example.com", {"failure", "partial", "budget", "alert"}),
         ({"onComplete": {"email": "a@example.com"}}, "a@example.com", {"complete", "partial"}),
         # Told of both, and of a partial run once.
         (
             {"onComplete": {"email": "a@example.com"}, "onFailure": {"email": "a@example.com"}},
             "a@example.com",
-            {"complete", "failure", "partial", "budget"},
+            {"complete", "failure", "partial", "budget", "alert"},
         ),
         # Whoever is named for the budget replaces those of the failures.
         (
@@ -85,13 +85,19 @@ def test_the_parameter_is_the_campaign_as_it_was_written() -> None:
         (
             {"onFailure": {"email": ["a@example.com", "b@example.com"]}},
             "b@example.com",
-            {"failure", "partial", "budget"},
+            {"failure", "partial", "budget", "alert"},
         ),
         (None, "a@example.com", set()),
     ],
 )
 def test_who_is_told_of_what(notifications: Any, address: str, kinds: set[str]) -> None:
     assert kinds_told(campaign("Told", URL, notifications=notifications), MailRecipient(address)) == kinds
+
+
+def test_without_shares_of_limits_nobody_is_alerted() -> None:
+    told = {"onFailure": {"email": "a@example.com"}}
+    quiet = campaign("Quiet", URL, notifications=told, budget={"alertAt": []})
+    assert "alert" not in kinds_told(quiet, MailRecipient("a@example.com"))
 
 
 def test_every_automation_has_its_tag_on_the_deployment() -> None:
@@ -101,6 +107,7 @@ def test_every_automation_has_its_tag_on_the_deployment() -> None:
         "on-failure:a@example.com",
         "on-partial:a@example.com",
         "on-budget:a@example.com",
+        "on-alert:a@example.com",
     }
     assert NotificationKind.FAILURE.state_names == ("Failed", "Crashed", "TimedOut")
 
@@ -111,7 +118,7 @@ def test_a_slack_webhook_is_in_nothing_that_is_shown() -> None:
     assert secret.url == WEBHOOK
     assert "verysecret" not in repr(compiled) + str(compiled.parameters) + compiled.campaign.model_dump_json()
     assert compiled.campaign.notifications.on_failure.slack == f"slack-webhook/{secret.block_name}"
-    assert kinds_told(compiled.campaign, SlackChannel(secret.block_name)) == {"failure", "partial", "budget"}
+    assert kinds_told(compiled.campaign, SlackChannel(secret.block_name)) == {"failure", "partial", "budget", "alert"}
 
 
 def test_a_slack_block_that_exists_is_named_as_it_is() -> None:

@@ -3,29 +3,66 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
+from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS, migrate, version_of
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
-APPLICATION_ID = 0x63616D70
-"""Marks a file as ours in its header: "camp"."""
-
-MIGRATIONS = ("sqlite_schema.sql",)
-"""What brings a file from each version to the next; a file's version is how many of them it has seen."""
-
 # Beyond the wait for SQLite's lock, which is bounded by itself: how long a disk may hang.
 _DISK_GRACE_SECONDS = 5.0
+
+# For what goes through the whole ledger: a million lines are added up in two seconds and upgraded in twenty.
+_LONG_SECONDS = 300.0
+
+
+def connect_existing(path: Path, *, writable: bool) -> sqlite3.Connection:
+    """Return a connection to a file that must be there already."""
+    # Transactions are begun by hand: Python's own are deferred and end where it pleases.
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={'rw' if writable else 'ro'}", uri=True, isolation_level=None
+    )
+    db.row_factory = sqlite3.Row
+    return db
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file, with its folder, that only its owner can read; leave one that is there as it is.
+
+    SQLite gives its -wal and -shm files the same mode. A file that exists is never opened but by SQLite: closing it
+    would drop every lock that this process holds on it (so POSIX has it), those of its open stores among them, and
+    another process that thinks itself alone would take the write-ahead log away from under them.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid4().hex}")
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        # Another process was first.
+        return
+    finally:
+        draft.unlink()
 
 
 class SqliteFile:
@@ -56,7 +93,14 @@ class SqliteFile:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="campaign-store")
         try:
             deadline = time.monotonic() + self._timeout_seconds
-            await self._on_thread(lambda: self._connect(deadline))
+            version = await self._on_thread(lambda: self._connect(deadline))
+            if version < len(MIGRATIONS):
+                # Who finds another process upgrading the file waits for it, and then finds nothing left to do.
+                deadline = time.monotonic() + _LONG_SECONDS
+                await self._on_thread(
+                    lambda: self._transaction("IMMEDIATE", lambda db, _: migrate(db, self.path), deadline),
+                    limit_seconds=_LONG_SECONDS,
+                )
         except BaseException:
             await self.close()
             raise
@@ -91,10 +135,41 @@ class SqliteFile:
         deadline = time.monotonic() + self._timeout_seconds
         return await self._on_thread(lambda: self._transaction("DEFERRED", lambda db, _: work(db), deadline))
 
-    async def _on_thread(self, work: Callable[[], T]) -> T:
+    async def read_aside(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work(connection)``, which takes long, on one consistent view of the file.
+
+        It has a connection and a thread of its own, so that nothing else waits for it, and is broken off when the
+        caller is cancelled.
+
+        Raises:
+            StoreUnavailable: the file cannot be read, or not within five minutes.
+        """
         if self._thread is None:
             raise StoreError(f"the store {self.path} is not open")
-        limit_seconds = self._timeout_seconds + _DISK_GRACE_SECONDS
+        is_cancelled = threading.Event()
+        try:
+            async with asyncio.timeout(_LONG_SECONDS + _DISK_GRACE_SECONDS):
+                return await asyncio.to_thread(self._read_aside, work, is_cancelled)
+        except TimeoutError:
+            raise StoreUnavailable(f"the store {self.path} was not read within {_LONG_SECONDS:g} s") from None
+        finally:
+            is_cancelled.set()
+
+    def _read_aside(self, work: Callable[[sqlite3.Connection], T], is_cancelled: threading.Event) -> T:
+        deadline = time.monotonic() + _LONG_SECONDS
+        try:
+            with closing(connect_existing(self.path, writable=False)) as db:
+                self._wait_at_most(db, time.monotonic() + self._timeout_seconds)
+                db.set_progress_handler(lambda: is_cancelled.is_set() or time.monotonic() > deadline, 10_000)
+                db.execute("BEGIN")
+                return work(db)
+        except sqlite3.Error as error:
+            raise self._translated(error, "did not answer") from error
+
+    async def _on_thread(self, work: Callable[[], T], *, limit_seconds: float | None = None) -> T:
+        if self._thread is None:
+            raise StoreError(f"the store {self.path} is not open")
+        limit_seconds = (limit_seconds or self._timeout_seconds) + _DISK_GRACE_SECONDS
         try:
             async with asyncio.timeout(limit_seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -129,44 +204,23 @@ class SqliteFile:
             raise StoreUnavailable(f"the store {self.path} was busy for {self._timeout_seconds:g} s")
         db.execute(f"PRAGMA busy_timeout = {max(1, round(left_seconds * 1000))}")
 
-    def _connect(self, deadline: float) -> None:
+    def _connect(self, deadline: float) -> int:
+        """Open the file and return its version."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Made before SQLite sees it, for the books are nobody else's business. Its -wal and -shm files
-            # take the mode of this one. A mode that somebody gave an existing file is left alone.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            make_private_file(self.path)
         except OSError as error:
             raise StoreUnavailable(f"the store {self.path} cannot be opened: {error.strerror}") from error
         try:
-            # Transactions are begun by hand: Python's own are deferred and end where it pleases.
-            db = self._connection = sqlite3.connect(self.path, isolation_level=None)
-            db.row_factory = sqlite3.Row
+            db = self._connection = connect_existing(self.path, writable=True)
             self._wait_at_most(db, deadline)
-            version = self._version(db)
+            version = version_of(db, self.path)
             self._use_wal(db, deadline)
             # A commit is on the disk when it returns: "sent" must survive a power cut, or mail goes twice.
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
         except sqlite3.Error as error:
             raise self._translated(error, "cannot be opened") from error
-        if version < len(MIGRATIONS):
-            self._transaction("IMMEDIATE", lambda db, _: self._migrate(db), deadline)
-
-    def _version(self, db: sqlite3.Connection) -> int:
-        """Return the file's version; 0 is an empty file."""
-        # One statement, so that no other process makes the tables between two looks.
-        application_id, version, is_empty = db.execute(
-            "SELECT application_id, user_version, NOT EXISTS (SELECT 1 FROM sqlite_master)"
-            " FROM pragma_application_id, pragma_user_version"
-        ).fetchone()
-        if application_id != APPLICATION_ID and not is_empty:
-            raise StoreUnavailable(f"the store {self.path} is a database of some other program")
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"the store {self.path} has version {version}, of a newer prefect-campaigns; this one knows"
-                f" versions up to {len(MIGRATIONS)}"
-            )
-        return int(version)
+        return version
 
     def _use_wal(self, db: sqlite3.Connection, deadline: float) -> None:
         # When several processes make the change at once SQLite says "locked" without its usual patience.
@@ -183,15 +237,6 @@ class SqliteFile:
                 f"the store {self.path} needs SQLite's WAL mode, and its file system has only {mode!r}"
             )
 
-    def _migrate(self, db: sqlite3.Connection) -> None:
-        # Looked up again under the lock: another process may have done it meanwhile.
-        for name in MIGRATIONS[self._version(db) :]:
-            script = resources.files("prefect_campaigns.blocks").joinpath(name).read_text("utf-8")
-            for statement in _statements(script):
-                db.execute(statement)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-
     def _disconnect(self) -> None:
         db, self._connection = self._connection, None
         if db is not None:
@@ -202,13 +247,3 @@ class SqliteFile:
         if type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError):
             return StoreUnavailable(f"the store {self.path} {failure}: {error}")
         return StoreError(f"the store {self.path} refused what it was told: {error}")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Yield the script's statements; sqlite3's executescript would commit the transaction they are in."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

@@ -1,4 +1,4 @@
-"""How values are written in the SQLite store: instants, amounts, and what an engine said."""
+"""How the stores write values: instants, amounts, and what an engine said."""
 
 from __future__ import annotations
 

@@ -11,13 +11,12 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from prefect_campaigns.blocks import sqlite_leases as leases
-from prefect_campaigns.blocks import sqlite_ledger as ledger
-from prefect_campaigns.blocks import sqlite_records as records
-from prefect_campaigns.blocks.sqlite_file import SqliteFile
-from prefect_campaigns.blocks.store import CampaignRecord, Lease, LeaseHeld, Reservation
-from prefect_campaigns.budget import BudgetStatus
-from prefect_campaigns.clock import Clock, SystemClock
+from prefect_campaigns.blocks.sqlite import alerts, leases, ledger, limits, records, verify
+from prefect_campaigns.blocks.sqlite.bookings import Author
+from prefect_campaigns.blocks.sqlite.file import SqliteFile
+from prefect_campaigns.blocks.store import CampaignRecord, Lease, LeaseHeld, Pause, Reservation
+from prefect_campaigns.budget import AccountBudget, BudgetStatus
+from prefect_campaigns.clock import Clock, current_clock
 from prefect_campaigns.errors import BudgetRefused
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, StepResult
@@ -36,10 +35,14 @@ class SqliteStore:
 
         Args:
             path: the file; it (readable by its owner only) and its folder are made where they do not exist.
-            clock: says what time it is; by default the machine's.
+            clock: says what time it is; by default the one in use here, which is the machine's.
             timeout_seconds: how long a call waits for its turn before it raises StoreUnavailable.
         """
-        self._file = SqliteFile(path, clock=clock or SystemClock(), timeout_seconds=timeout_seconds)
+        self._file = SqliteFile(path, clock=clock or current_clock(), timeout_seconds=timeout_seconds)
+
+    @property
+    def books(self) -> str:
+        return str(self._file.path.resolve())
 
     async def __aenter__(self) -> Self:
         await self._file.open()
@@ -74,6 +77,12 @@ class SqliteStore:
 
     async def list_campaigns(self) -> Sequence[CampaignRecord]:
         return await self._file.read(lambda db: records.list_campaigns(db))
+
+    async def delete_campaign(self, key: str) -> None:
+        await self._file.write(lambda db, now: records.delete_campaign(db, key))
+
+    async def set_pause(self, key: str, pause: Pause | None, *, replacing: Pause | None) -> bool:
+        return await self._file.write(lambda db, now: records.set_pause(db, key, pause, replacing=replacing))
 
     # The lease
 
@@ -113,6 +122,15 @@ class SqliteStore:
 
     async def budget_status(self, campaign_key: str) -> BudgetStatus:
         return await self._file.write(lambda db, now: ledger.budget_status(db, now, campaign_key))
+
+    async def account_budget(self) -> AccountBudget:
+        return await self._file.read(limits.account_budget)
+
+    async def set_account_budget(self, budget: AccountBudget) -> None:
+        await self._file.write(lambda db, now: limits.set_account_budget(db, budget))
+
+    async def account_status(self) -> BudgetStatus:
+        return await self._file.write(ledger.account_status)
 
     async def attempts(self, run_id: str, step: str) -> Sequence[Reservation]:
         return await self._file.read(lambda db: ledger.attempts(db, run_id, step))
@@ -161,12 +179,46 @@ class SqliteStore:
     async def release(self, lease: Lease, reservation: Reservation) -> Reservation:
         return await self._file.write(lambda db, now: ledger.release(db, now, lease, reservation))
 
-    async def verify_totals(self, campaign_key: str) -> list[str]:
-        """Add up the campaign's whole ledger and return where totals or reservations differ, a sentence each.
+    async def settle_late(
+        self, reservation: Reservation, amount: Decimal, *, step: StepResult | None = None
+    ) -> Reservation:
+        def book(db: sqlite3.Connection, now: datetime) -> Reservation:
+            booked = ledger.settle_late(db, now, reservation, amount, is_result=step is not None)
+            if step is not None and not ledger.was_tried_again(db, booked):
+                records.save_late_step(db, booked.run_id, step)
+            return booked
 
-        The books are in order when the list is empty. Costs time by the length of the ledger.
-        """
-        return await self._file.read(lambda db: ledger.verify_totals(db, campaign_key))
+        return await self._file.write(book)
+
+    async def unconfirmed(self, campaign_key: str) -> Sequence[Reservation]:
+        return await self._file.write(lambda db, now: ledger.unconfirmed(db, now, campaign_key))
+
+    async def correct(
+        self, campaign_key: str, *, run_id: str, step: str, attempt: int, amount: Decimal, by: str, note: str
+    ) -> Reservation:
+        return await self._file.write(
+            lambda db, now: ledger.correct(
+                db,
+                now,
+                campaign_key,
+                run_id=run_id,
+                step=step,
+                attempt=attempt,
+                amount=amount,
+                author=Author(by, note),
+            )
+        )
+
+    async def verify_totals(self, campaign_key: str | None) -> Sequence[str]:
+        return await self._file.read_aside(lambda db: verify.verify_totals(db, campaign_key))
+
+    # Alerts
+
+    async def claim_alerts(self, campaign_key: str, alert_keys: Sequence[str]) -> Sequence[str]:
+        return await self._file.write(lambda db, now: alerts.claim(db, now, campaign_key, alert_keys))
+
+    async def alert_told(self, campaign_key: str, alert_key: str) -> None:
+        await self._file.write(lambda db, now: alerts.told(db, now, campaign_key, alert_key))
 
     # Runs
 

@@ -12,8 +12,9 @@ from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
-from prefect_campaigns.blocks import sqlite_leases as leases
-from prefect_campaigns.blocks.sqlite_values import (
+from prefect_campaigns.blocks.sqlite import leases
+from prefect_campaigns.blocks.store import CampaignRecord, Lease, Pause, PausedBy
+from prefect_campaigns.blocks.values import (
     amount_micros,
     instant,
     instant_text,
@@ -23,11 +24,10 @@ from prefect_campaigns.blocks.sqlite_values import (
     optional_instant_text,
     storable_text,
 )
-from prefect_campaigns.blocks.store import CampaignRecord, Lease
 from prefect_campaigns.errors import StoreError, UnknownCampaign
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import from_micros
-from prefect_campaigns.results import RunReport, RunStatus, StepResult
+from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 _RUNS = (
     "SELECT runs.*,"
@@ -64,7 +64,7 @@ def get_campaign(db: sqlite3.Connection, key: str) -> CampaignRecord:
     """Return the campaign's row, or raise UnknownCampaign."""
     row = db.execute("SELECT * FROM campaigns WHERE key = ?", (key,)).fetchone()
     if row is None:
-        raise UnknownCampaign(f"the store has no campaign {key!r}; `campaigns apply` puts it there")
+        raise _unknown(key)
     return _campaign_record(row)
 
 
@@ -72,6 +72,51 @@ def list_campaigns(db: sqlite3.Connection) -> Sequence[CampaignRecord]:
     """Return all rows, by name."""
     rows = db.execute("SELECT * FROM campaigns ORDER BY name COLLATE NOCASE, key")
     return [_campaign_record(row) for row in rows]
+
+
+def delete_campaign(db: sqlite3.Connection, key: str) -> None:
+    """Delete the campaign's row, and its runs with their steps; the books stay."""
+    if not db.execute("DELETE FROM campaigns WHERE key = ?", (key,)).rowcount:
+        raise _unknown(key)
+    db.execute("DELETE FROM runs WHERE campaign_key = ?", (key,))
+
+
+def set_pause(db: sqlite3.Connection, key: str, pause: Pause | None, *, replacing: Pause | None) -> bool:
+    """Write the pause if the other one stands there, and return whether it did."""
+    changed = db.execute(
+        "UPDATE campaigns SET (paused_by, pause_reason, paused_since, paused_until, awaited_run_id) = (?, ?, ?, ?, ?)"
+        " WHERE key = ? AND paused_by IS ? AND pause_reason IS ? AND paused_since IS ? AND paused_until IS ?"
+        " AND awaited_run_id IS ?",
+        (*_pause_values(pause), key, *_pause_values(replacing)),
+    ).rowcount
+    if not changed and db.execute("SELECT 1 FROM campaigns WHERE key = ?", (key,)).fetchone() is None:
+        raise _unknown(key)
+    return bool(changed)
+
+
+def _pause_values(pause: Pause | None) -> tuple[str | None, ...]:
+    if pause is None:
+        return (None,) * 5
+    return (
+        *(pause.by, storable_text(pause.reason), instant_text(pause.since), optional_instant_text(pause.until)),
+        None if pause.awaited_run_id is None else str(pause.awaited_run_id),
+    )
+
+
+def _pause(row: sqlite3.Row) -> Pause | None:
+    if row["paused_by"] is None:
+        return None
+    return Pause(
+        by=PausedBy(row["paused_by"]),
+        reason=row["pause_reason"],
+        since=instant(row["paused_since"]),
+        until=optional_instant(row["paused_until"]),
+        awaited_run_id=None if row["awaited_run_id"] is None else UUID(row["awaited_run_id"]),
+    )
+
+
+def _unknown(key: str) -> UnknownCampaign:
+    return UnknownCampaign(f"the store has no campaign {key!r}; `campaigns apply` puts it there")
 
 
 def _campaign_record(row: sqlite3.Row) -> CampaignRecord:
@@ -91,6 +136,7 @@ def _campaign_record(row: sqlite3.Row) -> CampaignRecord:
         campaign=campaign,
         deployment_id=None if row["deployment_id"] is None else UUID(row["deployment_id"]),
         applied_schedule_active=None if active is None else bool(active),
+        pause=_pause(row),
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
     )
@@ -135,6 +181,14 @@ def save_step(db: sqlite3.Connection, lease: Lease, step: StepResult) -> None:
     if db.execute("SELECT 1 FROM runs WHERE run_id = ?", (lease.run_id,)).fetchone() is None:
         raise _never_started(lease.run_id)
     _write_step(db, lease.run_id, step)
+
+
+def save_late_step(db: sqlite3.Connection, run_id: str, step: StepResult) -> None:
+    """Insert or replace a step unless it is completed, or its run's record was deleted with its campaign."""
+    wanted = "SELECT 1 FROM runs WHERE run_id = ? AND NOT EXISTS (SELECT 1 FROM run_steps WHERE run_steps.run_id"
+    wanted += " = runs.run_id AND name = ? AND run_steps.status = ?)"
+    if db.execute(wanted, (run_id, step.name, StepStatus.COMPLETED)).fetchone() is not None:
+        _write_step(db, run_id, step)
 
 
 def _write_step(db: sqlite3.Connection, run_id: str, step: StepResult) -> None:

@@ -9,8 +9,8 @@ import sqlite3
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from prefect_campaigns.blocks.sqlite_values import instant, instant_text
 from prefect_campaigns.blocks.store import Lease, LeaseHeld
+from prefect_campaigns.blocks.values import instant, instant_text
 from prefect_campaigns.errors import LeaseLost
 
 QUEUE_PATIENCE = timedelta(seconds=30)

@@ -1,0 +1,158 @@
+"""What engines charged, on this machine's disk, until the store has it.
+
+An answer that has been paid for is written here before it is settled, and taken out afterwards. When the store is away
+at that moment, or the process dies, it is settled later: by the run itself, by the next run on this machine, or by the
+worker, which looks now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from prefect.logging import get_logger
+from pydantic import TypeAdapter
+
+from prefect_campaigns.blocks.store import AttemptState, CampaignStore, Reservation
+from prefect_campaigns.errors import StoreError, StoreUnavailable
+from prefect_campaigns.results import StepResult
+
+_SUFFIX = ".json"
+_logger = get_logger("campaigns.journal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntry:
+    """One answer of an engine that is to be settled.
+
+    Attributes:
+        books: the store it belongs to (``CampaignStore.books``); it is settled nowhere else.
+        amount: what the engine charged, in US dollars.
+        step: the finished step; None when the request failed.
+    """
+
+    books: str
+    reservation: Reservation
+    amount: Decimal
+    step: StepResult | None
+
+
+# Through the json module, whose escapes hold what an engine may say and UTF-8 cannot.
+_ENTRY = TypeAdapter(JournalEntry)
+
+
+class Journal:
+    """A folder with one file for each entry. Every method does its work in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folder; the first entry makes it, readable by its owner only."""
+        self.folder = folder
+
+    async def write(self, entry: JournalEntry) -> None:
+        """Keep an entry. When this returns it is on the disk, and outlives the process and the machine's power.
+
+        Raises:
+            StoreUnavailable: the disk does not take it.
+        """
+        try:
+            await asyncio.to_thread(self._write, entry)
+        except OSError as error:
+            raise StoreUnavailable(f"the journal {self.folder} cannot be written: {error.strerror}") from error
+
+    async def remove(self, entry: JournalEntry) -> None:
+        """Forget an entry that has been settled; one that is not there is forgotten already."""
+        await asyncio.to_thread(self._path(entry).unlink, missing_ok=True)
+
+    async def is_empty(self) -> bool:
+        """Whether there is nothing to settle, in any store."""
+        return not await asyncio.to_thread(lambda: any(self.folder.glob(f"*{_SUFFIX}")))
+
+    async def entries(self, books: str) -> list[JournalEntry]:
+        """Return the entries that belong to a store, oldest first."""
+        return await asyncio.to_thread(lambda: [entry for entry in self._read() if entry.books == books])
+
+    def _path(self, entry: JournalEntry) -> Path:
+        what = f"{entry.books}\0{entry.reservation.run_id}\0{entry.reservation.step}\0{entry.reservation.attempt}"
+        return self.folder / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}{_SUFFIX}"
+
+    def _write(self, entry: JournalEntry) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._path(entry)
+        draft = path.with_suffix(".draft")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+            json.dump(_ENTRY.dump_python(entry, mode="json"), file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            # The name, too, has to reach the disk.
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _read(self) -> Iterator[JournalEntry]:
+        files = sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: (_changed_at(path), path.name))
+        for path in files:
+            try:
+                yield _ENTRY.validate_python(json.loads(path.read_text("ascii")))
+            except FileNotFoundError:
+                # Settled by somebody else meanwhile.
+                continue
+            except (OSError, ValueError) as error:
+                _logger.error("%s cannot be read and is left where it is: %s", path, error)
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+_STILL_OPEN = (AttemptState.SENT, AttemptState.UNCONFIRMED)
+
+
+async def settle_journal(journal: Journal, store: CampaignStore) -> int:
+    """Settle what the journal holds for a store, and return how many entries were settled.
+
+    What a later request of the same step may yet speak for stays in the journal, to be tried again.
+
+    Raises:
+        StoreUnavailable: the store is away, still or again.
+    """
+    settled = 0
+    for entry in await journal.entries(store.books):
+        reservation = entry.reservation
+        try:
+            now = await store.settle_late(reservation, entry.amount, step=entry.step)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            _logger.error(
+                "%s USD for step %r of run %s stay in the journal: %s",
+                entry.amount,
+                reservation.step,
+                reservation.run_id,
+                error,
+            )
+            continue
+        if now.state in _STILL_OPEN:
+            continue
+        if now.booked != entry.amount:
+            _logger.warning(
+                "step %r of run %s is booked at %s, and the engine said %s: the later word counts",
+                reservation.step,
+                reservation.run_id,
+                now.booked,
+                entry.amount,
+            )
+        await journal.remove(entry)
+        settled += 1
+    return settled

@@ -1,0 +1,307 @@
+"""The shared store: a Supabase project that all machines write to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from prefect_campaigns.blocks.store import CampaignRecord, Lease, LeaseHeld, Pause, Reservation
+from prefect_campaigns.blocks.supabase import records, values
+from prefect_campaigns.blocks.supabase.client import SupabaseApi
+from prefect_campaigns.blocks.supabase.migrate import check_schema
+from prefect_campaigns.blocks.values import instant, instant_text
+from prefect_campaigns.budget import AccountBudget, BudgetStatus, limits_of
+from prefect_campaigns.clock import Clock, set_clock
+from prefect_campaigns.models import Campaign
+from prefect_campaigns.results import RunReport, StepResult
+
+
+class SupabaseStore:
+    """A CampaignStore in a Supabase project; CampaignStore says what each method does.
+
+    Every method is one function of the project's database, and that function one transaction: what they mean stands
+    in the SQL files under ``migrations``. One that raises StoreUnavailable may have happened all the same; calling it
+    again is safe.
+    """
+
+    def __init__(self, url: str, key: str, *, clock: Clock | None = None, timeout_seconds: float = 10.0) -> None:
+        """Name the project; entering the context opens it.
+
+        Args:
+            url: the project's URL.
+            key: its secret key (``sb_secret_…``), or the older ``service_role`` key.
+            clock: says what time it is; by default the database's, which all machines share.
+            timeout_seconds: how long a call may take before it raises StoreUnavailable.
+        """
+        self._api = SupabaseApi(url, key, timeout_seconds=timeout_seconds)
+        self._clock = clock or set_clock()
+        self._records = records.Records()
+
+    @property
+    def books(self) -> str:
+        return self._api.url
+
+    async def __aenter__(self) -> Self:
+        await self._api.open()
+        try:
+            opening = await self._value("campaigns_opening")
+            check_schema(self._api.url, opening["migrations"])
+            if opening["without_key"] or opening["has_old_runs"]:
+                slugs = records.slugs_of(opening["without_key"])
+                await self._value("campaigns_adopt", p_slugs=json.dumps(slugs), p_now=self._now())
+        except BaseException:
+            await self._api.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._api.close()
+
+    async def _value(self, function: str, **arguments: Any) -> Any:
+        return (await self._api.call(function, **arguments))["value"]
+
+    def _now(self) -> str | None:
+        """Return what the clock says; None where there is none, for the database to look at its own."""
+        return None if self._clock is None else instant_text(self._clock.now())
+
+    # Campaigns
+
+    async def save_campaign(
+        self,
+        campaign: Campaign,
+        *,
+        deployment_id: UUID | None = None,
+        applied_schedule_active: bool | None = None,
+    ) -> CampaignRecord:
+        row = await self._value(
+            "campaigns_save",
+            p_key=campaign.slug,
+            p_name=campaign.name,
+            p_config=records.config_text(campaign),
+            p_deployment_id=None if deployment_id is None else str(deployment_id),
+            p_applied_schedule_active=applied_schedule_active,
+            p_now=self._now(),
+        )
+        return records.record(row)
+
+    async def get_campaign(self, key: str) -> CampaignRecord:
+        return records.record(await self._value("campaigns_get", p_key=values.storable_text(key)))
+
+    async def list_campaigns(self) -> Sequence[CampaignRecord]:
+        return self._records.readable(await self._value("campaigns_list"))
+
+    async def delete_campaign(self, key: str) -> None:
+        await self._value("campaigns_delete", p_key=values.storable_text(key))
+
+    async def set_pause(self, key: str, pause: Pause | None, *, replacing: Pause | None) -> bool:
+        return bool(
+            await self._value(
+                "campaigns_set_pause",
+                p_key=values.storable_text(key),
+                p_pause=values.pause_text(pause),
+                p_replacing=values.pause_text(replacing),
+            )
+        )
+
+    # The lease
+
+    async def acquire_lease(
+        self,
+        campaign_key: str,
+        *,
+        run_id: str,
+        run_name: str,
+        holder: str,
+        ttl_seconds: float,
+        waiting_since: datetime,
+    ) -> Lease | LeaseHeld:
+        answer = await self._value(
+            "campaigns_acquire_lease",
+            p_campaign_key=campaign_key,
+            p_run_id=run_id,
+            p_run_name=values.storable_text(run_name),
+            p_holder=holder,
+            p_ttl_seconds=ttl_seconds,
+            p_waiting_since=instant_text(waiting_since),
+            p_now=self._now(),
+        )
+        if held := answer.get("held"):
+            return LeaseHeld(**{**held, "expires_at": instant(held["expires_at"])})
+        return Lease(
+            campaign_key=campaign_key,
+            run_id=run_id,
+            run_name=run_name,
+            holder=holder,
+            fence=answer["lease"]["fence"],
+            expires_at=instant(answer["lease"]["expires_at"]),
+        )
+
+    async def leave_queue(self, campaign_key: str, *, run_id: str) -> None:
+        await self._value("campaigns_leave_queue", p_campaign_key=campaign_key, p_run_id=run_id)
+
+    async def renew_lease(self, lease: Lease, *, ttl_seconds: float) -> Lease:
+        expires_at = await self._value(
+            "campaigns_renew_lease", p_lease=values.lease_text(lease), p_ttl_seconds=ttl_seconds, p_now=self._now()
+        )
+        return replace(lease, expires_at=instant(expires_at))
+
+    async def release_lease(self, lease: Lease) -> None:
+        await self._value("campaigns_release_lease", p_lease=values.lease_text(lease))
+
+    # Money
+
+    async def budget_status(self, campaign_key: str) -> BudgetStatus:
+        return values.budget_status(
+            await self._value("campaigns_budget_status", p_campaign_key=campaign_key, p_now=self._now())
+        )
+
+    async def account_budget(self) -> AccountBudget:
+        return values.account_budget(await self._value("campaigns_account_budget"))
+
+    async def set_account_budget(self, budget: AccountBudget) -> None:
+        limits = {f"p_{period}": values.optional_amount_text(limit) for period, limit in limits_of(budget)}
+        await self._value("campaigns_set_account_budget", **limits, p_timezone=values.storable_text(budget.timezone))
+
+    async def account_status(self) -> BudgetStatus:
+        return values.budget_status(
+            await self._value("campaigns_budget_status", p_campaign_key=None, p_now=self._now())
+        )
+
+    async def attempts(self, run_id: str, step: str) -> Sequence[Reservation]:
+        rows = await self._value("campaigns_attempts", p_run_id=run_id, p_step=values.storable_text(step))
+        return [values.reservation(row) for row in rows]
+
+    async def reserve(
+        self,
+        lease: Lease,
+        *,
+        step: str,
+        attempt: int,
+        estimated_cost: Decimal | None,
+        hold_seconds: float,
+    ) -> Reservation:
+        answer = await self._api.call(
+            "campaigns_reserve",
+            p_lease=values.lease_text(lease),
+            p_step=values.storable_text(step),
+            p_attempt=attempt,
+            p_estimate=values.optional_amount_text(estimated_cost),
+            p_hold_seconds=hold_seconds,
+            p_now=self._now(),
+        )
+        if "refused" in answer:
+            raise values.refusal(answer["refused"])
+        return values.reservation(answer["value"])
+
+    async def _change(self, function: str, reservation: Reservation, **arguments: Any) -> Reservation:
+        """Call a function that takes a reservation and returns it as it is then."""
+        found_by = values.reservation_text(reservation.run_id, reservation.step, reservation.attempt)
+        return values.reservation(await self._value(function, p_reservation=found_by, **arguments))
+
+    async def mark_sent(self, lease: Lease, reservation: Reservation) -> Reservation:
+        return await self._change("campaigns_mark_sent", reservation, p_lease=values.lease_text(lease))
+
+    async def settle(
+        self, lease: Lease, reservation: Reservation, amount: Decimal, *, step: StepResult | None = None
+    ) -> Reservation:
+        return await self._change(
+            "campaigns_settle",
+            reservation,
+            p_lease=values.lease_text(lease),
+            p_amount=values.amount_text(amount),
+            p_result=values.step_text(step),
+            p_now=self._now(),
+        )
+
+    async def book_unconfirmed(self, lease: Lease, reservation: Reservation) -> Reservation:
+        return await self._change(
+            "campaigns_book_unconfirmed", reservation, p_lease=values.lease_text(lease), p_now=self._now()
+        )
+
+    async def release(self, lease: Lease, reservation: Reservation) -> Reservation:
+        return await self._change("campaigns_release", reservation, p_lease=values.lease_text(lease), p_now=self._now())
+
+    async def settle_late(
+        self, reservation: Reservation, amount: Decimal, *, step: StepResult | None = None
+    ) -> Reservation:
+        return await self._change(
+            "campaigns_settle_late",
+            reservation,
+            p_amount=values.amount_text(amount),
+            p_result=values.step_text(step),
+            p_now=self._now(),
+        )
+
+    async def unconfirmed(self, campaign_key: str) -> Sequence[Reservation]:
+        rows = await self._value("campaigns_unconfirmed", p_campaign_key=campaign_key, p_now=self._now())
+        return [values.reservation(row) for row in rows]
+
+    async def correct(
+        self, campaign_key: str, *, run_id: str, step: str, attempt: int, amount: Decimal, by: str, note: str
+    ) -> Reservation:
+        row = await self._value(
+            "campaigns_correct",
+            p_campaign_key=campaign_key,
+            p_reservation=values.reservation_text(run_id, step, attempt),
+            p_amount=values.amount_text(amount),
+            p_by=values.storable_text(by),
+            p_note=values.storable_text(note),
+            p_now=self._now(),
+        )
+        return values.reservation(row)
+
+    async def verify_totals(self, campaign_key: str | None) -> Sequence[str]:
+        rows = await self._value("campaigns_verify_totals", p_campaign_key=campaign_key)
+        return [values.difference(campaign_key, row) for row in rows]
+
+    # Alerts
+
+    async def claim_alerts(self, campaign_key: str, alert_keys: Sequence[str]) -> Sequence[str]:
+        untold: list[str] = await self._value(
+            "campaigns_claim_alerts",
+            p_campaign_key=campaign_key,
+            p_alert_keys=json.dumps(list(alert_keys)),
+            p_now=self._now(),
+        )
+        return untold
+
+    async def alert_told(self, campaign_key: str, alert_key: str) -> None:
+        await self._value("campaigns_alert_told", p_campaign_key=campaign_key, p_alert_key=alert_key, p_now=self._now())
+
+    # Runs
+
+    async def start_run(self, lease: Lease, report: RunReport) -> None:
+        await self._value("campaigns_start_run", p_lease=values.lease_text(lease), p_report=values.report_text(report))
+
+    async def save_step(self, lease: Lease, step: StepResult) -> None:
+        await self._value("campaigns_save_step", p_lease=values.lease_text(lease), p_step=values.step_text(step))
+
+    async def finish_run(self, lease: Lease, report: RunReport) -> None:
+        await self._value(
+            "campaigns_finish_run",
+            p_lease=values.lease_text(lease),
+            p_report=values.report_text(report),
+            p_now=self._now(),
+        )
+
+    async def record_skipped_run(self, report: RunReport) -> None:
+        await self._value("campaigns_record_skipped_run", p_report=values.report_text(report))
+
+    async def run_cost(self, run_id: str) -> Decimal:
+        return Decimal(await self._value("campaigns_run_cost", p_run_id=run_id))
+
+    async def get_run(self, run_id: str) -> RunReport | None:
+        row = await self._value("campaigns_get_run", p_run_id=run_id)
+        return None if row is None else values.report(row)
+
+    async def list_runs(self, campaign_key: str, *, limit: int = 50) -> Sequence[RunReport]:
+        rows = await self._value("campaigns_list_runs", p_campaign_key=campaign_key, p_limit=max(limit, 0))
+        return [values.report(row) for row in rows]

@@ -1,0 +1,258 @@
+"""How values go to Supabase and come from it.
+
+Amounts are text, for JSON's numbers are floats to many; instants are ISO 8601; and what has parts goes as JSON in a
+text, which no server on the way reads and writes anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from prefect_campaigns.blocks.store import AttemptState, Lease, Pause, PausedBy, Reservation
+from prefect_campaigns.blocks.values import (
+    amount_micros,
+    instant,
+    instant_text,
+    json_text,
+    json_value,
+    optional_instant,
+    optional_instant_text,
+)
+from prefect_campaigns.blocks.values import storable_text as without_surrogates
+from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Period, Scope, Window, window
+from prefect_campaigns.errors import BudgetRefused, StoreError
+from prefect_campaigns.money import from_micros
+from prefect_campaigns.results import RunReport, RunStatus, StepResult
+
+Row = Mapping[str, Any]
+
+
+def storable_text(text: str) -> str:
+    """Return the text without what PostgreSQL cannot keep in one: lone surrogates and NUL."""
+    return without_surrogates(text).replace("\x00", "\\x00")
+
+
+def optional_storable_text(text: str | None) -> str | None:
+    """Return what ``storable_text`` does, and None for None."""
+    return None if text is None else storable_text(text)
+
+
+def amount_text(amount: Decimal) -> str:
+    """Return an amount that may go into the books, in dollars with six places.
+
+    Raises:
+        StoreError: it is negative, no number, or more than any campaign may cost.
+    """
+    return str(from_micros(amount_micros(amount)))
+
+
+def optional_amount_text(amount: Decimal | None) -> str | None:
+    """Return what ``amount_text`` does, and None for None."""
+    return None if amount is None else amount_text(amount)
+
+
+def _optional_amount(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def lease_text(lease: Lease) -> str:
+    """Return what a function takes to see whether the lease still holds."""
+    return json.dumps(
+        {
+            "campaign_key": lease.campaign_key,
+            "run_id": lease.run_id,
+            "run_name": storable_text(lease.run_name),
+            "holder": lease.holder,
+            "fence": lease.fence,
+        }
+    )
+
+
+def reservation_text(run_id: str, step: str, attempt: int) -> str:
+    """Return what a function finds a reservation by."""
+    return json.dumps({"run_id": run_id, "step": storable_text(step), "attempt": attempt})
+
+
+def reservation(row: Row) -> Reservation:
+    """Return the reservation of a row."""
+    return Reservation(
+        campaign_key=row["campaign_key"],
+        run_id=row["run_id"],
+        step=row["step"],
+        attempt=row["attempt"],
+        state=AttemptState(row["state"]),
+        estimate=Decimal(row["estimate"]),
+        booked=_optional_amount(row["booked"]),
+        reserved_at=instant(row["reserved_at"]),
+        expires_at=instant(row["expires_at"]),
+    )
+
+
+def _window(row: Row, at: datetime, zone_name: str) -> Window | None:
+    """Return the window of a limit; the database says which, and we when it begins and ends."""
+    if row["period"] is None:
+        return None
+    try:
+        zone = ZoneInfo(zone_name)
+    except (ValueError, KeyError, OSError):
+        raise StoreError(f"the timezone {zone_name!r} is not in the time zone database of this machine") from None
+    found = window(Period(row["period"]), at, zone)
+    # The books go by the database's own time zone rules, should they differ.
+    return replace(found, key=f"{row['period']}:{row['first_day']}")
+
+
+def _limits(row: Row) -> Iterator[LimitStatus]:
+    at = instant(row["at"])
+    for limit in row["limits"]:
+        scope = Scope(limit["scope"])
+        yield LimitStatus(
+            scope=scope,
+            window=_window(limit, at, row["account_zone"] if scope is Scope.ACCOUNT else row["zone"]),
+            limit=_optional_amount(limit["limit"]),
+            spent=Decimal(limit["spent"]),
+            reserved=Decimal(limit["reserved"]),
+        )
+
+
+def budget_status(row: Row) -> BudgetStatus:
+    """Return the limits of a campaign and of the account."""
+    limits = tuple(_limits(row))
+    return BudgetStatus(
+        at=instant(row["at"]),
+        limits=tuple(limit for limit in limits if limit.scope is Scope.CAMPAIGN),
+        account=tuple(limit for limit in limits if limit.scope is Scope.ACCOUNT),
+    )
+
+
+def account_budget(row: Row) -> AccountBudget:
+    """Return the limits for all campaigns together."""
+    return AccountBudget(
+        daily=_optional_amount(row["daily"]),
+        weekly=_optional_amount(row["weekly"]),
+        monthly=_optional_amount(row["monthly"]),
+        timezone=row["timezone"],
+    )
+
+
+def refusal(row: Row) -> BudgetRefused:
+    """Return the error that says which limits are in the way."""
+    return BudgetRefused(tuple(_limits(row)), _optional_amount(row["amount"]))
+
+
+def difference(campaign_key: str | None, row: Row) -> str:
+    """Return in words where the books differ from the ledger."""
+    return (
+        f"{campaign_key or 'account'}, {row['window']}: spent {row['spent']} and reserved {row['reserved']} by the"
+        f" {row['source']}, {row['line_spent']} and {row['line_reserved']} by the ledger"
+    )
+
+
+def pause_text(pause: Pause | None) -> str | None:
+    """Return what a function takes for a pause."""
+    if pause is None:
+        return None
+    return json.dumps(
+        {
+            "by": pause.by,
+            "reason": storable_text(pause.reason),
+            "since": instant_text(pause.since),
+            "until": optional_instant_text(pause.until),
+            "awaited_run_id": None if pause.awaited_run_id is None else str(pause.awaited_run_id),
+        }
+    )
+
+
+def pause(row: Row | None) -> Pause | None:
+    """Return the pause of a campaign's row."""
+    if row is None:
+        return None
+    return Pause(
+        by=PausedBy(row["by"]),
+        reason=row["reason"],
+        since=instant(row["since"]),
+        until=optional_instant(row["until"]),
+        awaited_run_id=None if row["awaited_run_id"] is None else UUID(row["awaited_run_id"]),
+    )
+
+
+def step_text(step: StepResult | None) -> str | None:
+    """Return what a function takes for a step."""
+    return None if step is None else json.dumps(_step_object(step))
+
+
+def _step_object(step: StepResult) -> dict[str, Any]:
+    # The detail is JSON in a text of its own, so that nothing in it is changed.
+    detail = {"counts": step.counts, "result": step.result, "warnings": step.warnings, "error": step.error}
+    return {
+        "name": storable_text(step.name),
+        "position": step.position,
+        "engine": storable_text(step.engine),
+        "status": step.status,
+        "attempts": step.attempts,
+        "started_at": optional_instant_text(step.started_at),
+        "completed_at": optional_instant_text(step.completed_at),
+        "cost": optional_amount_text(step.cost),
+        "counts": {storable_text(name): count for name, count in step.counts.items()},
+        "error": optional_storable_text(step.error),
+        "detail": json_text(detail),
+    }
+
+
+def _step(row: Row) -> StepResult:
+    return StepResult(
+        name=row["name"],
+        engine=row["engine"],
+        position=row["position"],
+        status=row["status"],
+        attempts=row["attempts"],
+        started_at=optional_instant(row["started_at"]),
+        completed_at=optional_instant(row["completed_at"]),
+        cost=_optional_amount(row["cost"]),
+        **json_value(row["detail"]),
+    )
+
+
+def report_text(report: RunReport) -> str:
+    """Return what a function takes for a run."""
+    return json.dumps(
+        {
+            "run_id": report.run_id,
+            "run_name": storable_text(report.run_name),
+            "campaign_key": report.campaign_key,
+            "campaign_name": storable_text(report.campaign_name),
+            "status": report.status,
+            "state_name": optional_storable_text(report.state_name),
+            "message": optional_storable_text(report.message),
+            "trigger_type": report.trigger_type,
+            "started_at": instant_text(report.started_at),
+            "completed_at": optional_instant_text(report.completed_at),
+            "steps": [_step_object(step) for step in report.steps],
+        }
+    )
+
+
+def report(row: Row) -> RunReport:
+    """Return the report of a run's row."""
+    known = row["status"] in RunStatus.__members__.values()
+    return RunReport(
+        run_id=row["run_id"],
+        run_name=row["run_name"],
+        campaign_key=row["campaign_key"],
+        campaign_name=row["campaign_name"],
+        # A table from before may have had no check on it.
+        status=RunStatus(row["status"]) if known else RunStatus.ABORTED,
+        state_name=row["state_name"],
+        message=row["message"],
+        trigger_type=row["trigger_type"],
+        started_at=instant(row["started_at"]),
+        completed_at=optional_instant(row["completed_at"]),
+        total_cost=Decimal(row["total_cost"]),
+        steps=tuple(_step(step) for step in row["steps"]),
+    )

@@ -1,0 +1,154 @@
+"""What the next run will likely cost, when runs are due, and at which of them a limit will be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from decimal import ROUND_CEILING, Decimal
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+
+from prefect_campaigns.budget import BudgetStatus, LimitStatus, Period, Scope, window
+from prefect_campaigns.models import Campaign, Schedule
+from prefect_campaigns.results import RunReport, RunStatus
+
+RUNS_LOOKED_AT = 5
+MAX_RUNS_AHEAD = 10_000
+"""How many runs are looked ahead at the most: a week of a campaign that runs every minute, in half a second."""
+
+_MICRO = Decimal("0.000001")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelyCost:
+    """What a run will likely cost, in US dollars.
+
+    Attributes:
+        amount: the median of what the last runs cost.
+        lowest, highest: the least and the most of what they cost.
+        runs: how many runs it is made of; 0 when it is the sum of what the steps are estimated at.
+    """
+
+    amount: Decimal
+    lowest: Decimal
+    highest: Decimal
+    runs: int
+
+
+def likely_cost(campaign: Campaign, runs: Iterable[RunReport]) -> LikelyCost | None:
+    """Return the median cost of the last five runs that ended and cost something.
+
+    Of an even number of runs it is the mean of the two in the middle, rounded up. Before any run has cost something it
+    is the sum of the steps' ``estimatedCost``; None when no step has one.
+
+    Args:
+        runs: the campaign's runs, newest first.
+    """
+    ended = (run.total_cost for run in runs if run.status is not RunStatus.RUNNING and run.total_cost > 0)
+    costs = sorted(islice(ended, RUNS_LOOKED_AT))
+    if costs:
+        middle = costs[(len(costs) - 1) // 2] + costs[len(costs) // 2]
+        amount = (middle / 2).quantize(_MICRO, rounding=ROUND_CEILING)
+        return LikelyCost(amount=amount, lowest=costs[0], highest=costs[-1], runs=len(costs))
+    estimates = [step.estimated_cost for step in campaign.steps if step.estimated_cost is not None]
+    if not estimates:
+        return None
+    total = sum(estimates, Decimal(0))
+    return LikelyCost(amount=total, lowest=total, highest=total, runs=0)
+
+
+def fire_times(schedule: Schedule, *, after: datetime) -> Iterator[datetime]:
+    """Yield the instants (UTC) after an instant at which Prefect starts the schedule's runs, without end.
+
+    As Prefect's CronSchedule does it: the cron is matched against the local wall clock. Of an hour that comes twice
+    the first one counts, and a time that is skipped comes an hour early, with the offset that holds after the jump;
+    runs that would then fall together are one.
+
+    Raises:
+        ValueError: ``after`` is naive.
+    """
+    if after.tzinfo is None:
+        raise ValueError("an instant needs a timezone")
+    zone, last = ZoneInfo(schedule.timezone), after
+    local = croniter(schedule.cron, after.astimezone(zone).replace(tzinfo=None, fold=0))
+    while True:
+        wall = local.get_next(datetime)
+        instant = min(wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+        if instant > last:
+            last = instant
+            yield instant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhaustion:
+    """The run at which a limit will be reached.
+
+    Attributes:
+        limit: the limit, as it stands now.
+        at: when that run is due.
+        run: which of the runs from now on it is; 1 is the next.
+    """
+
+    limit: LimitStatus
+    at: datetime
+    run: int
+
+
+@dataclass
+class _Pace:
+    """A limit as the runs eat it up, window by window."""
+
+    limit: LimitStatus
+    zone: tzinfo
+    period: Period
+    ends_at: datetime
+    used: Decimal
+
+    def stops(self, at: datetime, cost: Decimal) -> bool:
+        """Let a run cost what it costs; return whether the limit stops it."""
+        if at >= self.ends_at:
+            self.used, self.ends_at = Decimal(0), window(self.period, at, self.zone).end
+        most = self.limit.limit or Decimal(0)
+        stopped = self.used >= most or self.used + cost > most
+        self.used += cost
+        return stopped
+
+
+def exhaustions(
+    status: BudgetStatus, due: Iterable[datetime], cost: Decimal, *, zone: tzinfo, account_zone: tzinfo
+) -> Sequence[Exhaustion]:
+    """Return at which run each limit will be reached if every run costs the same; limits that hold out are left out.
+
+    A limit is reached by the first run that it keeps from starting, or that would pass it before its window ends; each
+    is looked at as if it were the only one. That goes on to the end of the campaign's next month, and to the next run
+    in any case.
+
+    Args:
+        due: when runs are due after ``status.at``, in order; without end, it may be.
+        zone: the timezone of the campaign's windows.
+        account_zone: that of the account's.
+    """
+    zones = {Scope.CAMPAIGN: zone, Scope.ACCOUNT: account_zone}
+    open_limits = [
+        _Pace(limit, zones[limit.scope], limit.window.period, limit.window.end, limit.spent + limit.reserved)
+        for limit in status.all
+        if limit.limit is not None and limit.window is not None
+    ]
+    until = window(Period.MONTHLY, window(Period.MONTHLY, status.at, zone).end, zone).end
+    found = []
+    for number, at in enumerate(islice(due, MAX_RUNS_AHEAD), start=1):
+        if not open_limits or (at > until and number > 1):
+            break
+        stopping = [pace for pace in open_limits if pace.stops(at, cost)]
+        found += [Exhaustion(limit=pace.limit, at=at, run=number) for pace in stopping]
+        open_limits = [pace for pace in open_limits if pace not in stopping]
+    return found
+
+
+def runs_left(status: BudgetStatus, cost: Decimal) -> int | None:
+    """Return for how many runs the money lasts that is left now; None without a limit, or when runs cost nothing."""
+    left = [limit.left for limit in status.all if limit.left is not None]
+    return int(min(left) / cost) if left and cost > 0 else None

@@ -1,0 +1,223 @@
+"""Is everything there that campaigns need? One small check for each part, and what to do where it is not well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+import prefect
+from prefect.blocks.abstract import NotificationError
+from prefect.blocks.core import Block
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.exceptions import ObjectNotFound
+from prefect_email import EmailServerCredentials
+from prefect_email.credentials import SMTPServer
+
+from prefect_campaigns.blocks.email import CampaignEmail, check_mail_server
+from prefect_campaigns.blocks.settings import ENV_FILE, Settings, load_settings
+from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.stores import DEFAULT_API_URL, StoreChoice, SupabaseChoice, choose_store, open_chosen
+from prefect_campaigns.blocks.supabase.migrate import migrations
+from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials, key_kind
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
+from prefect_campaigns.deployments.notifiers import SMTP_BLOCK_NAME
+from prefect_campaigns.deployments.saved_blocks import load_block
+from prefect_campaigns.deployments.server import configured_api_url, connect
+from prefect_campaigns.errors import ServerError, SettingsError, StoreError
+from prefect_campaigns.words import hide_login
+
+VERIFY_SECONDS = 5.0
+"""How long adding up the ledger may take; longer than that is not what somebody asks a doctor for."""
+
+OUR_BLOCKS: tuple[type[Block], ...] = (CampaignEmail, SupabaseCredentials)
+
+_START_WORKER = f"start one: prefect worker start --pool {WORK_POOL} --type {WORK_POOL_TYPE} (or campaigns up)"
+
+
+class Health(StrEnum):
+    """How a part is."""
+
+    WELL = "well"
+    DOUBTFUL = "doubtful"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        found: one line.
+        remedy: what to do about it; None where nothing needs to be done.
+    """
+
+    part: str
+    health: Health
+    found: str
+    remedy: str | None = None
+
+
+def _well(part: str, found: str) -> Finding:
+    return Finding(part=part, health=Health.WELL, found=found)
+
+
+def _doubtful(part: str, found: str, remedy: str) -> Finding:
+    return Finding(part=part, health=Health.DOUBTFUL, found=found, remedy=remedy)
+
+
+def _broken(part: str, found: object, remedy: str | None = None) -> Finding:
+    return Finding(part=part, health=Health.BROKEN, found=str(found), remedy=remedy)
+
+
+async def examine() -> AsyncIterator[Finding]:
+    """Yield what each check finds; what cannot be looked at for want of something else is left out."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        for fault in str(error).splitlines():
+            yield _broken("Settings", fault, "correct it in the environment or in .env (.env.template says how)")
+        return
+    yield check_settings(settings)
+    saved_mail: EmailServerCredentials | None = None
+    try:
+        async with connect() as client:
+            yield await check_api(client)
+            yield await check_blocks(client)
+            yield await check_work_pool(client)
+            yield await check_workers(client)
+            saved_mail = await load_block(EmailServerCredentials, SMTP_BLOCK_NAME)
+    except ServerError as error:
+        yield _broken("Prefect API", error)
+    async for finding in check_store(settings):
+        yield finding
+    yield await check_mail(settings, saved_mail)
+
+
+def check_settings(settings: Settings) -> Finding:
+    """Say where settings come from; that they can be used is known by now."""
+    path = Path(ENV_FILE).absolute()
+    names = ", ".join(sorted(name.upper() for name in settings.model_fields_set if getattr(settings, name) is not None))
+    return _well("Settings", f"{path if path.exists() else 'no .env here'}; set: {names or 'nothing'}")
+
+
+async def check_api(client: PrefectClient) -> Finding:
+    """Compare the server's version with the one that is installed here."""
+    url = hide_login(configured_api_url() or DEFAULT_API_URL)
+    theirs, ours = await client.api_version(), prefect.__version__
+    if theirs.split(".")[:2] != ours.split(".")[:2]:
+        return _doubtful(
+            "Prefect API", f"{url}, version {theirs}; here it is {ours}", "install the same version on both sides"
+        )
+    return _well("Prefect API", f"{url}, version {theirs}")
+
+
+async def check_blocks(client: PrefectClient) -> Finding:
+    """See whether the server knows our types of blocks."""
+    missing = []
+    for block in OUR_BLOCKS:
+        try:
+            await client.read_block_type_by_slug(block.get_block_type_slug())
+        except ObjectNotFound:
+            missing.append(block.get_block_type_name())
+    if missing:
+        return _doubtful("Blocks", f"the server does not know {' and '.join(missing)} yet", "run: campaigns setup")
+    return _well("Blocks", f"the server knows {' and '.join(block.get_block_type_name() for block in OUR_BLOCKS)}")
+
+
+async def check_work_pool(client: PrefectClient) -> Finding:
+    """See whether the work pool is there, and of our type."""
+    try:
+        pool = await client.read_work_pool(WORK_POOL)
+    except ObjectNotFound:
+        return _broken("Work pool", f"there is no work pool {WORK_POOL}", "campaigns apply makes it")
+    if pool.is_paused:
+        return _broken("Work pool", f"{WORK_POOL} is paused", f"prefect work-pool resume {WORK_POOL}")
+    if pool.type != WORK_POOL_TYPE:
+        return _doubtful(
+            "Work pool",
+            f"{WORK_POOL} is of type {pool.type}, so that every run is slow to start",
+            f"end its worker; prefect work-pool delete {WORK_POOL}; campaigns apply",
+        )
+    return _well("Work pool", f"{WORK_POOL}, type {pool.type}")
+
+
+async def check_workers(client: PrefectClient) -> Finding:
+    """See whether a worker lives that takes up runs."""
+    try:
+        workers = await client.read_workers_for_work_pool(WORK_POOL)
+    except ObjectNotFound:
+        workers = []
+    live = [worker for worker in workers if worker.status is WorkerStatus.ONLINE]
+    beats = [worker.last_heartbeat_time for worker in (live or workers) if worker.last_heartbeat_time]
+    ago = f", last heard of {_ago(current_clock().now() - max(beats))} ago" if beats else ""
+    if not live:
+        return _broken("Worker", f"none is alive in work pool {WORK_POOL}{ago}", _START_WORKER)
+    return _well("Worker", f"{len(live)} alive{ago}")
+
+
+def _ago(passed: timedelta) -> str:
+    seconds = max(round(passed.total_seconds()), 0)
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+async def check_store(settings: Settings) -> AsyncIterator[Finding]:
+    """Open the store that keeps the books, and add the books up where that is quick."""
+    try:
+        choice = await choose_store(settings)
+    except StoreError as error:
+        yield _broken("Store", error)
+        return
+    try:
+        async with open_chosen(choice) as store:
+            campaigns = len(await store.list_campaigns())
+            yield _well("Store", f"{choice}, {_details(choice)}, {campaigns} campaign{'s' * (campaigns != 1)}")
+            yield await check_books(store)
+    except StoreError as error:
+        yield _broken("Store", f"{choice}: {error}")
+
+
+def _details(choice: StoreChoice) -> str:
+    """Say what is known of a store that opens: its tables are of the newest version, or it would not."""
+    if isinstance(choice, SupabaseChoice):
+        kind = key_kind(choice.credentials.key.get_secret_value())
+        return f"{kind} key, version {len(migrations())}"
+    return f"version {len(MIGRATIONS)}"
+
+
+async def check_books(store: CampaignStore) -> Finding:
+    """Add up the whole ledger, if that is done in five seconds."""
+    command = "campaigns budget --account --verify"
+    try:
+        async with asyncio.timeout(VERIFY_SECONDS):
+            differences = await store.verify_totals(None)
+    except TimeoutError:
+        return _doubtful("Books", f"not added up within {VERIFY_SECONDS:g} seconds", f"with more time: {command}")
+    if differences:
+        return _broken("Books", f"{len(differences)} totals differ from the ledger", f"which they are: {command}")
+    return _well("Books", "in order: the totals of all campaigns agree with the ledger")
+
+
+async def check_mail(settings: Settings, saved: EmailServerCredentials | None) -> Finding:
+    """Greet the mail server that the settings name, or else the one that was saved, and log in."""
+    if settings.smtp is not None:
+        credentials, where = settings.smtp.credentials(), "SMTP_HOST"
+    elif saved is not None:
+        credentials, where = saved, f"block {SMTP_BLOCK_NAME}"
+    else:
+        return _doubtful("Mail", "no mail server is set up, so nobody is mailed", "set SMTP_HOST; campaigns setup")
+    try:
+        await check_mail_server(credentials)
+    except NotificationError as error:
+        return _broken("Mail", f"{error.log} ({where})", "correct the SMTP_… settings; campaigns setup saves them")
+    server = credentials.smtp_server
+    host = server.value if isinstance(server, SMTPServer) else server
+    # Not as whom: some providers take an access token for a user name.
+    login = "logs in" if credentials.username else "wants no login"
+    return _well("Mail", f"{host}:{credentials.smtp_port}, {login} ({where})")

@@ -1,0 +1,61 @@
+"""Blocks on the Prefect server, saved when there is something to save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+from uuid import UUID
+
+from prefect.blocks.core import Block
+
+from prefect_campaigns.errors import ServerError
+
+B = TypeVar("B", bound=Block)
+
+
+class Saving(StrEnum):
+    """What saving a block came to."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class SavedBlock:
+    """A block as the server has it now, by its document's id."""
+
+    id: UUID
+    saving: Saving
+
+
+async def save_if_changed(block: Block, name: str) -> SavedBlock:
+    """Save a block unless the server has it just so."""
+    existing = await load_block(type(block), name)
+    if existing is not None and _content(existing) == _content(block):
+        return SavedBlock(document_id(existing), Saving.UNCHANGED)
+    saved: UUID = await block.asave(name, overwrite=existing is not None)
+    return SavedBlock(saved, Saving.CREATED if existing is None else Saving.CHANGED)
+
+
+async def load_block(block_type: type[B], name: str) -> B | None:
+    """Return a block of the server; None when it has none of that name."""
+    try:
+        found: B = await block_type.aload(name)
+    except ValueError:
+        # What Prefect raises for a block that is not there.
+        return None
+    return found
+
+
+def document_id(block: Block) -> UUID:
+    """Return the id by which automations refer to a block that was loaded."""
+    if block._block_document_id is None:
+        raise ServerError(f"the server gave a block of type {type(block).__name__} without an id")
+    return block._block_document_id
+
+
+def _content(block: Block) -> dict[str, object]:
+    # A loaded block dumps the id and name of its document besides.
+    return block.model_dump(include=set(type(block).model_fields))

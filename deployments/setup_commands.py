@@ -1,0 +1,134 @@
+"""What ``campaigns setup`` and ``campaigns doctor`` do. Their help stands in ``cli``, which imports this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prefect.blocks.abstract import NotificationError
+from prefect.blocks.core import Block
+from rich.markup import escape
+from rich.table import Table
+
+from prefect_campaigns.blocks.email import CampaignEmail, check_mail_server
+from prefect_campaigns.blocks.settings import Settings, load_settings
+from prefect_campaigns.blocks.stores import SupabaseChoice, forget_saved_store, open_chosen
+from prefect_campaigns.blocks.supabase_credentials import STORE_BLOCK_NAME, SupabaseCredentials
+from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, out, print_json, say
+from prefect_campaigns.deployments.doctor import Finding, Health, examine
+from prefect_campaigns.deployments.interrupts import cancel_on_signals
+from prefect_campaigns.deployments.notifiers import SMTP_BLOCK_NAME
+from prefect_campaigns.deployments.saved_blocks import Saving, save_if_changed
+from prefect_campaigns.deployments.server import configured_api_url, connect
+from prefect_campaigns.errors import CampaignsError, SettingsError, StoreError
+from prefect_campaigns.words import hide_login
+
+_NOTHING = (
+    "there is nothing to save: set SUPABASE_URL and SUPABASE_KEY, or SMTP_HOST, in the environment or in .env"
+    " (.env.template says what they mean)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A block that is to be saved, and what it is of, in words."""
+
+    block: Block
+    name: str
+    what: str
+
+
+async def setup_command(*, json: AsJson = False) -> int:
+    """Save what .env says as blocks on the Prefect server."""
+    cancel_on_signals()
+    settings = load_settings()
+    wanted = _wanted(settings)
+    if not wanted:
+        raise SettingsError(_NOTHING)
+    await _check(settings)
+    async with connect() as client:
+        for block_type in (CampaignEmail, SupabaseCredentials):
+            await block_type.register_type_and_schema(client=client)
+        saved = [(one, (await save_if_changed(one.block, one.name)).saving) for one in wanted]
+    forget_saved_store()
+    if json:
+        print_json({"success": True, "blocks": [_saved_json(one, saving) for one, saving in saved]})
+        return EXIT_OK
+    for one, saving in saved:
+        sign = "[dim]=[/]" if saving is Saving.UNCHANGED else "[green]✓[/]"
+        say(f"{sign} {saving}: block {one.name}, {escape(one.what)}")
+    server = configured_api_url()
+    say(
+        f"Whoever uses {f'the Prefect API at {hide_login(server)}' if server else 'this Prefect server'} needs no"
+        " .env for these."
+    )
+    return EXIT_OK
+
+
+def _wanted(settings: Settings) -> Sequence[_Wanted]:
+    wanted = []
+    if settings.supabase is not None:
+        what = f"the Supabase project {settings.supabase.url}"
+        wanted.append(_Wanted(block=settings.supabase, name=STORE_BLOCK_NAME, what=what))
+    if (smtp := settings.smtp) is not None:
+        what = f"the mail server {smtp.host}:{smtp.port}"
+        wanted.append(_Wanted(block=smtp.credentials(), name=SMTP_BLOCK_NAME, what=what))
+    return wanted
+
+
+def _saved_json(wanted: _Wanted, saving: Saving) -> dict[str, str]:
+    slug = type(wanted.block).get_block_type_slug()
+    return {"block": f"{slug}/{wanted.name}", "change": saving.value, "of": wanted.what}
+
+
+async def _check(settings: Settings) -> None:
+    """Try everything out before anything is saved, and complain of all that does not work at once."""
+    faults = []
+    if settings.supabase is not None:
+        choice = SupabaseChoice(credentials=settings.supabase, chosen_by="SUPABASE_URL")
+        try:
+            async with open_chosen(choice) as store:
+                await store.account_budget()
+        except StoreError as error:
+            faults.append(str(error))
+    if settings.smtp is not None:
+        try:
+            await check_mail_server(settings.smtp.credentials())
+        except NotificationError as error:
+            faults.append(f"the mail server cannot be used: {error.log}")
+    if faults:
+        raise CampaignsError("\n".join([*faults, "nothing was saved"]))
+
+
+_SIGNS = {Health.WELL: "[green]✓[/]", Health.DOUBTFUL: "[yellow]![/]", Health.BROKEN: "[red]✗[/]"}
+
+
+async def doctor_command(*, json: AsJson = False) -> int:
+    """Look at each part."""
+    cancel_on_signals()
+    findings = [finding async for finding in examine()]
+    broken = any(finding.health is Health.BROKEN for finding in findings)
+    if json:
+        print_json({"success": not broken, "findings": [_finding_json(finding) for finding in findings]})
+    else:
+        out.print(_findings_table(findings))
+    return EXIT_FAILED if broken else EXIT_OK
+
+
+def _findings_table(findings: Sequence[Finding]) -> Table:
+    # Without a header, and in columns so that a line that is broken goes on where it began.
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for finding in findings:
+        table.add_row(_SIGNS[finding.health], finding.part, escape(finding.found))
+        if finding.remedy:
+            table.add_row("", "", f"→ {escape(finding.remedy)}")
+    return table
+
+
+def _finding_json(finding: Finding) -> dict[str, str | None]:
+    return {
+        "part": finding.part,
+        "health": finding.health.value,
+        "found": finding.found,
+        "remedy": finding.remedy,
+    }

@@ -1,0 +1,100 @@
+"""Whether campaigns run by themselves, and why not: by what the store and the Prefect server say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
+
+from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Pause, PausedBy
+from prefect_campaigns.deployments.lookup import read_deployments
+from prefect_campaigns.deployments.server import connect
+from prefect_campaigns.errors import ServerError
+from prefect_campaigns.flows.pausing import find_out_who_paused, pause_in_force
+
+
+class Standing(StrEnum):
+    """How a campaign stands."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    PAUSED_BY_PERSON = "paused by a person"
+    NOT_ENABLED = "not enabled"
+    NOT_DEPLOYED = "not deployed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignState:
+    """A campaign, and how it stands.
+
+    Attributes:
+        pause: why it is paused, since and until when; None when it is not, or when nobody wrote that down.
+    """
+
+    record: CampaignRecord
+    standing: Standing
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class States:
+    """How campaigns stand.
+
+    Attributes:
+        server_problem: why Prefect's API could not be asked; what a person paused there is not known then.
+    """
+
+    campaigns: tuple[CampaignState, ...]
+    server_problem: str | None = None
+
+
+async def read_states(store: CampaignStore, records: Iterable[CampaignRecord]) -> States:
+    """Ask the Prefect server how these campaigns stand; where it is away, go by the store alone."""
+    records = tuple(records)
+    try:
+        async with connect() as client:
+            deployments = {deployment.id: deployment for deployment in await read_deployments(client)}
+            states = [await _state(client, store, record, deployments) for record in records]
+    except ServerError as error:
+        alone = tuple(_by_the_store(record) for record in records)
+        return States(campaigns=alone, server_problem=str(error))
+    return States(campaigns=tuple(states))
+
+
+async def _state(
+    client: PrefectClient, store: CampaignStore, record: CampaignRecord, deployments: dict[UUID, DeploymentResponse]
+) -> CampaignState:
+    deployment = deployments.get(record.deployment_id) if record.deployment_id else None
+    if deployment is None:
+        return CampaignState(record=record, standing=Standing.NOT_DEPLOYED)
+    if not deployment.paused:
+        return CampaignState(record=record, standing=_of_schedule(record, deployment))
+    # A person may have paused what the budget had paused before.
+    known = await find_out_who_paused(client, store, record)
+    pause = known or pause_in_force(record, deployment)
+    return CampaignState(record=record, standing=_of_pause(pause), pause=pause)
+
+
+def _of_schedule(record: CampaignRecord, deployment: DeploymentResponse) -> Standing:
+    schedule = record.campaign.schedule
+    if schedule is None or any(one.active for one in deployment.schedules or ()):
+        return Standing.ACTIVE
+    return Standing.PAUSED_BY_PERSON if schedule.enabled and record.applied_schedule_active else Standing.NOT_ENABLED
+
+
+def _of_pause(pause: Pause | None) -> Standing:
+    return Standing.PAUSED if pause is not None and pause.by is PausedBy.BUDGET else Standing.PAUSED_BY_PERSON
+
+
+def _by_the_store(record: CampaignRecord) -> CampaignState:
+    if record.pause is not None:
+        return CampaignState(record=record, standing=_of_pause(record.pause), pause=record.pause)
+    schedule = record.campaign.schedule
+    if record.deployment_id is None:
+        return CampaignState(record=record, standing=Standing.NOT_DEPLOYED)
+    enabled = schedule is None or schedule.enabled
+    return CampaignState(record=record, standing=Standing.ACTIVE if enabled else Standing.NOT_ENABLED)

@@ -1,0 +1,246 @@
+"""What ``campaigns db …`` does. Its help stands in ``cli``, which imports this when it is run."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from rich.markup import escape
+
+from prefect_campaigns.blocks.settings import Settings, load_settings
+from prefect_campaigns.blocks.sqlite.backup import Figures, Restored, backup, figures_of, restore
+from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
+from prefect_campaigns.blocks.stores import SqliteChoice, choose_store, open_chosen
+from prefect_campaigns.blocks.supabase.migrate import migrate, migrations, whole_sql
+from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json, say
+from prefect_campaigns.deployments.interrupts import cancel_on_signals
+from prefect_campaigns.deployments.printing import plain_table
+from prefect_campaigns.errors import CampaignsError, SettingsError
+from prefect_campaigns.money import format_money
+
+SUPABASE_TABLES = (
+    "campaigns",
+    "campaign_runs",
+    "campaign_run_steps",
+    "campaign_leases",
+    "campaign_lease_queue",
+    "campaign_reservations",
+    "campaign_ledger",
+    "campaign_totals",
+    "campaign_account",
+    "campaign_alerts",
+)
+"""What a backup of the books in Supabase is made of; which migrations were applied is not part of it."""
+
+_WHERE = "the dashboard shows it under Connect"
+_DASHBOARD = "Supabase keeps daily backups of its own: in the dashboard, under Database, Backups"
+
+
+async def migrate_command(*, sql: bool = False, json: AsJson = False) -> int:
+    """Make or upgrade the tables.
+
+    Parameters
+    ----------
+    sql
+        Print the SQL, and do nothing.
+    """
+    cancel_on_signals()
+    settings = load_settings()
+    if sql:
+        print(whole_sql())
+        return EXIT_OK
+    # Whoever names the database wants it migrated, whatever else is set yet.
+    if settings.supabase_db_url is not None:
+        return await _migrate_supabase(settings.supabase_db_url, as_json=json)
+    choice = await _sqlite(settings)
+    if choice is None:
+        raise SettingsError(
+            "the books are in Supabase, and SUPABASE_DB_URL, its database's URL, is not set. Set it"
+            f" ({_WHERE}), or paste what campaigns db migrate --sql prints into the dashboard's SQL editor"
+        )
+    async with open_chosen(choice):
+        version = len(MIGRATIONS)
+    if json:
+        print_json({"success": True, "store": str(choice.path), "applied": [], "version": version})
+    else:
+        say(f"[green]✓[/] {escape(str(choice))} is at version {version}; it upgrades itself when it is opened.")
+    return EXIT_OK
+
+
+async def _migrate_supabase(database_url: SecretStr, *, as_json: bool) -> int:
+    applied = await migrate(database_url.get_secret_value())
+    host = urlsplit(database_url.get_secret_value()).hostname
+    if as_json:
+        print_json({"success": True, "store": host, "applied": applied, "version": len(migrations())})
+        return EXIT_OK
+    for name in applied:
+        say(f"[green]✓[/] {name}")
+    done = "is up to date now" if applied else "was up to date already"
+    say(f"[green]✓[/] The database at {host} {done}, at version {len(migrations())}.")
+    return EXIT_OK
+
+
+async def backup_command(file: Path, /, *, json: AsJson = False) -> int:
+    """Back the SQLite file up.
+
+    Parameters
+    ----------
+    file
+        Where to; it must not exist yet.
+    """
+    cancel_on_signals()
+    choice = await _sqlite(load_settings())
+    if choice is None:
+        why = "The books are in Supabase, and this command copies SQLite files only. This copies them"
+        besides = f"SUPABASE_DB_URL is the URL of the database: {_WHERE}. {_DASHBOARD}"
+        return _say_what_to_do(why, pg_dump_command(file), besides, as_json=json)
+    figures = await backup(choice.path, file)
+    if json:
+        print_json({"success": True, "store": str(choice.path), "backup": str(file), **_figures_json(figures)})
+        return EXIT_OK
+    say(f"[green]✓[/] {escape(str(file))} is a copy of {escape(str(choice.path))}: {_said(figures)}.")
+    return EXIT_OK
+
+
+async def restore_command(file: Path, /, *, yes: bool = False, json: AsJson = False) -> int:
+    """Restore the SQLite file.
+
+    Parameters
+    ----------
+    file
+        The backup.
+    yes
+        Do it without asking.
+    """
+    cancel_on_signals()
+    choice = await _sqlite(load_settings())
+    if choice is None:
+        why = "The books are in Supabase, and this command restores SQLite files only. End all workers, and this does"
+        besides = f"It takes what pg_dump made (see campaigns db backup). {_DASHBOARD}"
+        return _say_what_to_do(why, psql_command(file), besides, as_json=json)
+    source = await figures_of(file)
+    present = await figures_of(choice.path) if choice.path.exists() else None
+    if not json:
+        _print_comparison(choice.path, present, file, source)
+    if not yes and not await _agreed(may_ask=not json):
+        if not json:
+            say("Nothing was changed.")
+        return EXIT_FAILED
+    restored = await restore(choice.path, file)
+    if json:
+        print_json({"success": True, **_restored_json(choice.path, file, restored)})
+        return EXIT_OK
+    say(f"[green]✓[/] {escape(str(choice.path))} holds what {escape(str(file))} held.")
+    if restored.kept is not None:
+        say(f"  What it held before is kept in {escape(str(restored.kept))}.")
+    return EXIT_OK
+
+
+async def _agreed(*, may_ask: bool) -> bool:
+    """Ask whoever is at the terminal.
+
+    Raises:
+        CampaignsError: there is nobody to ask.
+    """
+    if not (may_ask and sys.stdin.isatty() and out.is_terminal):
+        raise CampaignsError("restoring replaces what the store holds now; add --yes to do it")
+    out.print("Replace what the store holds now? Type yes: ", end="")
+    sys.stdout.flush()
+    # Not input(), which would hold up the event loop, and with it Ctrl-C.
+    loop, typed = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, typed.set)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _print_comparison(path: Path, present: Figures | None, file: Path, source: Figures) -> None:
+    numbers = ("Campaigns", "Runs", "Ledger lines", "Spent (USD)")
+    table = plain_table("", *numbers, "Last line (UTC)", right=numbers)
+    for name, figures in (("store now", present), ("backup", source)):
+        if figures is not None:
+            counts = map(str, (figures.campaigns, figures.runs, figures.ledger_lines))
+            table.add_row(name, *counts, format_money(figures.spent), _instant(figures.newest_line_at))
+    out.print(f"Store:  {escape(str(path))}\nBackup: {escape(str(file))}", soft_wrap=True)
+    out.print(table)
+    if present is None:
+        say("There is no store yet: nothing would be lost.")
+    elif present.newest_line_at and (not source.newest_line_at or present.newest_line_at > source.newest_line_at):
+        say("[yellow]![/] The store has been written to since: what is newer than the backup would be gone.")
+
+
+def _instant(instant: datetime | None) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}" if instant else "none"
+
+
+def _said(figures: Figures) -> str:
+    counts = {"campaign": figures.campaigns, "run": figures.runs, "ledger line": figures.ledger_lines}
+    counted = ", ".join(f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items())
+    newest = f", the last at {_instant(figures.newest_line_at)} UTC" if figures.newest_line_at else ""
+    return f"{counted}{newest}, {format_money(figures.spent)} USD spent in all"
+
+
+def _figures_json(figures: Figures) -> dict[str, Any]:
+    return {
+        "campaigns": figures.campaigns,
+        "runs": figures.runs,
+        "ledgerLines": figures.ledger_lines,
+        "spent": format_money(figures.spent),
+        "newestLineAt": figures.newest_line_at.isoformat() if figures.newest_line_at else None,
+    }
+
+
+def _restored_json(path: Path, file: Path, restored: Restored) -> dict[str, Any]:
+    return {
+        "store": str(path),
+        "backup": str(file),
+        "restored": _figures_json(restored.source),
+        "replaced": _figures_json(restored.present) if restored.present else None,
+        "kept": str(restored.kept) if restored.kept else None,
+    }
+
+
+async def _sqlite(settings: Settings) -> SqliteChoice | None:
+    """Return the SQLite file that keeps the books; None when Supabase does."""
+    choice = await choose_store(settings)
+    return choice if isinstance(choice, SqliteChoice) else None
+
+
+def pg_dump_command(file: Path) -> str:
+    """Return the shell command that copies the books in Supabase into a file."""
+    tables = "|".join(SUPABASE_TABLES)
+    return f"pg_dump --data-only --table='public.({tables})' --file={shlex.quote(str(file))} \"$SUPABASE_DB_URL\""
+
+
+def psql_command(file: Path) -> str:
+    """Return the shell command that puts such a file in the place of the books: all of it, or nothing."""
+    ledger = "ALTER TABLE public.campaign_ledger {} TRIGGER USER"
+    lines = (
+        'psql "$SUPABASE_DB_URL" --single-transaction --set=ON_ERROR_STOP=on',
+        # The ledger lets nobody take anything out of it.
+        f"--command='{ledger.format('DISABLE')}'",
+        f"--command='TRUNCATE {', '.join(f'public.{table}' for table in SUPABASE_TABLES)}'",
+        f"--file={shlex.quote(str(file))}",
+        f"--command='{ledger.format('ENABLE')}'",
+    )
+    return " \\\n  ".join(lines)
+
+
+def _say_what_to_do(why: str, command: str, besides: str, *, as_json: bool) -> int:
+    """Say how to do by hand what this program does not."""
+    if as_json:
+        print_json({"success": False, "error": f"{why}. {besides}", "command": command})
+        return EXIT_FAILED
+    say(f"[red]✗[/] {why}:\n", to=err)
+    # Whole, so that it can be copied.
+    err.print(command, markup=False, soft_wrap=True)
+    say(f"\n  {besides}.", to=err)
+    return EXIT_FAILED

@@ -1,0 +1,140 @@
+"""``campaigns setup`` saves what works, and ``campaigns doctor`` says what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from driving import Driver, until
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import WorkerStatus
+from prefect.exceptions import ObjectNotFound
+from processes import Ended
+from supabase_rig import Project
+
+from prefect_campaigns.deployments.compile import WORK_POOL
+
+NOWHERE = "http://127.0.0.1:9"
+STORE_BLOCK, MAIL_BLOCK = ("campaigns-supabase", "supabase-credentials"), ("campaigns-smtp", "email-server-credentials")
+
+
+@pytest.fixture
+async def no_blocks(client: PrefectClient) -> AsyncIterator[None]:
+    """No saved store, before and after: the stack is everybody's."""
+
+    async def delete() -> None:
+        for name, slug in (STORE_BLOCK, MAIL_BLOCK):
+            with suppress(ObjectNotFound):
+                document = await client.read_block_document_by_name(name, slug)
+                await client.delete_block_document(document.id)
+
+    await delete()
+    yield
+    await delete()
+
+
+def project_env(project: Project) -> dict[str, str]:
+    return {"SUPABASE_URL": project.url, "SUPABASE_KEY": project.secret_key}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("no_blocks")
+async def test_what_setup_has_saved_is_what_everybody_uses(
+    campaigns, client: PrefectClient, clean_supabase: Project
+) -> None:
+    first = await campaigns("setup", env=project_env(clean_supabase))
+    assert (first.code, first.err) == (0, "")
+    assert f"✓ created: block campaigns-supabase, the Supabase project {clean_supabase.url}\n" in first.out
+    assert "✓ created: block campaigns-smtp, the mail server 127.0.0.1:" in first.out
+    assert clean_supabase.secret_key not in first.out
+    again = await campaigns("setup", "--json", env=project_env(clean_supabase))
+    assert [(one["block"], one["change"]) for one in json.loads(again.out)["blocks"]] == [
+        ("supabase-credentials/campaigns-supabase", "unchanged"),
+        ("email-server-credentials/campaigns-smtp", "unchanged"),
+    ]
+
+    nothing_set = {"CAMPAIGNS_DATABASE": "", "SMTP_HOST": "", "SMTP_FROM": ""}
+    set_, doctor = await asyncio.gather(
+        campaigns("budget", "--account", "--daily", "7", env=nothing_set),
+        campaigns("doctor", "--json", env=nothing_set),
+    )
+    assert set_.code == 0, set_.text
+    assert clean_supabase.rows("select daily::text from public.campaign_account") == [("7.000000",)]
+    found = {one["part"]: one["found"] for one in json.loads(doctor.out)["findings"]}
+    assert found["Store"].startswith(f"Supabase project {clean_supabase.url} (block campaigns-supabase), secret key")
+    assert found["Mail"].endswith("(block campaigns-smtp)")
+
+
+@pytest.mark.usefixtures("no_blocks")
+async def test_what_does_not_work_is_not_saved_nor_is_anything_else(campaigns, client: PrefectClient) -> None:
+    broken = {"SUPABASE_URL": NOWHERE, "SUPABASE_KEY": "sb_secret_swordfish", "SMTP_PORT": "9"}
+    ended = await campaigns("setup", env=broken)
+    assert (ended.code, ended.out) == (1, "")
+    store, mail, nothing = ended.err.splitlines()
+    assert store.startswith(f"✗ Supabase at {NOWHERE} did not answer")
+    assert mail.startswith("✗ the mail server cannot be used: 127.0.0.1:9, connecting: ")
+    assert nothing == "✗ nothing was saved"
+    with pytest.raises(ObjectNotFound):
+        await client.read_block_document_by_name(*STORE_BLOCK)
+
+
+async def test_where_nothing_is_set_there_is_nothing_to_save(alone) -> None:
+    ended = await alone("setup")
+    assert ended.code == 1 and ended.err.startswith("✗ there is nothing to save: set SUPABASE_URL and SUPABASE_KEY")
+
+
+def parts(ended: Ended) -> dict[str, dict[str, Any]]:
+    return {one["part"]: one for one in json.loads(ended.out)["findings"]}
+
+
+async def test_where_all_is_well_doctor_says_so(campaigns, driver: Driver) -> None:
+    await driver.apply()
+
+    async def lives() -> bool:
+        workers = await driver.client.read_workers_for_work_pool(WORK_POOL)
+        return any(worker.status is WorkerStatus.ONLINE for worker in workers)
+
+    await until(lives, "a worker")
+    ended, as_json = await asyncio.gather(campaigns("doctor"), campaigns("doctor", "--json"))
+    assert (ended.code, ended.err) == (0, ""), ended.text
+    lines = ended.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["✓"] * len(lines)
+    found = {part: one["found"] for part, one in parts(as_json).items()}
+    assert list(found) == ["Settings", "Prefect API", "Blocks", "Work pool", "Worker", "Store", "Books", "Mail"]
+    assert found["Work pool"] == "campaigns, type campaign"
+    assert found["Worker"].startswith("1 alive, last heard of ")
+    assert "(CAMPAIGNS_DATABASE), version " in found["Store"]
+
+
+async def test_what_is_broken_is_said_with_what_to_do(alone, tmp_path) -> None:
+    (tmp_path / "poem.db").write_text("shall I compare thee")
+    mail = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "9", "SMTP_FROM": "ops@example.com"}
+    nothing, poem, setting = await asyncio.gather(
+        alone("doctor"),
+        alone("doctor", "--json", env={"CAMPAIGNS_DATABASE": str(tmp_path / "poem.db"), **mail}),
+        alone("doctor", "--json", env={"SMTP_PORT": "many"}),
+    )
+    assert nothing.code == 1
+    assert "✗ Prefect API no Prefect API answers at http://127.0.0.1:9/api" in nothing.out
+    assert "→ set SMTP_HOST; campaigns setup" in nothing.out
+    assert poem.code == 1 and parts(poem)["Store"]["health"] == "broken"
+    assert parts(poem)["Mail"]["found"].startswith("127.0.0.1:9, connecting: ")
+    # Without settings there is nothing else to look at.
+    assert (setting.code, list(parts(setting))) == (1, ["Settings"])
+
+
+async def test_a_wrong_key_and_missing_tables_are_said_by_every_command(alone, supabase: Project) -> None:
+    wrong_key = {"SUPABASE_URL": supabase.url, "SUPABASE_KEY": supabase.publishable_key}
+    with supabase.database() as empty:
+        for env, said in ((wrong_key, "is the publishable key, which is made"), (project_env(empty), "db migrate")):
+            doctor, listed, budget = await asyncio.gather(
+                alone("doctor", "--json", env=env),
+                alone("list", env=env),
+                alone("budget", "--account", env=env),
+            )
+            assert (listed.code, budget.code) == (1, 1)
+            assert said in listed.err and said in budget.err and said in parts(doctor)["Store"]["found"]

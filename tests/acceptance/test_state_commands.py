@@ -1,0 +1,123 @@
+"""``campaigns list``, ``pause`` and ``resume``: how campaigns stand, whoever made them stand so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from campaign_files import campaign
+from driving import Driver
+from spending import spend
+
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.blocks.store import Pause, PausedBy
+
+NOWHERE = "http://127.0.0.1:9"
+NIGHTLY = {"cron": "30 3 * * *", "timezone": "America/New_York"}
+
+
+def block(listed: str, name: str) -> list[str]:
+    """Return the lines about a campaign."""
+    lines = listed.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(f"{name}  "))
+    end = next((i for i in range(start + 1, len(lines)) if not lines[i].startswith("  ")), len(lines))
+    return [line.strip() for line in lines[start:end]]
+
+
+async def test_a_person_pauses_and_resumes_and_everybody_sees_why(campaigns, driver: Driver) -> None:
+    deployment_id = await driver.deploy("Paused By Command", NOWHERE, schedule=NIGHTLY)
+    paused = await campaigns("pause", "Paused By Command", "--reason", "the client is on holiday")
+    assert (paused.code, paused.err) == (0, "")
+    assert paused.out == "paused-by-command is paused until somebody resumes it: campaigns resume paused-by-command\n"
+    assert (await driver.client.read_deployment(deployment_id)).paused
+    listed, budget = await asyncio.gather(campaigns("list"), campaigns("budget", "paused-by-command"))
+    assert block(listed.out, "Paused By Command")[1] == "paused by a person, runs 30 3 * * * America/New_York"
+    why = block(listed.out, "Paused By Command")[3]
+    assert why.startswith("Paused by a person since ") and why.endswith(": the client is on holiday")
+    assert f"{why}\n" in budget.out
+
+    resumed = await campaigns("resume", "paused-by-command", "--json")
+    body = json.loads(resumed.out)
+    assert (resumed.code, body["message"], body["state"]) == (0, "paused-by-command is resumed", "active")
+    assert not (await driver.client.read_deployment(deployment_id)).paused
+
+
+async def test_a_campaign_that_a_limit_holds_is_not_resumed(campaigns, driver: Driver, store: SqliteStore) -> None:
+    deployment_id = await driver.deploy("Held By A Limit", NOWHERE, budget={"monthly": 0.1})
+    await spend(store, "held-by-a-limit", "0.2")
+    await driver.client.pause_deployment(deployment_id)
+    held = await campaigns("resume", "held-by-a-limit")
+    assert held.code == 1 and held.out.startswith("held-by-a-limit stays paused until "), held.text
+    assert (await driver.client.read_deployment(deployment_id)).paused
+
+
+async def test_what_was_done_in_prefect_is_listed_too(campaigns, driver: Driver) -> None:
+    paused = await driver.deploy("Paused In Prefect", NOWHERE, schedule=NIGHTLY)
+    await driver.client.pause_deployment(paused)
+    switched_off = await driver.deploy("Switched Off In Prefect", NOWHERE, schedule=NIGHTLY)
+    (schedule,) = (await driver.client.read_deployment(switched_off)).schedules
+    await driver.client.update_deployment_schedule(switched_off, schedule.id, active=False)
+    deleted = await driver.deploy("Deleted In Prefect", NOWHERE)
+    await driver.client.delete_deployment(deleted)
+    await driver.deploy("Not Enabled", NOWHERE, schedule={**NIGHTLY, "enabled": False})
+    await driver.deploy("Run By Hand", NOWHERE, budget={"daily": 5})
+
+    listed, as_json = await asyncio.gather(campaigns("list"), campaigns("list", "--json"))
+    assert (listed.code, listed.err, as_json.code) == (0, "", 0)
+    states = {one["slug"]: one["state"] for one in json.loads(as_json.out)["campaigns"]}
+    expected = {
+        "paused-in-prefect": "paused by a person",
+        "switched-off-in-prefect": "paused by a person",
+        "deleted-in-prefect": "not deployed",
+        "not-enabled": "not enabled",
+        "run-by-hand": "active",
+    }
+    assert {slug: states[slug] for slug in expected} == expected
+    assert block(listed.out, "Run By Hand") == [
+        "Run By Hand  campaign/run-by-hand",
+        "active, runs by hand",
+        "spent 0.00 of 5.00 today, 0.00 this week, 0.00 this month",
+    ]
+    assert block(listed.out, "Paused In Prefect")[3].endswith(": paused in Prefect")
+    assert block(listed.out, "Switched Off In Prefect")[3].endswith("its schedule is switched off in Prefect.")
+
+
+async def test_where_prefect_is_away_the_store_says_what_it_knows(alone, books: SqliteStore) -> None:
+    assert (await alone("list")).out == "There are no campaigns yet. campaigns apply FILE makes one.\n"
+    now = datetime.now(UTC)
+    pauses: dict[str, Any] = {
+        "Going On": None,
+        "Stopped": Pause(
+            by=PausedBy.BUDGET,
+            reason="budget: daily 5.00 reached, spent 5.02",
+            since=now,
+            until=now + timedelta(hours=5),
+        ),
+        "On Holiday": Pause(by=PausedBy.PERSON, reason="holidays", since=now),
+    }
+    for name, pause in pauses.items():
+        record = await books.save_campaign(campaign(name, NOWHERE), deployment_id=uuid4(), applied_schedule_active=True)
+        await books.set_pause(record.key, pause, replacing=None)
+    listed, as_json = await asyncio.gather(alone("list"), alone("list", "--json"))
+    assert listed.code == 0
+    assert listed.err.startswith("! What was paused in Prefect is not known: no Prefect API answers at ")
+    assert [block(listed.out, name)[1].partition(",")[0] for name in pauses] == [
+        "active",
+        "paused",
+        "paused by a person",
+    ]
+    body = json.loads(as_json.out)
+    stopped = next(one for one in body["campaigns"] if one["slug"] == "stopped")
+    assert (stopped["pause"]["by"], stopped["pause"]["reason"]) == ("budget", "budget: daily 5.00 reached, spent 5.02")
+    assert body["serverProblem"].startswith("no Prefect API answers")
+
+
+async def test_pausing_needs_prefect_and_a_campaign(alone, books: SqliteStore, campaigns) -> None:
+    await books.save_campaign(campaign("Spring Outreach", NOWHERE))
+    away, unknown = await asyncio.gather(alone("pause", "spring-outreach"), campaigns("resume", "zzzzzzzzz"))
+    assert away.code == 1 and away.err.startswith("✗ no Prefect API answers at ")
+    assert unknown.code == 1 and unknown.err.startswith("✗ there is no campaign 'zzzzzzzzz'")
+    assert (await books.get_campaign("spring-outreach")).pause is None

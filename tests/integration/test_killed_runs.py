@@ -1,0 +1,119 @@
+"""``kill -9`` in the middle of steps: the books hold what the engines charged, once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from campaign_files import campaign
+from clocks import SettableClock
+from driving import Driver
+from prefect.states import AwaitingRetry
+from real_stack import Stack
+from run_process import RunProcess
+
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.blocks.store import AttemptState, CampaignStore
+from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.models import Campaign
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+RUNS, ROUNDS = 10, 5
+STEPS = {"prospecting": "/api/prospect", "analysis": "/api/analyze"}
+ESTIMATE = "0.10"
+ROUND = timedelta(hours=2)
+LATER = timedelta(hours=1)
+"""After which every lease and every reservation of the killed process has run out."""
+
+
+class Killed:
+    """A run of each of ten campaigns, in one process, which dies at a random moment of their steps."""
+
+    def __init__(self, driver: Driver, engines: DemoEngines, runner: RunProcess, *, seed: int) -> None:
+        self._driver = driver
+        self._engines = engines
+        self._runner = runner
+        self._random = random.Random(seed)  # noqa: S311 - a seed that repeats it is what is wanted
+        # Each round begins when all that the one before has left has run out.
+        self.began = datetime.now(UTC) + seed * ROUND
+        self.run_ids: list[UUID] = []
+
+    async def die(self, deployments: list[UUID]) -> None:
+        """Start all runs, and kill the process once some requests have come to the engines."""
+        runs = await asyncio.gather(*map(self._driver.start, deployments))
+        self.run_ids = [run.id for run in runs]
+        for run_id in self.run_ids:
+            await self._runner.tell(run_id, now=self.began)
+        for _ in range(self._random.randint(1, 18)):
+            await self._engines.next_request()
+        await asyncio.sleep(self._random.uniform(0, 0.1))
+        self._runner.kill()
+
+    async def retry(self, run_ids: list[UUID]) -> set[str]:
+        """Do what Prefect's Retry does, on a machine on which the dead runs' leases have run out."""
+        for run_id in run_ids:
+            await self._driver.client.set_flow_run_state(run_id, AwaitingRetry(), force=True)
+            await self._runner.tell(run_id, now=self.began + LATER)
+        return {(await self._runner.hear()).name for _ in run_ids}
+
+    def charged(self, run_id: UUID) -> dict[str, Decimal]:
+        """What the engines charged for a run, by path."""
+        number = self.run_ids.index(run_id)
+        keys = {one.idempotency_key for one in self._engines.requests if one.params.get("of") == number}
+        charged: dict[str, Decimal] = defaultdict(Decimal)
+        for charge in self._engines.charges:
+            if charge.idempotency_key in keys:
+                charged[charge.path] += charge.cost
+        return charged
+
+
+def numbered(number: int, url: str) -> Campaign:
+    """Return a campaign whose number goes to the engines, by which their charges are told apart."""
+    steps = {
+        "prospecting": {"params": {"count": 5, "of": number}, "estimatedCost": ESTIMATE},
+        "analysis": {"params": {"runId": "{{ steps.prospecting.runId }}", "of": number}, "estimatedCost": ESTIMATE},
+    }
+    return campaign(f"Killed {number}", url, only=len(STEPS), steps=steps)
+
+
+@pytest.mark.timeout(300)
+async def test_what_a_killed_run_cost_is_booked_once_whether_it_is_retried_or_not(
+    driver: Driver, engines: DemoEngines, runner: RunProcess, in_stack: Stack
+) -> None:
+    engines.pace = 0.05
+    campaigns = [numbered(number, engines.url) for number in range(RUNS)]
+    deployments = await driver.apply(*campaigns)
+    for seed in range(ROUNDS):
+        killed = Killed(driver, engines, runner, seed=seed)
+        await killed.die(deployments)
+        retried, abandoned = killed.run_ids[::2], killed.run_ids[1::2]
+        assert await killed.retry(retried) == {"Completed"}
+        async with SqliteStore(in_stack.database, clock=SettableClock(killed.began + LATER)) as store:
+            for run_id in retried:
+                assert await store.run_cost(str(run_id)) == sum(killed.charged(run_id).values())
+            for one, run_id in zip(campaigns[1::2], abandoned, strict=True):
+                await look_at_abandoned(store, one.slug, run_id, killed.charged(run_id))
+            for one in campaigns:
+                assert await store.verify_totals(one.slug) == []
+            assert await store.verify_totals(None) == []
+        engines.requests.clear()
+
+
+async def look_at_abandoned(store: CampaignStore, key: str, run_id: UUID, charged: dict[str, Decimal]) -> None:
+    """Look at the books of a run that nobody retries, once its reservations have run out."""
+    status = await store.budget_status(key)
+    assert [limit.reserved for limit in status.limits] == [0, 0, 0], "no reservation outlives its expiry"
+    for step, path in STEPS.items():
+        for attempt in await store.attempts(str(run_id), step):
+            if attempt.state is AttemptState.SETTLED:
+                assert attempt.booked == charged[path]
+            elif attempt.state is AttemptState.UNCONFIRMED:
+                assert attempt.booked == Decimal(ESTIMATE)
+            else:
+                assert (attempt.state, path in charged) == (AttemptState.RELEASED, False), "its request never left"

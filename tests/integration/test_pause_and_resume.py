@@ -1,0 +1,330 @@
+"""A limit stops a campaign and pauses it; it goes on by itself, unless a person wants it paused.
+
+The clock is the test's: a day in the past, on which nothing waits for the real time to come. No worker takes part, so
+that each run runs when the test says so; what resumes and what is due lies on the real server meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from campaign_files import PROSPECT, campaign
+from clocks import SettableClock
+from driving import Driver
+from mails import mails_to
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import FlowRun
+from run_process import Ended, RunProcess
+
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.blocks.store import CampaignStore, Pause, PausedBy
+from prefect_campaigns.budget import AccountBudget
+from prefect_campaigns.clock import using_clock
+from prefect_campaigns.flows.pausing import RESUME_DEPLOYMENT, pause_by_person, resume_by_person
+
+NEW_YORK = ZoneInfo("America/New_York")
+YESTERDAY = datetime.now(NEW_YORK).date() - timedelta(days=1)
+AT_THREE = datetime(YESTERDAY.year, YESTERDAY.month, YESTERDAY.day, 15, tzinfo=NEW_YORK)
+TODAY = YESTERDAY + timedelta(days=1)
+MIDNIGHT = datetime(TODAY.year, TODAY.month, TODAY.day, tzinfo=NEW_YORK)
+EVERY_MIDNIGHT = {"cron": "0 0 * * *", "timezone": "America/New_York"}
+# One run costs 0.012: five prospects.
+ONE_RUN_A_DAY = {"daily": 0.012}
+
+
+@pytest.fixture
+def clock() -> Iterator[SettableClock]:
+    clock = SettableClock(AT_THREE.astimezone(UTC))
+    with using_clock(clock):
+        yield clock
+
+
+@pytest.fixture
+async def store(in_stack: Any, clock: SettableClock) -> AsyncIterator[CampaignStore]:
+    async with SqliteStore(in_stack.database, clock=clock) as store:
+        yield store
+
+
+pytestmark = pytest.mark.usefixtures("no_worker")
+
+
+class Day:
+    """A campaign of one step on one day."""
+
+    def __init__(
+        self, driver: Driver, runner: RunProcess, clock: SettableClock, url: str, name: str, **options: Any
+    ) -> None:
+        self.driver = driver
+        self._runner = runner
+        self.client = driver.client
+        self.store = driver.store
+        self.clock = clock
+        self._url = url
+        self._name = name
+        self._options = {"only": 1, "budget": ONE_RUN_A_DAY, "schedule": EVERY_MIDNIGHT, **options}
+        self.key = campaign(name, url, **self._options).slug
+        self.deployment_id = UUID(int=0)
+
+    async def apply(self, **changes: Any) -> None:
+        self._options |= changes
+        (self.deployment_id,) = await self.driver.apply(campaign(self._name, self._url, **self._options))
+
+    async def run(self) -> Ended:
+        """Run the campaign by hand, now."""
+        return await self.execute(await self.driver.start(self.deployment_id))
+
+    async def execute(self, flow_run: FlowRun) -> Ended:
+        """Execute a run as a worker does, by the test's clock."""
+        return await self._runner.run(flow_run.id, now=self.clock.now())
+
+    async def spend_the_day(self) -> Ended:
+        """Run it until the budget stops it; return how that run ended."""
+        assert (await self.run()).name == "Completed"
+        return await self.run()
+
+    async def resume(self) -> str:
+        """Run the run that was scheduled to resume it; return what it says."""
+        scheduled = (await self.resumptions())[-1]
+        again = await self.client.create_flow_run_from_deployment(
+            scheduled.deployment_id, parameters=scheduled.parameters
+        )
+        ended = await self.execute(again)
+        assert ended.name == "Completed", ended
+        return ended.message
+
+    async def resumptions(self) -> list[FlowRun]:
+        deployment = await self.client.read_deployment_by_name(RESUME_DEPLOYMENT)
+        runs = await self._runs_of(deployment.id)
+        return [run for run in runs if run.parameters == {"campaign": self.key} and run.idempotency_key]
+
+    async def awaited(self) -> list[FlowRun]:
+        """The campaign's own runs that are scheduled for the midnight after."""
+        return await self.runs_at(MIDNIGHT)
+
+    async def runs_at(self, instant: datetime) -> list[FlowRun]:
+        return [run for run in await self._runs_of(self.deployment_id) if run.expected_start_time == instant]
+
+    async def _runs_of(self, deployment_id: UUID) -> list[FlowRun]:
+        of = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
+        runs = await self.client.read_flow_runs(deployment_filter=of)
+        return sorted(runs, key=lambda run: run.expected_start_time)
+
+    async def pause(self) -> Pause | None:
+        return (await self.store.get_campaign(self.key)).pause
+
+    async def is_paused(self) -> bool:
+        """Whether it is paused in Prefect."""
+        return (await self.client.read_deployment(self.deployment_id)).paused
+
+    async def description(self) -> str:
+        return (await self.client.read_deployment(self.deployment_id)).description or ""
+
+
+@pytest.fixture
+def day(driver: Driver, runner: RunProcess, clock: SettableClock, engines: Any, request: pytest.FixtureRequest) -> Day:
+    return Day(driver, runner, clock, engines.url, request.node.name[:60])
+
+
+async def test_a_limit_pauses_until_local_midnight_and_the_midnight_run_happens(day, engines, in_stack) -> None:
+    await day.apply(notifications={"onBudget": {"email": "paused@example.com"}}, description="Finds five.")
+    stopped = await day.spend_the_day()
+    assert stopped.name == "BudgetExceeded"
+    reason = "budget: daily 0.012 reached, spent 0.012"
+    pause = await day.pause()
+    assert (pause.by, pause.reason, pause.since, pause.until) == (PausedBy.BUDGET, reason, AT_THREE, MIDNIGHT)
+    assert await day.is_paused()
+    assert (await day.description()).startswith(f"**Paused.** {reason}. Since ")
+
+    # Whoever runs it by hand now hears that it is paused, and nobody else does again.
+    assert (await day.run()).name == "Paused"
+    told = await mails_to(in_stack, "paused@example.com", 2)
+    assert sorted(mail.message["Subject"].split(":")[0] for mail in told) == ["Budget alert", "BudgetExceeded"]
+
+    day.clock.instant = MIDNIGHT.astimezone(UTC)
+    (resumption,) = await day.resumptions()
+    assert resumption.expected_start_time == MIDNIGHT
+    assert await day.resume() == f"{day.key} is resumed; it was paused: {reason}"
+    assert (await day.pause(), await day.is_paused()) == (None, False)
+    assert await day.description() == "Finds five."
+    (midnight_run,) = await day.awaited()
+    asked = len(engines.requests_to(PROSPECT))
+    assert (await day.execute(midnight_run)).name == "Completed"
+    assert len(engines.requests_to(PROSPECT)) == asked + 1
+    assert (await day.store.get_run(str(midnight_run.id))).trigger_type == "scheduled"
+    subjects = [mail.message["Subject"] for mail in await mails_to(in_stack, "paused@example.com", 3)]
+    assert sum(subject.startswith("BudgetExceeded") for subject in subjects) == 1, "the new day has its own alert"
+
+
+async def test_the_run_that_is_due_at_the_reset_may_come_before_the_one_that_resumes(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    day.clock.instant = MIDNIGHT.astimezone(UTC)
+    (midnight_run,) = await day.awaited()
+    assert (await day.execute(midnight_run)).name == "Completed"
+    assert (await day.pause(), await day.is_paused()) == (None, False)
+    assert await day.resume() == f"{day.key} is not paused"
+    assert len(await day.awaited()) == 1
+
+
+async def by_our_command(day: Day) -> None:
+    record = await day.store.get_campaign(day.key)
+    await pause_by_person(day.client, day.store, record, reason="holidays", now=day.clock.now())
+
+
+async def in_the_ui(day: Day) -> None:
+    path = {"id": day.deployment_id}
+    await day.client.request("POST", "/deployments/{id}/pause_deployment", path_params=path)
+
+
+async def by_prefects_client(day: Day) -> None:
+    await day.client.pause_deployment(day.deployment_id)
+
+
+async def by_prefects_client_off_and_on(day: Day) -> None:
+    await day.client.resume_deployment(day.deployment_id)
+    await day.client.pause_deployment(day.deployment_id)
+
+
+@pytest.mark.parametrize("by_hand", [by_our_command, in_the_ui, by_prefects_client, by_prefects_client_off_and_on])
+async def test_by_hand_it_stays_paused(day, by_hand) -> None:
+    # A day to come: Prefect's client deletes what is scheduled for the real future only.
+    day.clock.advance(days=3)
+    await day.apply()
+    await day.spend_the_day()
+    day.clock.advance(hours=1)
+    await by_hand(day)
+    (resumption,) = await day.resumptions()
+    day.clock.instant = resumption.expected_start_time
+    assert "stays paused by a person" in await day.resume()
+    assert await day.is_paused()
+    assert (await day.pause()).by is PausedBy.PERSON
+    assert await day.runs_at(resumption.expected_start_time) == []
+
+
+async def test_what_a_person_paused_before_is_not_the_budgets_to_resume(day) -> None:
+    await day.apply()
+    await day.run()
+    await day.client.pause_deployment(day.deployment_id)
+    record = await day.store.get_campaign(day.key)
+    await pause_by_person(day.client, day.store, record, reason="holidays", now=day.clock.now())
+    assert (await day.run()).name == "BudgetExceeded"
+    assert (await day.pause()).reason == "holidays"
+    assert await day.resumptions() == []
+
+
+async def test_apply_leaves_a_pause_of_the_budget_alone_and_a_raised_limit_resumes_at_once(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    before = await day.pause()
+    await day.apply()
+    assert (await day.pause(), await day.is_paused()) == (before, True)
+    await day.apply(description="Another description.")
+    assert await day.is_paused()
+    assert (await day.description()).endswith("\n\nAnother description.")
+    assert len(await day.awaited()) == 1, "what apply changes deletes the scheduled run, which has to be there again"
+    await day.apply(budget={"daily": 1})
+    assert (await day.pause(), await day.is_paused()) == (None, False)
+    assert await day.description() == "Another description."
+    assert (await day.run()).name == "Completed"
+
+
+async def test_a_limit_that_is_raised_too_little_resumes_nothing(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    await day.apply(budget={"daily": 0.011})
+    assert await day.is_paused()
+    assert (await day.pause()).until == MIDNIGHT
+
+
+async def test_after_an_outage_over_the_reset_it_resumes_once_and_says_that_it_is_late(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    day.clock.instant = MIDNIGHT.astimezone(UTC) + timedelta(hours=5, minutes=30)
+    assert ", 5 h 30 min late; it was paused" in await day.resume()
+    assert await day.resume() == f"{day.key} is not paused"
+    assert len(await day.awaited()) == 1
+    assert not await day.is_paused()
+
+
+async def test_a_limit_that_still_holds_at_the_reset_of_another_pauses_for_longer(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    # Meanwhile the whole month's budget is gone, too.
+    record = await day.store.get_campaign(day.key)
+    await day.store.save_campaign(
+        record.campaign.model_copy(
+            update={"budget": record.campaign.budget.model_copy(update={"monthly": record.campaign.budget.daily})}
+        )
+    )
+    day.clock.instant = MIDNIGHT.astimezone(UTC)
+    if TODAY.day == 1:
+        pytest.skip("at the first of a month no month's limit outlasts the day's")
+    assert "stays paused until" in await day.resume()
+    pause = await day.pause()
+    first = (TODAY.replace(day=1) + timedelta(days=32)).replace(day=1)
+    assert pause.until == datetime(first.year, first.month, 1, tzinfo=NEW_YORK)
+    assert pause.since == AT_THREE
+    assert pause.reason == "budget: monthly 0.012 reached, spent 0.012"
+    assert len(await day.resumptions()) == 2
+
+
+async def test_a_limit_of_nothing_has_no_end(day) -> None:
+    await day.apply(budget={"daily": 0})
+    assert (await day.run()).name == "BudgetExceeded"
+    pause = await day.pause()
+    assert (pause.until, pause.awaited_run_id) == (None, None)
+    assert await day.resumptions() == []
+    assert await day.is_paused()
+
+
+async def test_the_limit_of_a_run_pauses_nothing(day, engines) -> None:
+    await day.apply(budget={"perRun": 0.012}, only=2, steps={"analysis": {"estimatedCost": 0.05}})
+    stopped = await day.run()
+    assert stopped.name == "BudgetExceeded"
+    assert stopped.message.startswith("budget: perRun 0.012 reached, spent 0.012; the next step needs 0.05")
+    assert (await day.pause(), await day.is_paused()) == (None, False)
+
+
+async def test_the_accounts_limit_pauses_the_campaign_that_runs_into_it(day) -> None:
+    spent = (await day.store.account_status()).account[0].spent
+    await day.store.set_account_budget(AccountBudget(daily=spent, timezone="America/New_York"))
+    try:
+        await day.apply(budget={})
+        assert (await day.run()).name == "BudgetExceeded"
+        pause = await day.pause()
+        assert pause.reason.startswith("budget: account daily ") and pause.until == MIDNIGHT
+    finally:
+        await day.store.set_account_budget(AccountBudget())
+
+
+async def test_a_campaign_that_a_person_resumes_while_the_limit_holds_is_paused_again_by_its_next_run(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    await day.client.resume_deployment(day.deployment_id)
+    assert (await day.run()).name == "Paused"
+    assert await day.is_paused()
+    assert len(await day.awaited()) == 1
+
+
+async def test_a_person_who_resumes_hears_until_when_the_limit_holds(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    record = await day.store.get_campaign(day.key)
+    said = await resume_by_person(day.client, day.store, record, now=day.clock.now())
+    assert "resumes by itself then: budget: daily 0.012 reached" in said
+    assert await day.is_paused()
+
+
+async def test_a_person_resumes_what_a_person_paused(day) -> None:
+    await day.apply()
+    record = await day.store.get_campaign(day.key)
+    await pause_by_person(day.client, day.store, record, reason=None, now=day.clock.now())
+    assert await day.is_paused()
+    said = await resume_by_person(day.client, day.store, await day.store.get_campaign(day.key), now=day.clock.now())
+    assert said == f"{day.key} is resumed"
+    assert (await day.pause(), await day.is_paused()) == (None, False)

@@ -1,0 +1,106 @@
+"""A process that executes flow runs when it is told, as a worker would, at whatever time it is told that it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from uuid import UUID
+
+from clocks import SettableClock
+from forked import forkserver, take_over
+
+ANSWER_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a flow run ended."""
+
+    flow_run_id: UUID
+    name: str
+    message: str
+
+
+class RunProcess:
+    """The process, as seen from the tests; it starts when it is first needed, and again after it was killed."""
+
+    def __init__(self, environment: Mapping[str, str], *, log: Path) -> None:
+        self._environment = dict(environment)
+        self._log = log
+        self._process: ForkServerProcess | None = None
+        self._connection: Connection | None = None
+
+    async def tell(self, flow_run_id: UUID, *, now: datetime | None = None) -> None:
+        """Let it execute a flow run, beside those that it executes, now or at that time."""
+        if self._connection is None:
+            self._connection, theirs = forkserver().Pipe()
+            self._process = forkserver().Process(target=_serve, args=(theirs, self._environment, self._log))
+            await asyncio.to_thread(self._process.start)
+            theirs.close()
+        self._connection.send((flow_run_id, now))
+
+    async def hear(self) -> Ended:
+        """Wait for the end of one of the runs."""
+        assert self._connection is not None
+        if not await asyncio.to_thread(self._connection.poll, ANSWER_SECONDS):
+            raise AssertionError(f"no run ended within {ANSWER_SECONDS:g} seconds; see {self._log}")
+        ended = self._connection.recv()
+        assert isinstance(ended, Ended)
+        return ended
+
+    async def run(self, flow_run_id: UUID, *, now: datetime | None = None) -> Ended:
+        """Let it execute a flow run, and wait for its end."""
+        await self.tell(flow_run_id, now=now)
+        ended = await self.hear()
+        assert ended.flow_run_id == flow_run_id, "runs that were told before are heard first"
+        return ended
+
+    def kill(self) -> None:
+        """End it as a machine does that goes away."""
+        if self._process is not None and self._connection is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+        self._process = self._connection = None
+
+
+def _serve(connection: Connection, environment: Mapping[str, str], log: Path) -> None:
+    take_over(environment, cwd=str(log.parent), out=str(log), err=str(log))
+    asyncio.run(_execute_what_comes(connection))
+
+
+async def _execute_what_comes(connection: Connection) -> None:
+    running: set[asyncio.Task[None]] = set()
+    while True:
+        try:
+            flow_run_id, now = await asyncio.to_thread(connection.recv)
+        except EOFError:
+            return
+        task = asyncio.create_task(_execute(connection, flow_run_id, now))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+
+async def _execute(connection: Connection, flow_run_id: UUID, now: datetime | None) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.flow_engine import run_flow_async
+
+    from prefect_campaigns.clock import SystemClock, using_clock
+    from prefect_campaigns.deployments.worker import load_flow
+
+    async with get_client() as client:
+        flow_run = await client.read_flow_run(flow_run_id)
+        deployment = await client.read_deployment(flow_run.deployment_id)
+    with using_clock(SettableClock(now) if now else SystemClock()):
+        state = await run_flow_async(
+            load_flow(deployment.entrypoint),
+            flow_run=flow_run,
+            parameters=flow_run.parameters,
+            return_type="state",
+        )
+    connection.send(Ended(flow_run_id=flow_run_id, name=state.name or "", message=state.message or ""))

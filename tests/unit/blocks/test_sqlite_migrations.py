@@ -1,0 +1,205 @@
+"""A SQLite store that an older version has written, and what is left of it: everything."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date, timedelta
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from store_cases import KEY, RUN_1, SettableClock, account_books, assert_books_are_whole, make_campaign, send, today
+
+from prefect_campaigns.blocks.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.blocks.store import AttemptState, Lease
+from prefect_campaigns.budget import AccountBudget, Period, window_key
+from prefect_campaigns.errors import StoreError
+
+TODAY = date(2026, 5, 13)
+DAYS = 140
+"""As many as it takes to see a year begin within a week."""
+
+LEASED = "2026-05-13T12:01:00.000000+00:00"
+TABLES = ("campaigns", "leases", "lease_queue", "reservations", "ledger", "totals", "runs", "run_steps")
+
+# State, estimate, booked; then the ledger lines it had by then: kind, spent, reserved.
+REQUESTS: list[tuple[str, int, int | None, list[tuple[str, int, int]]]] = [
+    ("held", 11, None, [("reserve", 0, 11)]),
+    ("sent", 20, None, [("reserve", 0, 20)]),
+    ("settled", 40, 45, [("reserve", 0, 40), ("settle", 45, -40)]),
+    ("released", 80, None, [("reserve", 0, 80), ("release", 0, -80)]),
+    ("unconfirmed", 160, 160, [("reserve", 0, 160), ("unconfirmed", 160, -160)]),
+    ("corrected", 320, 7, [("reserve", 0, 320), ("unconfirmed", 320, -320), ("correct", -313, 0)]),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of version 1 with a row of every kind, and spending on many days."""
+    path = tmp_path / "campaigns.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript(
+            resources.files("prefect_campaigns.blocks.sqlite").joinpath(f"migrations/{MIGRATIONS[0]}").read_text()
+        )
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+        for name in ("Spring Outreach", "Another"):
+            campaign = make_campaign(name, daily=5)
+            db.execute(
+                "INSERT INTO campaigns VALUES (?, ?, ?, ?, NULL, 1, ?, ?)",
+                (campaign.slug, f"{len(name):032}", name, campaign.model_dump_json(by_alias=True), LEASED, LEASED),
+            )
+        db.execute("INSERT INTO leases VALUES (?, 7, ?, 'blue fox', 'a worker', ?)", (KEY, RUN_1, LEASED))
+        db.execute("INSERT INTO lease_queue VALUES (?, 'waiting', 'red fox', ?, ?)", (KEY, LEASED, LEASED))
+        db.execute(
+            "INSERT INTO runs VALUES (?, 'blue fox', ?, 'Spring', 'running', NULL, NULL, 'manual', ?, NULL)",
+            (RUN_1, KEY, LEASED),
+        )
+        detail = '{"counts": {}, "result": null, "warnings": [], "error": null}'
+        db.execute(
+            "INSERT INTO run_steps VALUES (?, 'find', 0, 'prospecting', 'running', 1, NULL, NULL, NULL, ?)",
+            (RUN_1, detail),
+        )
+        for number in range(DAYS):
+            for key in (KEY, "another"):
+                spend_in_version_1(db, key, TODAY - timedelta(days=number), number)
+    return path
+
+
+def spend_in_version_1(db: sqlite3.Connection, key: str, day: date, number: int) -> None:
+    windows = [window_key(period, day) for period in Period]
+    run = RUN_1 if key == KEY else "another run"
+    for window in windows:
+        db.execute("INSERT OR IGNORE INTO totals VALUES (?, ?, 0, 0)", (key, window))
+    for step, (state, estimate, booked, lines) in enumerate(REQUESTS):
+        what = (f"{key} {number}", step + 1)
+        db.execute(
+            "INSERT INTO reservations (campaign_key, run_id, step, attempt, state, estimate, booked, daily_window,"
+            " weekly_window, monthly_window, reserved_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (key, run, *what, state, estimate, booked, *windows, LEASED, "2027-01-01T00:00:00.000000+00:00"),
+        )
+        for kind, spent, reserved in lines:
+            db.execute(
+                "INSERT INTO ledger (at, campaign_key, run_id, step, attempt, kind, spent, reserved, daily_window,"
+                " weekly_window, monthly_window) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (LEASED, key, run, *what, kind, spent, reserved, *windows),
+            )
+            for window in windows:
+                db.execute(
+                    "UPDATE totals SET spent = spent + ?, reserved = reserved + ? WHERE campaign_key = ?"
+                    " AND window_key = ?",
+                    (spent, reserved, key, window),
+                )
+
+
+def content(path: Path) -> dict[str, list[dict[str, object]]]:
+    with closing(sqlite3.connect(path)) as db:
+        db.row_factory = sqlite3.Row
+        return {table: [dict(row) for row in db.execute(f"SELECT * FROM {table}")] for table in TABLES}  # noqa: S608
+
+
+@pytest.fixture
+def store(path: Path) -> SqliteStore:
+    return SqliteStore(path, clock=SettableClock())
+
+
+def rows_without_new(
+    before: dict[str, list[dict[str, object]]], after: dict[str, list[dict[str, object]]]
+) -> Iterator[tuple[str, list[dict[str, object]]]]:
+    """Yield what is there now, in the columns and of the owners that there were before."""
+    for table, rows in after.items():
+        old_columns = before[table][0].keys()
+        kept = [row for row in rows if row.get("campaign_key") != "@account"]
+        yield table, [{column: row[column] for column in old_columns} for row in kept]
+
+
+async def test_nothing_of_it_is_lost(store: SqliteStore, path: Path) -> None:
+    before = content(path)
+    async with store:
+        pass
+    assert dict(rows_without_new(before, content(path))) == before
+
+
+async def test_its_lines_are_of_the_campaigns_own_day_for_the_account_and_add_up(store: SqliteStore) -> None:
+    async with store:
+        await assert_books_are_whole(store)
+        query = "SELECT DISTINCT daily_window, account_day FROM ledger"
+        found = await store._file.read(lambda db: db.execute(query).fetchall())
+        days = [TODAY - timedelta(days=ago) for ago in range(DAYS)]
+        assert {tuple(row) for row in found} == {(f"daily:{day}", f"{day}") for day in days}
+        # Of both campaigns: 45 + 160 + 7 millionths spent, 11 + 20 reserved.
+        assert (await account_books(store))["daily"] == (Decimal("0.000424"), Decimal("0.000062"))
+
+
+async def test_no_limits_pauses_alerts_or_corrections_by_a_person_are_made_up(store: SqliteStore, path: Path) -> None:
+    async with store:
+        assert await store.account_budget() == AccountBudget()
+        assert [record.pause for record in await store.list_campaigns()] == [None, None]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute('SELECT DISTINCT "by", note FROM ledger').fetchall() == [(None, None)]
+        assert db.execute("SELECT * FROM alerts").fetchall() == []
+
+
+async def test_its_run_goes_on(store: SqliteStore) -> None:
+    lease = Lease(
+        campaign_key=KEY,
+        run_id=RUN_1,
+        run_name="blue fox",
+        holder="a worker",
+        fence=7,
+        expires_at=SettableClock().now(),
+    )
+    async with store:
+        (sent,) = [a for a in await store.attempts(RUN_1, f"{KEY} 0") if a.state is AttemptState.SENT]
+        await store.settle(lease, sent, Decimal("0.1"))
+        (unconfirmed, *_) = await store.unconfirmed(KEY)
+        await store.settle(lease, unconfirmed, Decimal("0.2"))
+        await store.settle(lease, await send(store, lease, "0.3"), Decimal("0.3"))
+        assert await today(store) == ("0.600052", "0.000011")
+        await assert_books_are_whole(store)
+
+
+async def test_its_ledger_stays_append_only_and_goes_on_where_it_was(store: SqliteStore, path: Path) -> None:
+    last = max(int(str(line["id"])) for line in content(path)["ledger"])
+    async with store:
+        (unconfirmed, *_) = await store.unconfirmed(KEY)
+        await store.settle_late(unconfirmed, Decimal(1))
+    assert content(path)["ledger"][-1]["id"] == last + 1
+    with closing(sqlite3.connect(path)) as db:
+        for deed in ("UPDATE ledger SET spent = 0", "DELETE FROM ledger", "REPLACE INTO ledger SELECT * FROM ledger"):
+            with pytest.raises(sqlite3.IntegrityError, match="the ledger is append-only"):
+                db.execute(deed)
+
+
+async def test_many_that_open_it_at_once_upgrade_it_once(path: Path) -> None:
+    async def use() -> Decimal:
+        async with SqliteStore(path, clock=SettableClock()) as store:
+            return (await account_books(store))["daily"][0]
+
+    assert set(await asyncio.gather(*(use() for _ in range(6)))) == {Decimal("0.000424")}
+
+
+async def test_an_upgrade_that_cannot_be_done_changes_nothing(store: SqliteStore, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE reservations SET daily_window = 'daily:yesterday' WHERE id = 100")
+    before = content(path)
+    with pytest.raises(StoreError, match="refused what it was told: CHECK constraint failed: account_day"):
+        await store.__aenter__()
+    assert content(path) == before
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+async def test_a_process_of_the_older_version_can_book_nothing_any_more(store: SqliteStore, path: Path) -> None:
+    """It has the file open since before the upgrade, and knows nothing of the account."""
+    with closing(sqlite3.connect(path)) as older:
+        assert older.execute("SELECT count(*) FROM ledger").fetchone()
+        async with store:
+            with pytest.raises(sqlite3.IntegrityError, match=r"NOT NULL constraint failed: reservations\.account_day"):
+                spend_in_version_1(older, KEY, TODAY, 1000)
+            older.rollback()
