@@ -69,6 +69,11 @@ class Journal:
         """Forget an entry that has been settled; one that is not there is forgotten already."""
         await asyncio.to_thread(self._path(entry).unlink, missing_ok=True)
 
+    async def set_aside(self, entry: JournalEntry) -> Path:
+        """Keep an entry that contradicts the books where it is settled no more; return where."""
+        path = self._path(entry)
+        return await asyncio.to_thread(path.rename, path.with_suffix(".contradicts"))
+
     async def is_empty(self) -> bool:
         """Whether there is nothing to settle, in any store."""
         return not await asyncio.to_thread(lambda: any(self.folder.glob(f"*{_SUFFIX}")))
@@ -145,14 +150,18 @@ async def settle_journal(journal: Journal, store: CampaignStore) -> int:
             continue
         if now.state in _STILL_OPEN:
             continue
-        if now.booked != entry.amount:
-            _logger.warning(
-                "step %r of run %s is booked at %s, and the engine said %s: the later word counts",
-                reservation.step,
-                reservation.run_id,
-                now.booked,
-                entry.amount,
-            )
-        await journal.remove(entry)
-        settled += 1
+        # What a later answer with the same key has spoken for was charged once, and is booked there.
+        is_spoken_for = entry.step is not None and now.state is AttemptState.CORRECTED and not now.booked
+        if now.booked == entry.amount or is_spoken_for:
+            await journal.remove(entry)
+            settled += 1
+            continue
+        _logger.error(
+            "step %r of run %s is booked at %s, and the engine said %s before; a person may look at %s",
+            reservation.step,
+            reservation.run_id,
+            now.booked,
+            entry.amount,
+            await journal.set_aside(entry),
+        )
     return settled

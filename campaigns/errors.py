@@ -17,6 +17,7 @@ CampaignsError
 │   ├── LeaseTimeout          the run waited for its turn for too long
 │   ├── LeaseLost             another run holds the campaign now; this one may write nothing more
 │   └── BudgetRefused         a reservation that would pass a limit
+├── TooEarly                  a campaign's pause is about to end, and has not ended yet by every clock
 ├── SendMayHaveHappened       a send step is not repeated, because an earlier request left and was never answered
 ├── UnsupportedFlow           the campaign worker was given a flow that is not of this package
 ├── SettingsError             the environment or .env holds something that cannot be used
@@ -193,6 +194,10 @@ class BudgetRefused(StoreError):
         super().__init__(f"{'; '.join(limit.describe() for limit in limits)}; the next step {needs}")
         self.limits = tuple(limits)
         self.amount = amount
+
+
+class TooEarly(CampaignsError):
+    """The campaign's pause is about to end, and has not ended yet by every clock."""
 
 
 class SendMayHaveHappened(CampaignsError):

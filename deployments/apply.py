@@ -41,6 +41,7 @@ from prefect_campaigns.flows.pausing import (
     RESUME_DEPLOYMENT,
     RESUME_ENTRYPOINT,
     Outcome,
+    await_no_run,
     described,
     find_out_who_paused,
     pause_in_force,
@@ -103,8 +104,8 @@ class ApplyResult:
 async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings: Settings) -> ApplyResult:
     """Make the campaigns so: rows in the store, blocks, automations, deployments.
 
-    What a person paused stays paused. What the budget paused does too, unless its limits have changed and none of them
-    holds any more, or its time has come. An unchanged campaign's deployment is not written.
+    What a person paused stays paused. What the budget paused does too, while a limit holds. An unchanged campaign's
+    deployment is not written.
 
     Raises:
         ServerError: Prefect's API is not there, or did not do what was asked.
@@ -212,7 +213,9 @@ async def _apply_one(
     if existing is None:
         # The row comes first: a run that fires at once finds what it may spend.
         await store.save_campaign(compiled.campaign)
-        deployment_id = await _create(client, compiled, flow_id, flow_parameters)
+        # A row may be paused before there is a deployment: on a new Prefect server, or from an older orchestrator.
+        pause = row.pause if row else None
+        deployment_id = await _create(client, compiled, flow_id, flow_parameters, pause)
         change, switched_off = Change.CREATED, False
     else:
         deployment_id = existing.id
@@ -221,6 +224,8 @@ async def _apply_one(
         row_changed = row is None or row.campaign != compiled.campaign or row.deployment_id != existing.id
         if row_changed:
             await store.save_campaign(compiled.campaign)
+        if pause:
+            pause = await await_no_run(store, compiled.slug, pause)
         changed = await _mend_deployment(client, compiled, existing, flow_parameters, pause)
         schedule_changed, active = await _mend_schedule(client, compiled.schedule, existing, row)
         switched_off = compiled.schedule is not None and compiled.schedule.active and not active
@@ -233,12 +238,9 @@ async def _apply_one(
         )
     resumption = None
     if row and row.pause and row.pause.by is PausedBy.BUDGET:
-        if pause and change is not Change.UNCHANGED:
+        if pause:
             await show_pause(client, store, await store.get_campaign(compiled.slug), pause)
-        limits_changed = row.campaign.budget != compiled.campaign.budget
-        resumption = await resume_after_budget(
-            client, store, compiled.slug, now=current_clock().now(), limits_changed=limits_changed
-        )
+        resumption = await resume_after_budget(client, store, compiled.slug, now=current_clock().now())
     deployment = await client.read_deployment(deployment_id) if row and row.pause else existing
     return Applied(
         compiled=compiled,
@@ -258,13 +260,18 @@ async def _row(store: CampaignStore, compiled: CompiledCampaign) -> CampaignReco
 
 
 async def _create(
-    client: PrefectClient, compiled: CompiledCampaign, flow_id: UUID, flow_parameters: dict[str, Any]
+    client: PrefectClient,
+    compiled: CompiledCampaign,
+    flow_id: UUID,
+    flow_parameters: dict[str, Any],
+    pause: Pause | None,
 ) -> UUID:
     schedule = compiled.schedule
     return await client.create_deployment(
         flow_id=flow_id,
         name=compiled.slug,
-        description=compiled.description,
+        description=described(compiled.description, pause),
+        paused=pause is not None,
         entrypoint=compiled.entrypoint,
         work_pool_name=compiled.work_pool,
         parameters=compiled.parameters,

@@ -33,6 +33,9 @@ from prefect_campaigns.deployments.server import configured_api_url, connect
 from prefect_campaigns.errors import ServerError, SettingsError, StoreError
 from prefect_campaigns.words import hide_login
 
+SERVER_SECONDS = 30.0
+"""How long all checks of the server may take."""
+
 VERIFY_SECONDS = 5.0
 """How long adding up the ledger may take; longer than that is not what somebody asks a doctor for."""
 
@@ -76,28 +79,31 @@ def _broken(part: str, found: object, remedy: str | None = None) -> Finding:
     return Finding(part=part, health=Health.BROKEN, found=str(found), remedy=remedy)
 
 
-async def examine() -> AsyncIterator[Finding]:
-    """Yield what each check finds; what cannot be looked at for want of something else is left out."""
+async def examine() -> list[Finding]:
+    """Return what each check finds; what cannot be looked at for want of something else is left out."""
     try:
         settings = load_settings()
     except SettingsError as error:
-        for fault in str(error).splitlines():
-            yield _broken("Settings", fault, "correct it in the environment or in .env (.env.template says how)")
-        return
-    yield check_settings(settings)
-    saved_mail: EmailServerCredentials | None = None
+        remedy = "correct it in the environment or in .env (.env.template says how)"
+        return [_broken("Settings", fault, remedy) for fault in str(error).splitlines()]
+    of_server, saved_mail = await _examine_server()
+    of_store = [finding async for finding in check_store(settings)]
+    return [check_settings(settings), *of_server, *of_store, await check_mail(settings, saved_mail)]
+
+
+async def _examine_server() -> tuple[list[Finding], EmailServerCredentials | None]:
+    """Return what the checks of the server find, and the mail server that is saved there."""
+    findings: list[Finding] = []
     try:
-        async with connect() as client:
-            yield await check_api(client)
-            yield await check_blocks(client)
-            yield await check_work_pool(client)
-            yield await check_workers(client)
-            saved_mail = await load_block(EmailServerCredentials, SMTP_BLOCK_NAME)
+        async with asyncio.timeout(SERVER_SECONDS), connect() as client:
+            for check in (check_api, check_blocks, check_work_pool, check_workers):
+                findings.append(await check(client))
+            return findings, await load_block(EmailServerCredentials, SMTP_BLOCK_NAME)
     except ServerError as error:
-        yield _broken("Prefect API", error)
-    async for finding in check_store(settings):
-        yield finding
-    yield await check_mail(settings, saved_mail)
+        findings.append(_broken("Prefect API", error))
+    except TimeoutError:
+        findings.append(_broken("Prefect API", f"no answer within {SERVER_SECONDS:g} seconds"))
+    return findings, None
 
 
 def check_settings(settings: Settings) -> Finding:

@@ -159,9 +159,7 @@ async def _resume_what_it_held(store: CampaignStore) -> list[str]:
     try:
         async with connect() as client:
             now = current_clock().now()
-            return [
-                (await resume_after_budget(client, store, key, now=now, limits_changed=True)).message for key in paused
-            ]
+            return [(await resume_after_budget(client, store, key, now=now)).message for key in paused]
     except ServerError as error:
         return [f"What is paused stays so until its time, or until campaigns resume NAME: {error}"]
 

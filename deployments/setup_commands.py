@@ -106,7 +106,7 @@ _SIGNS = {Health.WELL: "[green]✓[/]", Health.DOUBTFUL: "[yellow]![/]", Health.
 async def doctor_command(*, json: AsJson = False) -> int:
     """Look at each part."""
     cancel_on_signals()
-    findings = [finding async for finding in examine()]
+    findings = await examine()
     broken = any(finding.health is Health.BROKEN for finding in findings)
     if json:
         print_json({"success": not broken, "findings": [_finding_json(finding) for finding in findings]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +15,10 @@ from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Pause,
 from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.errors import ServerError
-from prefect_campaigns.flows.pausing import find_out_who_paused, pause_in_force
+from prefect_campaigns.flows.pausing import pause_in_force, who_paused
+
+SERVER_SECONDS = 30.0
+"""How long the server is waited for; without it the store says what it knows."""
 
 
 class Standing(StrEnum):
@@ -56,12 +60,13 @@ async def read_states(store: CampaignStore, records: Iterable[CampaignRecord]) -
     """Ask the Prefect server how these campaigns stand; where it is away, go by the store alone."""
     records = tuple(records)
     try:
-        async with connect() as client:
+        async with asyncio.timeout(SERVER_SECONDS), connect() as client:
             deployments = {deployment.id: deployment for deployment in await read_deployments(client)}
             states = [await _state(client, store, record, deployments) for record in records]
-    except ServerError as error:
-        alone = tuple(_by_the_store(record) for record in records)
-        return States(campaigns=alone, server_problem=str(error))
+    except (ServerError, TimeoutError) as error:
+        silence = f"no Prefect API answers within {SERVER_SECONDS:g} seconds"
+        problem = silence if isinstance(error, TimeoutError) else str(error)
+        return States(campaigns=tuple(_by_the_store(record) for record in records), server_problem=problem)
     return States(campaigns=tuple(states))
 
 
@@ -74,7 +79,7 @@ async def _state(
     if not deployment.paused:
         return CampaignState(record=record, standing=_of_schedule(record, deployment))
     # A person may have paused what the budget had paused before.
-    known = await find_out_who_paused(client, store, record)
+    known = await who_paused(client, record)
     pause = known or pause_in_force(record, deployment)
     return CampaignState(record=record, standing=_of_pause(pause), pause=pause)
 

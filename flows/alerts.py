@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events import Event, RelatedResource, Resource
 from prefect.exceptions import PrefectException
 
-from prefect_campaigns.budget import Alert, BudgetStatus, alerts_due
+from prefect_campaigns.budget import Alert, BudgetStatus, Scope, alerts_due
 from prefect_campaigns.flows.run import CampaignRun
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import format_money
@@ -63,8 +63,9 @@ async def _emit(campaign: Campaign, flow_run: FlowRun, alert: Alert) -> None:
     if flow_run.deployment_id is not None:
         related.append(_related("deployment", f"prefect.deployment.{flow_run.deployment_id}", name=campaign.slug))
     event = Event(
-        # The same again after a crash: a server that has seen it does nothing twice.
-        id=uuid5(_NAMESPACE, f"{campaign.slug} {alert.key}"),
+        # The same again after a crash, and from two campaigns that bring the account there together: a server that has
+        # seen it does nothing twice.
+        id=uuid5(_NAMESPACE, alert.key if alert.limit.scope is Scope.ACCOUNT else f"{campaign.slug} {alert.key}"),
         event=ALERT_EVENT,
         resource=Resource.model_validate(
             {

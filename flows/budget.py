@@ -26,13 +26,15 @@ GATE_RETRY_SECONDS = [2.0, 10.0, 30.0]
     retries=len(GATE_RETRY_SECONDS),
     retry_delay_seconds=GATE_RETRY_SECONDS,
 )
-async def reach_store(stack: AsyncExitStack, settings: Settings) -> CampaignStore:
-    """Open a store that was away a moment ago, for as long as the stack is.
+async def reach_store(stack: AsyncExitStack, settings: Settings, campaign_key: str) -> CampaignStore:
+    """Open a store that was away a moment ago, for as long as the stack is, and see that it answers.
 
     Raises:
         StoreUnavailable: it is still away, after retries. Then the run does not start.
     """
-    return await stack.enter_async_context(open_store(settings))
+    store = await stack.enter_async_context(open_store(settings))
+    await store.get_campaign(campaign_key)
+    return store
 
 
 @task(

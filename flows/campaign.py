@@ -40,6 +40,8 @@ ENTRYPOINT = "prefect_campaigns.flows.campaign.run_campaign"
 
 FLOW_NAME = "campaign"
 
+RUNS_LOOKED_AT = 50
+
 STORE_OUTAGES = 3
 """How often a step is begun again because the store went away in the middle of it."""
 
@@ -67,9 +69,10 @@ async def run_campaign(campaign: Campaign) -> State[Any]:
         async with AsyncExitStack() as stack:
             try:
                 store = await stack.enter_async_context(open_store(settings))
+                await store.get_campaign(campaign.slug)
             except StoreUnavailable:
                 # From here on as a task, for Prefect to try again.
-                store = await reach_store(stack, settings)
+                store = await reach_store(stack, settings, campaign.slug)
             return await _run(store, campaign, context.flow_run, Journal(settings.journal_folder))
     except CampaignsError as error:
         # Said in the state, in words, rather than as a traceback.
@@ -105,7 +108,6 @@ async def _was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
 
 async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, journal: Journal) -> State[Any]:
     clock, logger = current_clock(), get_run_logger()
-    await store.get_campaign(campaign.slug)
     turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)
     if isinstance(turn, Overlapping):
         return await _skip(store, campaign, flow_run, turn.held, at=clock.now())
@@ -122,7 +124,7 @@ async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, jour
             journal=journal,
             logger=logger,
         )
-        await run.begin()
+        await run.patiently(run.begin)
         try:
             return await _gate_and_steps(run)
         except asyncio.CancelledError:
@@ -187,16 +189,15 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         return await _over_budget(run, status.reached, "; ".join(limit.describe() for limit in status.reached), [])
     failures: list[StepResult] = []
     for index, step in enumerate(run.campaign.steps):
+        if index and (excess := per_lead_excess(run.campaign, await run.report())):
+            return await _over_budget(run, (), excess, failures)
         state = await _do_step(run, index)
+        await run.patiently(lambda: _look_at_alerts(run))
         if state.is_completed() or run.steps[index].status is StepStatus.COMPLETED:
             await _take_over(run, index, state)
-            await run.patiently(lambda: _look_at_alerts(run))
             if step.on_success == "abort":
                 await _skip_rest(run, index)
                 return await _end(run, failures, f"Step {step.name!r} says to stop there")
-            excess = per_lead_excess(run.campaign, await run.report())
-            if excess is not None and index + 1 < len(run.campaign.steps):
-                return await _over_budget(run, (), excess, failures)
             continue
         error = await state.aresult(raise_on_failure=False)
         if isinstance(error, BudgetRefused):
@@ -274,13 +275,24 @@ async def _over_budget(
     name = "BudgetExceeded"
     try:
         async with get_client() as client:
-            if not await pause_for_budget(client, run.store, run.campaign.slug, limits, now=run.clock.now()):
+            is_new = await pause_for_budget(client, run.store, run.campaign.slug, limits, now=run.clock.now())
+            if not is_new and await _people_have_been_told(run):
                 name = "Paused"
     except (httpx.HTTPError, PrefectException, ServerError) as error:
         # The store has it, and stops every run that Prefect makes nevertheless.
         get_run_logger().error("The deployment could not be paused in Prefect: %s", error)
     return await _finish(
         run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name=name), why, *map(_failure, failures)
+    )
+
+
+async def _people_have_been_told(run: CampaignRun) -> bool:
+    """Whether a run has ended as BudgetExceeded since the campaign is paused; the one that paused it may have died."""
+    pause = (await run.store.get_campaign(run.campaign.slug)).pause
+    runs = await run.store.list_runs(run.campaign.slug, limit=RUNS_LOOKED_AT)
+    return pause is not None and any(
+        one.state_name == "BudgetExceeded" and one.completed_at is not None and one.completed_at >= pause.since
+        for one in runs
     )
 
 

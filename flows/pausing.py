@@ -36,8 +36,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
 from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Pause, PausedBy
-from prefect_campaigns.budget import LimitStatus, Scope, first_moment_without
+from prefect_campaigns.budget import BudgetStatus, LimitStatus, Scope, first_moment_without
 from prefect_campaigns.errors import ServerError, StoreError
+from prefect_campaigns.money import format_money
 
 RESUME_FLOW_NAME = "resume-campaign"
 RESUME_DEPLOYMENT = f"{RESUME_FLOW_NAME}/campaigns"
@@ -45,7 +46,7 @@ RESUME_DEPLOYMENT = f"{RESUME_FLOW_NAME}/campaigns"
 
 RESUME_ENTRYPOINT = "prefect_campaigns.flows.resume.resume_campaign"
 
-MOMENT = timedelta(seconds=5)
+MOMENT = timedelta(seconds=15)
 """What is due within this time is waited for: clocks differ, and Prefect starts a run up to half a second early."""
 
 PUNCTUAL = timedelta(minutes=1)
@@ -164,8 +165,10 @@ def _unsettled(key: str) -> StoreError:
 async def show_pause(client: PrefectClient, store: CampaignStore, record: CampaignRecord, pause: Pause) -> None:
     """Make Prefect's side of a pause so: the deployment paused and described, and what ends the pause scheduled.
 
-    Safe to repeat. The resumption comes first, so that a crash leaves no campaign paused that nobody resumes.
+    Safe to repeat. The resumption comes first, so that a crash leaves no campaign paused that nobody resumes; should it
+    be over before this is, the deployment is resumed again.
     """
+    pause = await await_no_run(store, record.key, pause)
     if pause.by is PausedBy.BUDGET and pause.until is not None:
         await _schedule_resumption(client, record.key, pause.until)
     deployment = await _deployment(client, record)
@@ -176,6 +179,16 @@ async def show_pause(client: PrefectClient, store: CampaignStore, record: Campai
     if pause.by is PausedBy.BUDGET and pause.until is not None:
         awaited = await _schedule_own_run(client, deployment.id, pause.until)
         await store.set_pause(record.key, replace(pause, awaited_run_id=awaited), replacing=pause)
+    if (await store.get_campaign(record.key)).pause is None:
+        await _describe(client, deployment, None, paused=False)
+
+
+async def await_no_run(store: CampaignStore, key: str, pause: Pause) -> Pause:
+    """Forget the run by whose absence a person's pause is known, before the deployment is changed, which deletes it."""
+    forgetful = replace(pause, awaited_run_id=None)
+    if forgetful != pause and not await store.set_pause(key, forgetful, replacing=pause):
+        return pause
+    return forgetful
 
 
 async def _deployment(client: PrefectClient, record: CampaignRecord) -> DeploymentResponse | None:
@@ -235,8 +248,8 @@ async def _schedule_own_run(client: PrefectClient, deployment_id: UUID, since: d
     return next((run.id for run in runs if run.auto_scheduled), None)
 
 
-async def find_out_who_paused(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> Pause | None:
-    """Return the pause of the campaign; write down that a person paused what the budget had paused before."""
+async def who_paused(client: PrefectClient, record: CampaignRecord) -> Pause | None:
+    """Return the pause of the campaign: a person's, where one has paused in Prefect what the budget had paused."""
     pause = record.pause
     if pause is None or pause.by is PausedBy.PERSON or pause.awaited_run_id is None:
         return pause
@@ -246,17 +259,22 @@ async def find_out_who_paused(client: PrefectClient, store: CampaignStore, recor
     try:
         await client.read_flow_run(pause.awaited_run_id)
     except ObjectNotFound:
-        theirs = Pause(by=PausedBy.PERSON, reason=f"paused in Prefect, after {pause.reason}", since=pause.since)
-        if await store.set_pause(record.key, theirs, replacing=pause):
-            await _describe(client, deployment, theirs)
-        return theirs
+        return Pause(by=PausedBy.PERSON, reason=f"paused in Prefect, after {pause.reason}", since=pause.since)
     return pause
 
 
-async def resume_after_budget(
-    client: PrefectClient, store: CampaignStore, key: str, *, now: datetime, limits_changed: bool = False
-) -> Resumption:
-    """Resume a campaign that the budget paused, if its time has come or its limits have changed, and none holds.
+async def find_out_who_paused(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> Pause | None:
+    """Return what ``who_paused`` does, and write it down."""
+    pause = await who_paused(client, record)
+    if pause != record.pause and pause is not None and await store.set_pause(record.key, pause, replacing=record.pause):
+        deployment = await _deployment(client, record)
+        if deployment is not None:
+            await _describe(client, deployment, pause)
+    return pause
+
+
+async def resume_after_budget(client: PrefectClient, store: CampaignStore, key: str, *, now: datetime) -> Resumption:
+    """Resume a campaign that the budget paused, if no limit holds, or would be passed again by what was refused.
 
     Where a person has resumed the deployment in Prefect, the store forgets the pause, unless a limit holds.
 
@@ -275,16 +293,26 @@ async def resume_after_budget(
     resumed_in_prefect = deployment is not None and not deployment.paused
     if pause.by is PausedBy.PERSON and not resumed_in_prefect:
         return Resumption(Outcome.PAUSED_BY_PERSON, f"{key} stays paused by a person: {pause.reason}")
-    holding = (await store.budget_status(key)).reached
+    status = await store.budget_status(key)
+    holding = status.reached
     is_due = pause.until is not None and pause.until <= now
     if holding:
         await pause_for_budget(client, store, key, holding, now=now)
         until = first_moment_without(holding)
         return Resumption(Outcome.LIMIT_HOLDS, f"{key} stays paused{_until(until)}: {_said(holding)}", until)
-    if not (is_due or limits_changed or resumed_in_prefect):
+    if not (is_due or resumed_in_prefect) and _would_be_passed_again(pause, status):
         return Resumption(Outcome.LIMIT_HOLDS, f"{key} stays paused{_until(pause.until)}: {pause.reason}", pause.until)
     await _resume(client, store, record, deployment, now=now)
     return Resumption(Outcome.RESUMED, f"{key} is resumed{_lateness(pause, now)}; it was paused: {pause.reason}")
+
+
+def _would_be_passed_again(pause: Pause, status: BudgetStatus) -> bool:
+    """Whether a limit that a step's estimate would have passed stands as it stood; a changed one is worth a try."""
+    return any(
+        f"{passing.name} {format_money(passing.limit)} would be passed" in pause.reason
+        for passing in status.all
+        if passing.limit
+    )
 
 
 async def _resume(
@@ -300,7 +328,11 @@ async def _resume(
         await _describe(client, deployment, None, paused=False)
         # A run that is due at the very moment is not lost, nor is one that was missed while nothing ran.
         await _schedule_own_run(client, deployment.id, min(until or now, now))
-    await store.set_pause(record.key, None, replacing=record.pause)
+    if not await store.set_pause(record.key, None, replacing=record.pause):
+        # Somebody has paused it in the meantime.
+        present = await store.get_campaign(record.key)
+        if present.pause is not None:
+            await show_pause(client, store, present, present.pause)
 
 
 async def pause_by_person(

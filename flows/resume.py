@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -13,15 +14,13 @@ from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.errors import CampaignsError, StoreUnavailable, UnknownCampaign
+from prefect_campaigns.errors import CampaignsError, StoreUnavailable, TooEarly, UnknownCampaign
 from prefect_campaigns.flows.pausing import MOMENT, RESUME_FLOW_NAME, Resumption, resume_after_budget
 
 RETRIES = 20
 RETRY_SECONDS = 60.0
-
-
-class TooEarly(CampaignsError):
-    """The moment at which the campaign resumes has come by this machine's clock, and not yet by the store's."""
+TOO_EARLY = timedelta(minutes=10)
+"""How far clocks may differ without a campaign staying paused."""
 
 
 async def _resume(client: PrefectClient, store: CampaignStore, campaign: str) -> Resumption:
@@ -30,8 +29,9 @@ async def _resume(client: PrefectClient, store: CampaignStore, campaign: str) ->
     if resumption.until is not None and resumption.until - clock.now() <= MOMENT:
         await anyio.sleep(max((resumption.until - clock.now()).total_seconds(), 0))
         resumption = await resume_after_budget(client, store, campaign, now=clock.now())
-    if resumption.until is not None and resumption.until <= clock.now():
-        raise TooEarly(f"{resumption.message}; the clock of this machine and that of the store differ")
+    if resumption.until is not None and resumption.until - clock.now() <= TOO_EARLY:
+        # There may be no other run that resumes it then: this one comes again.
+        raise TooEarly(f"{resumption.message}; the clocks of this machine, of Prefect and of the store differ")
     return resumption
 
 

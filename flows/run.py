@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_campaigns.blocks.journal import Journal, JournalEntry, settle_journal
 from prefect_campaigns.blocks.store import CampaignStore, Lease, Reservation
 from prefect_campaigns.clock import Clock
-from prefect_campaigns.errors import LeaseLost, StoreUnavailable
+from prefect_campaigns.errors import LeaseLost, StoreError, StoreUnavailable
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
@@ -120,11 +120,14 @@ class CampaignRun:
     async def _settle(self, reservation: Reservation, amount: Decimal, step: StepResult | None) -> None:
         entry = JournalEntry(books=self.store.books, reservation=reservation, amount=amount, step=step)
         # First on the disk: between the engine's answer and the store's there may be a crash, or an outage.
-        await self.journal.write(entry)
+        is_kept = await self._keep(entry)
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self.store.settle(self.lease, reservation, amount, step=step)
         except (StoreUnavailable, TimeoutError) as error:
+            if not is_kept:
+                # No StoreUnavailable, after which the step would be done, and paid for, again.
+                raise StoreError(f"{amount} USD could not be written down, by the store either: {error}") from error
             self.logger.warning("%s: cost %s USD is kept in the journal: %s", reservation.step, amount, error)
             self.is_behind = True
             return
@@ -133,6 +136,15 @@ class CampaignRun:
             await settle_journal(self.journal, self.store)
             raise
         await self.journal.remove(entry)
+
+    async def _keep(self, entry: JournalEntry) -> bool:
+        """Write the journal; a disk that takes nothing is no reason not to ask the store."""
+        try:
+            await self.journal.write(entry)
+        except StoreUnavailable as error:
+            self.logger.error("%s", error)
+            return False
+        return True
 
     async def note(self, fate: Awaitable[object], reservation: Reservation) -> None:
         """Write down what became of a request without an answer; what is not written now is booked at its expiry."""

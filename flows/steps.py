@@ -65,6 +65,8 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
     if recorded.status is StepStatus.COMPLETED:
         # Prefect's own result may be gone, or on another machine; the run's record knows it too.
         return recorded.model_dump(mode="json")
+    # What an earlier attempt was answered must be booked before it counts as unanswered.
+    await run.catch_up()
     earlier = await _close_earlier_attempts(run, step)
     reservation = await run.store.reserve(
         run.lease,

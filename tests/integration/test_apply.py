@@ -18,6 +18,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import BlockDocument, FlowRun
 from prefect.client.schemas.schedules import CronSchedule
 
+from prefect_campaigns.blocks.store import PausedBy
 from prefect_campaigns.deployments.apply import Change, apply
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.notifiers import OUR_TAG
@@ -87,7 +88,7 @@ async def test_a_deployment_that_a_person_paused_stays_paused(driver) -> None:
     first = await applied(driver, "Paused By Hand", URL, schedule=DAILY)
     await driver.client.pause_deployment(first.deployment_id)
     second = await applied(driver, "Paused By Hand", URL, schedule=DAILY, description="changed")
-    assert (second.change, second.paused) == (Change.CHANGED, True)
+    assert (second.change, second.pause.by) == (Change.CHANGED, PausedBy.PERSON)
     assert (await driver.client.read_deployment(first.deployment_id)).paused
 
 
@@ -97,7 +98,7 @@ async def test_a_schedule_that_a_person_switched_off_stays_off(driver) -> None:
     await driver.client.update_deployment_schedule(first.deployment_id, schedule.id, active=False)
     second = await applied(driver, "Switched Off", URL, schedule={**DAILY, "cron": "0 10 * * *"})
     (schedule,) = (await driver.client.read_deployment(first.deployment_id)).schedules
-    assert (schedule.schedule.cron, schedule.active, second.paused) == ("0 10 * * *", False, True)
+    assert (schedule.schedule.cron, schedule.active, second.switched_off) == ("0 10 * * *", False, True)
 
 
 async def test_a_schedule_that_the_file_had_off_goes_on_when_the_file_says_so(driver) -> None:
@@ -106,7 +107,7 @@ async def test_a_schedule_that_the_file_had_off_goes_on_when_the_file_says_so(dr
     assert not schedule.active
     second = await applied(driver, "Enabled Later", URL, schedule=DAILY)
     (schedule,) = (await driver.client.read_deployment(first.deployment_id)).schedules
-    assert (schedule.active, second.paused) == (True, False)
+    assert (schedule.active, second.switched_off) == (True, False)
 
 
 @pytest.mark.parametrize("schedule", [None, {**DAILY, "enabled": False}])

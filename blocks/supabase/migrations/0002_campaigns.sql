@@ -97,6 +97,8 @@ begin
             set run_id = r.id::text, campaign_key = c.key, campaign_name = c.name
             from public.campaigns c
             where c.id = r.campaign_id and c.key is not null and r.run_id is null
+              -- One that still goes on will cost more than stands there; one of yesterday does not go on.
+              and not (r.status = 'running' and r.completed_at is null and r.started_at > p_now - interval '1 day')
             returning r.id, r.run_id, r.campaign_key, r.total_cost as cost,
                       coalesce(r.started_at, r.completed_at, c.created_at, p_now) as began,
                       c.config #>> '{schedule,timezone}' as zone

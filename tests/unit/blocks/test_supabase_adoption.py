@@ -117,6 +117,7 @@ def add_run(project: Project, campaign_id: UUID | None, **columns: Any) -> str:
         "id": str(uuid4()),
         "campaign_id": campaign_id and str(campaign_id),
         "started_at": NOON.isoformat(),
+        "status": "completed",
     } | columns
     _insert(project, "campaign_runs", row)
     return str(row["id"])
@@ -400,6 +401,21 @@ class TestRuns:
             with pytest.raises(BudgetRefused, match=r"daily 5\.00 would be passed, spent 4\.75"):
                 await spend(store, lease, "0.26")
             await assert_books_are_whole(store)
+
+    async def test_one_that_still_goes_on_is_booked_when_it_has_ended(self, old: Project, clock: SettableClock) -> None:
+        campaign_id = add_campaign(old, "Spring Outreach")
+        run_id = add_run(old, campaign_id, status="running", total_cost="1")
+        async with store_of(old, clock) as store:
+            assert amounts((await store.budget_status("spring-outreach")).limits)["daily"] == (0, 0)
+        old.sql("update campaign_runs set status = 'completed', total_cost = 2 where id = $1::uuid", UUID(run_id))
+        async with store_of(old, clock) as store:
+            assert amounts((await store.budget_status("spring-outreach")).limits)["daily"] == (2, 0)
+
+    async def test_one_that_never_ended_is_booked_a_day_later(self, old: Project, clock: SettableClock) -> None:
+        add_run(old, add_campaign(old, "Spring Outreach"), status="running", total_cost="1")
+        clock.advance(days=1)
+        async with store_of(old, clock) as store:
+            assert (await store.account_status()).account[1].spent == 1
 
     async def test_a_campaign_whose_timezone_nobody_knows_is_booked_in_utc(
         self, old: Project, clock: SettableClock
