@@ -92,10 +92,11 @@ def installed(built: Path, wheel: Path) -> Iterator[Path]:
 
 def test_the_wheel_holds_every_module_and_every_file_beside_them(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
-    root, rooms = "prefect_campaigns", ["blocks", "flows", "deployments", "deployments/demo"]
+    root = "prefect_campaigns"
     expected = {f"{root}/{file.name}" for file in (PROJECT / "campaigns").iterdir() if file.suffix in OUR_SUFFIXES}
-    for room in rooms:
-        expected |= {f"{root}/{room}/{file.name}" for file in (PROJECT / room).iterdir() if file.suffix in OUR_SUFFIXES}
+    for room in ("blocks", "flows", "deployments"):
+        files = (file for file in (PROJECT / room).rglob("*") if file.suffix in OUR_SUFFIXES)
+        expected |= {f"{root}/{file.relative_to(PROJECT)}" for file in files}
     assert {f"{root}/py.typed", f"{root}/schema.json", f"{root}/weekly-restaurant.json"} <= expected
     assert {
         f"{root}/blocks/sqlite/migrations/0001_books.sql",
