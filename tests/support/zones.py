@@ -32,10 +32,11 @@ def install() -> None:
         (_folder / reader / _AREA).mkdir(parents=True)
     os.environ["PYTHONTZPATH"] = os.pathsep.join([str(_folder / "zoneinfo"), *zoneinfo.TZPATH])
     zoneinfo.reset_tzpath()
-    # Prefect's server reckons with pytz, which looks into one folder only.
-    for zone in (Path(pytz.__file__).parent / "zoneinfo").iterdir():
+    # Prefect's server reckons with pytz, which looks into one folder only, and once, which zones there are.
+    originals = Path(pytz.__file__).parent / "zoneinfo"
+    for zone in (*originals.iterdir(), *(originals / _AREA).iterdir()):
         if zone.name != _AREA:
-            (_folder / "pytz" / zone.name).symlink_to(zone)
+            (_folder / "pytz" / zone.relative_to(originals)).symlink_to(zone)
     os.environ["PYTZ_TZDATADIR"] = str(_folder / "pytz")
 
 
@@ -49,5 +50,7 @@ def midnight_in(seconds: int) -> tuple[str, datetime]:
     # RFC 8536, version 1: one offset, in seconds east of UTC, for ever.
     header = b"TZif" + b"\0" * 16 + struct.pack(">6l", 0, 0, 0, 0, 1, 4)
     for reader in _READERS:
-        (_folder / reader / _AREA / name).write_bytes(header + struct.pack(">lBB", offset, 0, 0) + b"LMT\0")
+        file = _folder / reader / _AREA / name
+        file.unlink(missing_ok=True)
+        file.write_bytes(header + struct.pack(">lBB", offset, 0, 0) + b"LMT\0")
     return f"{_AREA}/{name}", datetime.fromtimestamp(midnight, UTC)
