@@ -19,7 +19,8 @@ from pathlib import Path
 from prefect.logging import get_logger
 from pydantic import TypeAdapter
 
-from prefect_campaigns.blocks.store import AttemptState, CampaignStore, Reservation
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AttemptState, Reservation
 from prefect_campaigns.errors import StoreError, StoreUnavailable
 from prefect_campaigns.results import StepResult
 

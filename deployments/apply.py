@@ -20,7 +20,8 @@ from prefect.logging import get_logger
 from prefect.utilities.callables import parameter_schema
 
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Lease, Pause, PausedBy
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord, Lease, Pause, PausedBy
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.compile import (
     WORK_POOL,

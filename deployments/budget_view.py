@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 from rich.text import Text
 
-from prefect_campaigns.blocks.store import CampaignStore, PausedBy
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Scope
 from prefect_campaigns.deployments.printing import local_time, time_until, when
 from prefect_campaigns.deployments.standing import CampaignState, Standing

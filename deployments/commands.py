@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from prefect_campaigns.blocks.settings import Settings, load_settings
-from prefect_campaigns.blocks.store import PausedBy
+from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.apply import Applied, ApplyResult, Change, apply
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json

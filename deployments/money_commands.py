@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from rich.markup import escape
 
 from prefect_campaigns.blocks.settings import Settings, load_settings
-from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, PausedBy
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord, PausedBy
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.clock import current_clock

@@ -11,7 +11,8 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 
-from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Pause, PausedBy
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
 from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.errors import ServerError

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.text import Text
 
 from prefect_campaigns.blocks.settings import load_settings
-from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, LimitStatus
 from prefect_campaigns.clock import current_clock

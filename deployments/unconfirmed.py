@@ -13,7 +13,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Reservation
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord, Reservation
 from prefect_campaigns.deployments.cli import EXIT_OK, out, print_json, say
 from prefect_campaigns.deployments.printing import local_time, plain_table
 from prefect_campaigns.errors import StoreError

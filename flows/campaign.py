@@ -19,7 +19,8 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from prefect_campaigns.blocks.journal import Journal
 from prefect_campaigns.blocks.settings import load_settings
-from prefect_campaigns.blocks.store import AttemptState, CampaignStore, LeaseHeld
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AttemptState, LeaseHeld
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, first_moment_without
 from prefect_campaigns.clock import current_clock

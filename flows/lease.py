@@ -17,7 +17,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectException
 from prefect.states import Running
 
-from prefect_campaigns.blocks.store import CampaignStore, Lease, LeaseHeld
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, LeaseHeld
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import LeaseLost, LeaseTimeout, StoreUnavailable
 from prefect_campaigns.flows.run import RunLogger

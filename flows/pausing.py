@@ -35,7 +35,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
-from prefect_campaigns.blocks.store import CampaignRecord, CampaignStore, Pause, PausedBy
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, Scope, first_moment_without
 from prefect_campaigns.errors import ServerError, StoreError
 from prefect_campaigns.money import format_money

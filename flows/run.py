@@ -15,7 +15,8 @@ import httpx
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_campaigns.blocks.journal import Journal, JournalEntry, settle_journal
-from prefect_campaigns.blocks.store import CampaignStore, Lease, Reservation
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, Reservation
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import LeaseLost, StoreError, StoreUnavailable
 from prefect_campaigns.models import Campaign, Step

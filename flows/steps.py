@@ -12,7 +12,7 @@ from prefect import State, Task, get_run_logger, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
 
-from prefect_campaigns.blocks.store import AttemptState, Reservation
+from prefect_campaigns.blocks.store_types import AttemptState, Reservation
 from prefect_campaigns.costs import read_cost
 from prefect_campaigns.counts import read_counts
 from prefect_campaigns.errors import (

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from prefect_campaigns.blocks.sqlite.limits import ACCOUNT_KEY
-from prefect_campaigns.blocks.store import AttemptState, Reservation
+from prefect_campaigns.blocks.store_types import AttemptState, Reservation
 from prefect_campaigns.blocks.values import instant, instant_text, storable_text
 from prefect_campaigns.budget import Period, window_key
 from prefect_campaigns.errors import StoreError

@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from prefect_campaigns.blocks.store import Lease, LeaseHeld
+from prefect_campaigns.blocks.store_types import Lease, LeaseHeld
 from prefect_campaigns.blocks.values import instant, instant_text
 from prefect_campaigns.errors import LeaseLost
 

@@ -23,7 +23,7 @@ from prefect_campaigns.blocks.sqlite.bookings import (
     required,
     sweep,
 )
-from prefect_campaigns.blocks.store import AttemptState, Lease, Reservation
+from prefect_campaigns.blocks.store_types import AttemptState, Lease, Reservation
 from prefect_campaigns.blocks.values import amount_micros
 from prefect_campaigns.budget import BudgetStatus, windows
 from prefect_campaigns.errors import BudgetRefused, StoreError

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from pydantic import ValidationError
 
 from prefect_campaigns.blocks.sqlite import leases
-from prefect_campaigns.blocks.store import CampaignRecord, Lease, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import CampaignRecord, Lease, Pause, PausedBy
 from prefect_campaigns.blocks.values import (
     amount_micros,
     instant,

@@ -14,7 +14,7 @@ from uuid import UUID
 from prefect_campaigns.blocks.sqlite import alerts, leases, ledger, limits, records, verify
 from prefect_campaigns.blocks.sqlite.bookings import Author
 from prefect_campaigns.blocks.sqlite.file import SqliteFile
-from prefect_campaigns.blocks.store import CampaignRecord, Lease, LeaseHeld, Pause, Reservation
+from prefect_campaigns.blocks.store_types import CampaignRecord, Lease, LeaseHeld, Pause, Reservation
 from prefect_campaigns.budget import AccountBudget, BudgetStatus
 from prefect_campaigns.clock import Clock, current_clock
 from prefect_campaigns.errors import BudgetRefused

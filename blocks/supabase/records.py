@@ -10,7 +10,7 @@ from prefect.logging import get_logger
 from pydantic import ValidationError
 from slugify import slugify
 
-from prefect_campaigns.blocks.store import CampaignRecord
+from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.blocks.supabase.values import Row, pause
 from prefect_campaigns.blocks.values import instant
 from prefect_campaigns.errors import StoreError

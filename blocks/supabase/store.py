@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from prefect_campaigns.blocks.store import CampaignRecord, Lease, LeaseHeld, Pause, Reservation
+from prefect_campaigns.blocks.store_types import CampaignRecord, Lease, LeaseHeld, Pause, Reservation
 from prefect_campaigns.blocks.supabase import records, values
 from prefect_campaigns.blocks.supabase.client import SupabaseApi
 from prefect_campaigns.blocks.supabase.migrate import check_schema

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from prefect_campaigns.blocks.store import AttemptState, Lease, Pause, PausedBy, Reservation
+from prefect_campaigns.blocks.store_types import AttemptState, Lease, Pause, PausedBy, Reservation
 from prefect_campaigns.blocks.values import (
     amount_micros,
     instant,

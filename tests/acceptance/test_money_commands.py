@@ -18,7 +18,7 @@ from prefect.client.orchestration import PrefectClient
 from spending import lose_an_answer, spend
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import PausedBy
+from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.clock import SystemClock
 from prefect_campaigns.deployments.money_commands import Asked

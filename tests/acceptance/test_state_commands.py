@@ -13,7 +13,7 @@ from driving import Driver
 from spending import spend
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import Pause, PausedBy
+from prefect_campaigns.blocks.store_types import Pause, PausedBy
 
 NOWHERE = "http://127.0.0.1:9"
 NIGHTLY = {"cron": "30 3 * * *", "timezone": "America/New_York"}

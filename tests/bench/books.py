@@ -16,7 +16,8 @@ from figures import Figure, against, measure_async
 from supabase_rig import Project, start_project, what_is_missing
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import CampaignStore, Lease
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus

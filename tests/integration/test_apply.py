@@ -18,7 +18,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import BlockDocument, FlowRun
 from prefect.client.schemas.schedules import CronSchedule
 
-from prefect_campaigns.blocks.store import PausedBy
+from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.deployments.apply import Change, apply
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.notifiers import OUR_TAG

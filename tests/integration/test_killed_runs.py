@@ -17,7 +17,8 @@ from real_stack import Stack
 from run_process import RunProcess
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import AttemptState, CampaignStore
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AttemptState
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.models import Campaign
 

@@ -22,7 +22,8 @@ from prefect.client.schemas.objects import FlowRun
 from run_process import Ended, RunProcess
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import CampaignStore, Pause, PausedBy
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.clock import using_clock
 from prefect_campaigns.flows.pausing import RESUME_DEPLOYMENT, pause_by_person, resume_by_person

@@ -8,7 +8,7 @@ from driving import until
 from mails import mails_to
 from zones import midnight_in
 
-from prefect_campaigns.blocks.store import PausedBy
+from prefect_campaigns.blocks.store_types import PausedBy
 
 
 async def test_the_budget_pauses_until_midnight_and_the_midnight_run_happens(driver, engines, in_stack) -> None:

@@ -11,7 +11,7 @@ import pytest
 from campaign_files import PROSPECT
 from driving import until
 
-from prefect_campaigns.blocks.store import AttemptState, Lease
+from prefect_campaigns.blocks.store_types import AttemptState, Lease
 
 
 @pytest.mark.parametrize(

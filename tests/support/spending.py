@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import uuid4
 
-from prefect_campaigns.blocks.store import CampaignStore, Lease
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease
 from prefect_campaigns.results import RunReport, RunStatus
 
 

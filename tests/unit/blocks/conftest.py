@@ -25,7 +25,8 @@ from supabase_rig import Project
 
 from prefect_campaigns.blocks.sqlite import ledger
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import CampaignStore, Lease, Reservation
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, Reservation
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.blocks.supabase.values import lease_text
 

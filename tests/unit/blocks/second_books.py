@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from prefect_campaigns.blocks.store import AttemptState, Reservation
+from prefect_campaigns.blocks.store_types import AttemptState, Reservation
 from prefect_campaigns.budget import AccountBudget, limits_of, windows
 from prefect_campaigns.models import Campaign
 

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from prefect_campaigns.blocks.store import CampaignStore, Lease, LeaseHeld, Reservation
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, LeaseHeld, Reservation
 from prefect_campaigns.budget import LimitStatus
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus

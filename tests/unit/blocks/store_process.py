@@ -11,7 +11,7 @@ from pathlib import Path
 from store_cases import KEY, RUN_1, reserve, send
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import Lease
+from prefect_campaigns.blocks.store_types import Lease
 from prefect_campaigns.errors import BudgetRefused
 
 

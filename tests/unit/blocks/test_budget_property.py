@@ -31,7 +31,8 @@ from store_cases import (
 from supabase_rig import Project
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import AttemptState, CampaignStore, Lease
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AttemptState, Lease
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.budget import AccountBudget, LimitStatus, Scope
 from prefect_campaigns.errors import BudgetRefused

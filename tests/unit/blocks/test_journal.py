@@ -11,7 +11,8 @@ import pytest
 from store_cases import RUN_1, SettableClock, make_report, make_step, reserve, send, today
 
 from prefect_campaigns.blocks.journal import Journal, JournalEntry, settle_journal
-from prefect_campaigns.blocks.store import CampaignStore, Lease, Reservation
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, Reservation
 from prefect_campaigns.errors import StoreUnavailable
 from prefect_campaigns.results import StepStatus
 

@@ -26,7 +26,8 @@ from supabase_rig import Project
 
 from prefect_campaigns.blocks.sqlite.file import SqliteFile
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import CampaignStore, Lease
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.errors import BudgetRefused

@@ -28,7 +28,7 @@ from store_cases import (
 
 from prefect_campaigns.blocks.sqlite import verify
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import Lease, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import Lease, Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.errors import BudgetRefused, StoreError
 

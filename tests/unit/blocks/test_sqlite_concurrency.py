@@ -25,7 +25,7 @@ from store_cases import (
 )
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import AttemptState, Lease
+from prefect_campaigns.blocks.store_types import AttemptState, Lease
 from prefect_campaigns.errors import StoreError
 
 

@@ -16,7 +16,7 @@ from store_cases import KEY, RUN_1, SettableClock, account_books, assert_books_a
 
 from prefect_campaigns.blocks.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import AttemptState, Lease
+from prefect_campaigns.blocks.store_types import AttemptState, Lease
 from prefect_campaigns.budget import AccountBudget, Period, window_key
 from prefect_campaigns.errors import StoreError
 

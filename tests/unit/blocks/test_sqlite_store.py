@@ -27,7 +27,7 @@ from store_cases import (
 from prefect_campaigns.blocks.sqlite import records
 from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import Lease
+from prefect_campaigns.blocks.store_types import Lease
 from prefect_campaigns.errors import StoreError, StoreUnavailable
 from prefect_campaigns.models import Campaign
 

@@ -28,7 +28,8 @@ from store_cases import (
     take_lease,
 )
 
-from prefect_campaigns.blocks.store import CampaignStore, Lease, LeaseHeld, Reservation
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, LeaseHeld, Reservation
 from prefect_campaigns.errors import LeaseLost, UnknownCampaign
 from prefect_campaigns.results import RunStatus
 

@@ -18,7 +18,8 @@ from store_cases import (
     take_lease,
 )
 
-from prefect_campaigns.blocks.store import AttemptState, CampaignStore, Lease
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AttemptState, Lease
 from prefect_campaigns.budget import AccountBudget, Scope
 from prefect_campaigns.errors import BudgetRefused, StoreError
 

@@ -22,7 +22,8 @@ from store_cases import (
     today,
 )
 
-from prefect_campaigns.blocks.store import AttemptState, CampaignStore, Lease, Reservation
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AttemptState, Lease, Reservation
 from prefect_campaigns.errors import BudgetRefused, StoreError, UnknownCampaign
 
 

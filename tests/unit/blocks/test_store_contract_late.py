@@ -24,7 +24,8 @@ from store_cases import (
     today,
 )
 
-from prefect_campaigns.blocks.store import AttemptState, CampaignStore, Lease, Reservation
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AttemptState, Lease, Reservation
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.results import StepStatus
 

@@ -24,7 +24,8 @@ from store_cases import (
     take_lease,
 )
 
-from prefect_campaigns.blocks.store import CampaignStore, Lease, LeaseHeld
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, LeaseHeld
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.results import RunStatus, StepStatus
 

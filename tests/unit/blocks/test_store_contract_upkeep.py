@@ -28,7 +28,8 @@ from store_cases import (
     take_lease,
 )
 
-from prefect_campaigns.blocks.store import CampaignStore, Lease, Pause, PausedBy
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.errors import BudgetRefused, StoreError, UnknownCampaign
 

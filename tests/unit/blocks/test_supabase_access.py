@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from store_cases import KEY, RUN_1, SettableClock, make_campaign, reserve, send, take_lease
 from supabase_rig import Project, Proxy
 
-from prefect_campaigns.blocks.store import AttemptState
+from prefect_campaigns.blocks.store_types import AttemptState
 from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.deployments.demo.serving import serve

@@ -24,7 +24,7 @@ from store_cases import (
 )
 from supabase_rig import Project
 
-from prefect_campaigns.blocks.store import PausedBy
+from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.blocks.supabase.migrate import migrate
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.errors import BudgetRefused, StoreError

@@ -28,7 +28,7 @@ from store_cases import (
 )
 from supabase_rig import Project
 
-from prefect_campaigns.blocks.store import Lease, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import Lease, Pause, PausedBy
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.budget import windows
 from prefect_campaigns.errors import StoreError

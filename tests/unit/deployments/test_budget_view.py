@@ -15,7 +15,8 @@ from clocks import SettableClock
 from rich.text import Text
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import CampaignStore, Lease, Pause, PausedBy
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget, LimitStatus, Scope, windows
 from prefect_campaigns.deployments.budget_view import (
     account_lines,

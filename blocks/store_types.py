@@ -1,0 +1,132 @@
+"""What the stores give back: campaigns and their pauses, leases, and the money of each request.
+
+Amounts are US dollars as Decimal; instants are aware and in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from prefect_campaigns.models import Campaign
+
+
+class PausedBy(StrEnum):
+    """Who paused a campaign. What a person paused, only a person resumes."""
+
+    BUDGET = "budget"
+    PERSON = "person"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """Why a campaign is paused.
+
+    Attributes:
+        reason: one line: ``budget: weekly 20.00 reached, spent 20.03``.
+        until: when the budget resumes it; None when it does not by itself.
+        awaited_run_id: the flow run that is scheduled for its resumption. Pausing a deployment in Prefect deletes it,
+            by which it is known that a person paused a campaign that the budget had paused already. None when there
+            is none: no schedule, or not made yet.
+    """
+
+    by: PausedBy
+    reason: str
+    since: datetime
+    until: datetime | None = None
+    awaited_run_id: UUID | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignRecord:
+    """A campaign's row.
+
+    Attributes:
+        id: the campaign's id, for ever.
+        key: the slug of its name; the ledger is kept by it.
+        campaign: what was applied, with nothing secret in it.
+        deployment_id: the Prefect deployment that runs it; None until it is applied.
+        applied_schedule_active: whether the last apply switched the schedule on; None before the first one. A
+            schedule that is off on the server although this says on was switched off by a person.
+        pause: why it is paused, as far as we paused it; None when we did not. A deployment that is paused on the
+            server although this is None was paused by a person.
+    """
+
+    id: UUID
+    key: str
+    campaign: Campaign
+    deployment_id: UUID | None
+    applied_schedule_active: bool | None
+    pause: Pause | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right of one execution of one run to act for its campaign.
+
+    Attributes:
+        holder: names the execution, so that a run that is executed twice is not let in twice.
+        fence: grows by one with every lease of the campaign; every write of the run carries it.
+    """
+
+    campaign_key: str
+    run_id: str
+    run_name: str
+    holder: str
+    fence: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseHeld:
+    """Why a lease was not given: who holds the campaign, or who is before us in the queue."""
+
+    run_id: str
+    run_name: str
+    expires_at: datetime
+
+
+class AttemptState(StrEnum):
+    """Where the money of one request stands.
+
+    held → sent → settled (the engine said what it cost) or unconfirmed (nobody knows: booked at its estimate)
+    unconfirmed → corrected (a later answer to the same Idempotency-Key, or a person, said what it all cost)
+    held or sent → released (the request never left: it was not made, or its connection was refused)
+
+    Every other way is a StoreError.
+    """
+
+    HELD = "held"
+    SENT = "sent"
+    SETTLED = "settled"
+    RELEASED = "released"
+    UNCONFIRMED = "unconfirmed"
+    CORRECTED = "corrected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """The money of one request: reserved before it leaves, settled when it is answered.
+
+    Attributes:
+        attempt: counts the requests of this step in this run from 1, over retries and resumed runs.
+        estimate: what was reserved.
+        booked: what it came to; None while it is held or sent, and when it was released.
+        reserved_at: when it was reserved; its windows are those of that moment.
+        expires_at: when a reservation that nobody settled is released (held) or booked as unconfirmed (sent).
+    """
+
+    campaign_key: str
+    run_id: str
+    step: str
+    attempt: int
+    state: AttemptState
+    estimate: Decimal
+    booked: Decimal | None
+    reserved_at: datetime
+    expires_at: datetime
