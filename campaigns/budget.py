@@ -155,6 +155,11 @@ class LimitStatus:
         return f"budget: {self.name} {format_money(self.limit)} {verb}, spent {format_money(self.spent)}{reserved}"
 
 
+def describe_limits(limits: Iterable[LimitStatus]) -> str:
+    """Return the limits in words, one after the other."""
+    return "; ".join(limit.describe() for limit in limits)
+
+
 def first_moment_without(limits: Iterable[LimitStatus]) -> datetime | None:
     """Return when the last of these windows ends: the first moment at which none of the limits holds any more.
 

@@ -38,18 +38,10 @@ from prefect_campaigns.deployments.worker import CampaignWorker
 from prefect_campaigns.errors import ServerError, UnknownCampaign
 from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.flows.lease import LEASE_SECONDS, keeping
-from prefect_campaigns.flows.pausing import (
-    RESUME_DEPLOYMENT,
-    RESUME_ENTRYPOINT,
-    Outcome,
-    await_no_run,
-    described,
-    find_out_who_paused,
-    pause_in_force,
-    resume_after_budget,
-    show_pause,
-)
+from prefect_campaigns.flows.paused_deployment import RESUME_DEPLOYMENT, RESUME_ENTRYPOINT, described
+from prefect_campaigns.flows.pausing import await_no_run, find_out_who_paused, pause_in_force, show_pause
 from prefect_campaigns.flows.resume import resume_campaign
+from prefect_campaigns.flows.resuming import Outcome, resume_after_budget
 from prefect_campaigns.models import Campaign
 
 ALONE_SECONDS = 120.0

@@ -31,7 +31,7 @@ from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.standing import read_states
 from prefect_campaigns.deployments.unconfirmed import list_unconfirmed, settle_unconfirmed
 from prefect_campaigns.errors import CampaignsError, ServerError
-from prefect_campaigns.flows.pausing import resume_after_budget
+from prefect_campaigns.flows.resuming import resume_after_budget
 from prefect_campaigns.money import Money
 
 NO_LIMIT = "none"

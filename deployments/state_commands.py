@@ -22,7 +22,8 @@ from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.lookup import match_name
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.standing import CampaignState, Standing, read_states
-from prefect_campaigns.flows.pausing import pause_by_person, resume_by_person
+from prefect_campaigns.flows.pausing import pause_by_person
+from prefect_campaigns.flows.resuming import resume_by_person
 from prefect_campaigns.money import format_money
 
 ASKED_AT_ONCE = 8

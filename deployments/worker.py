@@ -27,13 +27,11 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Failed
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
-from prefect_campaigns.blocks.journal import Journal, settle_journal
-from prefect_campaigns.blocks.settings import load_settings
-from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.announcements import announced_runs
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
 from prefect_campaigns.deployments.run_loop import RunLoop, RunningTask
-from prefect_campaigns.errors import CampaignsError, UnsupportedFlow
+from prefect_campaigns.deployments.upkeep import resume_overdue_for_ever, settle_journal_for_ever
+from prefect_campaigns.errors import UnsupportedFlow
 
 FLOWS_PACKAGE = "prefect_campaigns.flows."
 """Only flows from here run in the worker: anything else could block its loop, and with it every other run."""
@@ -42,8 +40,6 @@ CLIENT_MAX_RETRIES = 8
 """How often a run repeats a request to Prefect's API that finds no server: 2, 4, 8 … seconds, eight minutes in all."""
 
 CANCELLATION_POLL_SECONDS = 2.0
-JOURNAL_SECONDS = 30.0
-"""How often the worker looks for what engines charged and the store does not know of."""
 
 STOP_LISTENING_SECONDS = 2.0
 
@@ -89,12 +85,13 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         self._beside: list[asyncio.Task[None]] = []
 
     async def setup(self) -> None:
-        """Begin to listen for runs that somebody asks for, and to look after the journal."""
+        """Begin to listen for runs that somebody asks for, and to look after money and pauses."""
         await super().setup()
         self._beside = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._take_up_announced_runs()),
-            asyncio.create_task(self._settle_journal_for_ever()),
+            asyncio.create_task(settle_journal_for_ever(self._logger)),
+            asyncio.create_task(resume_overdue_for_ever(self.client, self._logger)),
         ]
 
     async def run(
@@ -145,20 +142,6 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             except Exception as error:
                 # Of any kind: nobody else would notice that this task has ended.
                 self._logger.warning("Not known which runs have been asked for: %s", error)
-
-    async def _settle_journal_for_ever(self) -> None:
-        """Settle what runs on this machine could not, because the store was away or they died."""
-        while True:
-            try:
-                settings = load_settings()
-                journal = Journal(settings.journal_folder)
-                if not await journal.is_empty():
-                    async with open_store(settings) as store:
-                        if settled := await settle_journal(journal, store):
-                            self._logger.info("Settled %d answers from %s", settled, journal.folder)
-            except (CampaignsError, OSError) as error:
-                self._logger.warning("What engines charged is not settled yet: %s", error)
-            await asyncio.sleep(JOURNAL_SECONDS)
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Take up the runs that are due, one caller at a time: a second one would take up the same runs again."""

@@ -22,14 +22,15 @@ from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AttemptState, LeaseHeld
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.budget import BudgetStatus, LimitStatus, first_moment_without
+from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits, first_moment_without
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import BudgetRefused, CampaignsError, ServerError, StoreUnavailable
 from prefect_campaigns.flows.alerts import tell_alerts
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
-from prefect_campaigns.flows.pausing import MOMENT, pause_for_budget, resume_after_budget
+from prefect_campaigns.flows.pausing import pause_for_budget
+from prefect_campaigns.flows.resuming import MOMENT, resume_after_budget
 from prefect_campaigns.flows.run import CampaignRun, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
@@ -187,7 +188,7 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         status = await check_budget(run.store, run.campaign.slug)
     await tell_alerts(run, status)
     if status.reached:
-        return await _over_budget(run, status.reached, "; ".join(limit.describe() for limit in status.reached), [])
+        return await _over_budget(run, status.reached, describe_limits(status.reached), [])
     failures: list[StepResult] = []
     for index, step in enumerate(run.campaign.steps):
         if index and (excess := per_lead_excess(run.campaign, await run.report())):

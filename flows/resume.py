@@ -15,7 +15,8 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import CampaignsError, StoreUnavailable, TooEarly, UnknownCampaign
-from prefect_campaigns.flows.pausing import MOMENT, RESUME_FLOW_NAME, Resumption, resume_after_budget
+from prefect_campaigns.flows.paused_deployment import RESUME_FLOW_NAME
+from prefect_campaigns.flows.resuming import MOMENT, Resumption, resume_after_budget
 
 RETRIES = 20
 RETRY_SECONDS = 60.0

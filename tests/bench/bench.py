@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 from books import bench_sqlite, bench_supabase
-from figures import Figure, against, measure, measure_async
+from figures import Figure, Stopwatch, against, measure
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +23,7 @@ from prefect_campaigns.flows.exchange import EngineRequest, call_engine, new_cli
 from prefect_campaigns.loader import load
 
 EXAMPLE = Path(__file__).parents[2] / "campaigns" / "weekly-restaurant.json"
+EXCHANGES = 200
 
 
 def bench_files() -> list[Figure]:
@@ -46,22 +47,16 @@ async def bench_exchange() -> list[Figure]:
     # As the exchange does: no connection is used twice.
     no_reuse = httpx.Limits(max_keepalive_connections=0)
     async with serve(engines) as url, new_client() as client, httpx.AsyncClient(limits=no_reuse) as bare:
-        body = {"count": 1}
-        bare_figure = await measure_async("bare httpx POST", lambda n: bare.post(f"{url}{SEND}", json=body), times=200)
-
-        async def exchange(number: int) -> None:
-            await call_engine(
-                client,
-                EngineRequest(
-                    method="POST",
-                    url=f"{url}{SEND}",
-                    params=body,
-                    idempotency_key=str(number),
-                    timeout_seconds=10,
-                ),
+        stopwatch, plain, exchange, body = Stopwatch(), "bare httpx POST", "exchange with an engine", {"count": 1}
+        for number in range(EXCHANGES):
+            with stopwatch.time(plain):
+                await bare.post(f"{url}{SEND}", json=body)
+            request = EngineRequest(
+                method="POST", url=f"{url}{SEND}", params=body, idempotency_key=str(number), timeout_seconds=10
             )
-
-        return [bare_figure, against(await measure_async("exchange with an engine", exchange, times=200), bare_figure)]
+            with stopwatch.time(exchange):
+                await call_engine(client, request)
+        return [stopwatch.figure(plain), stopwatch.figure(exchange, against=plain)]
 
 
 def main() -> None:

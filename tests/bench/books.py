@@ -12,12 +12,13 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
 
-from figures import Figure, against, measure_async
+from figures import Figure, Stopwatch
 from supabase_rig import Project, start_project, what_is_missing
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease
+from prefect_campaigns.blocks.supabase.client import SupabaseApi
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus
@@ -53,7 +54,7 @@ analyze;
 PLAIN_RPC = """
 create table bench_rows (id bigint generated always as identity primary key, n integer not null);
 create function bench_insert(n integer) returns jsonb language sql set search_path = '' as $$
-    insert into public.bench_rows (n) values ($1) returning to_jsonb(bench_rows) $$;
+    insert into public.bench_rows (n) values ($1) returning jsonb_build_object('value', id) $$;
 grant insert, select on bench_rows to service_role;
 grant execute on function bench_insert to service_role;
 """
@@ -65,29 +66,20 @@ class Books:
     def __init__(self, store: CampaignStore, lease: Lease, name: str) -> None:
         self._store = store
         self._lease = lease
-        self._name = name
+        self.reserve = f"{name}: reserve"
+        self.settle = f"{name}: settle"
         self._attempts = itertools.count(1)
 
-    async def reserve(self, _: int) -> None:
-        """Reserve what a request may cost."""
-        await self._reserve()
-
-    async def _reserve(self) -> None:
+    async def request(self, stopwatch: Stopwatch) -> None:
+        """Keep the books of one request."""
         step, attempt = "measured 1", next(self._attempts)
-        await self._store.reserve(self._lease, step=step, attempt=attempt, estimated_cost=None, hold_seconds=3600)
-
-    async def acts(self, what: str) -> list[Figure]:
-        """Measure reserving and settling."""
-        reserve = await measure_async(f"{self._name}: reserve{what}", self.reserve, times=TIMES)
-        sent = []
-        for reservation in (await self._store.attempts(self._lease.run_id, "measured 1"))[-TIMES - 1 :]:
-            sent.append(await self._store.mark_sent(self._lease, reservation))
-        waiting = iter(sent)
-
-        async def settle(_: int) -> None:
-            await self._store.settle(self._lease, next(waiting), COST)
-
-        return [reserve, await measure_async(f"{self._name}: settle{what}", settle, times=TIMES)]
+        with stopwatch.time(self.reserve):
+            held = await self._store.reserve(
+                self._lease, step=step, attempt=attempt, estimated_cost=None, hold_seconds=3600
+            )
+        sent = await self._store.mark_sent(self._lease, held)
+        with stopwatch.time(self.settle):
+            await self._store.settle(self._lease, sent, COST)
 
 
 @asynccontextmanager
@@ -119,50 +111,65 @@ async def opened(store: SqliteStore | SupabaseStore, campaign: Campaign, name: s
 
 
 async def bench_sqlite(campaign: Campaign, lines: int) -> list[Figure]:
-    """The acts on a SQLite file."""
+    """The acts on a SQLite file without lines, and in turn on one that is full of them."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "campaigns.db"
-        async with opened(SqliteStore(path), campaign, "SQLite") as books:
-            empty = await books.acts(", no lines")
-        with closing(sqlite3.connect(path)) as db:
+        empty, full = Path(folder) / "empty.db", Path(folder) / "full.db"
+        async with opened(SqliteStore(full), campaign, "SQLite"):
+            pass
+        with closing(sqlite3.connect(full)) as db:
             db.executescript(SQLITE_FILL.format(key=campaign.slug, lines=lines, requests=lines // LINES_OF_A_REQUEST))
-        async with opened(SqliteStore(path), campaign, "SQLite") as books:
-            full = await books.acts(f", {lines:,} lines")
-    return [*empty, *(against(one, other) for one, other in zip(full, empty, strict=True))]
+        stopwatch = Stopwatch()
+        async with (
+            opened(SqliteStore(empty), campaign, "SQLite, no lines") as few,
+            opened(SqliteStore(full), campaign, f"SQLite, {lines:,} lines") as many,
+        ):
+            for _ in range(TIMES):
+                await few.request(stopwatch)
+                await many.request(stopwatch)
+    return [
+        stopwatch.figure(few.reserve),
+        stopwatch.figure(few.settle),
+        stopwatch.figure(many.reserve, against=few.reserve),
+        stopwatch.figure(many.settle, against=few.settle),
+    ]
 
 
 async def bench_supabase(campaign: Campaign, lines: int) -> list[Figure]:
-    """The acts on a Supabase project, against a plain function that inserts one row."""
+    """The acts on a Supabase project, in turn with a plain function that inserts one row and with a full project."""
     if reason := what_is_missing():
         print(f"Supabase is not measured: {reason}")
         return []
-    with start_project() as project:
-        project.migrate()
-        project.sql(PLAIN_RPC)
-        project.restart_api()
-        async with opened(_store(project), campaign, "Supabase") as books:
-            plain = await _plain_rpc(project)
-            empty = await books.acts(", no lines")
-        project.sql(SUPABASE_FILL.format(key=campaign.slug, lines=lines, requests=lines // LINES_OF_A_REQUEST))
-        async with opened(_store(project), campaign, "Supabase") as books:
-            full = await books.acts(f", {lines:,} lines")
+    with start_project() as empty, start_project() as full:
+        for project in (empty, full):
+            project.migrate()
+            project.sql(PLAIN_RPC)
+            project.restart_api()
+        async with opened(_store(full), campaign, "Supabase"):
+            pass
+        full.sql(SUPABASE_FILL.format(key=campaign.slug, lines=lines, requests=lines // LINES_OF_A_REQUEST))
+        plain = "Supabase: a plain rpc that inserts one row"
+        stopwatch = Stopwatch()
+        # The store's own connection: what differs is what the function does.
+        api = SupabaseApi(empty.url, empty.secret_key, timeout_seconds=30)
+        await api.open()
+        async with (
+            opened(_store(empty), campaign, "Supabase, no lines") as few,
+            opened(_store(full), campaign, f"Supabase, {lines:,} lines") as many,
+        ):
+            for number in range(TIMES):
+                with stopwatch.time(plain):
+                    await api.call("bench_insert", n=number)
+                await few.request(stopwatch)
+                await many.request(stopwatch)
+        await api.close()
     return [
-        plain,
-        *(against(one, plain) for one in empty),
-        *(against(one, other) for one, other in zip(full, empty, strict=True)),
+        stopwatch.figure(plain),
+        stopwatch.figure(few.reserve, against=plain),
+        stopwatch.figure(few.settle, against=plain),
+        stopwatch.figure(many.reserve, against=few.reserve),
+        stopwatch.figure(many.settle, against=few.settle),
     ]
 
 
 def _store(project: Project) -> SupabaseStore:
     return SupabaseStore(project.url, project.secret_key)
-
-
-async def _plain_rpc(project: Project) -> Figure:
-    from supabase import acreate_client
-
-    client = await acreate_client(project.url, project.secret_key)
-
-    async def insert(number: int) -> None:
-        await client.rpc("bench_insert", {"n": number}).execute()
-
-    return await measure_async("Supabase: a plain rpc that inserts one row", insert, times=TIMES)

@@ -6,8 +6,11 @@ that each run runs when the test says so; what resumes and what is due lies on t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -15,7 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from campaign_files import PROSPECT, campaign
 from clocks import SettableClock
-from driving import Driver
+from driving import Driver, until
 from mails import mails_to
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
@@ -26,7 +29,13 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.clock import using_clock
-from prefect_campaigns.flows.pausing import RESUME_DEPLOYMENT, pause_by_person, resume_by_person
+from prefect_campaigns.deployments import upkeep
+from prefect_campaigns.deployments.compile import WORK_POOL
+from prefect_campaigns.deployments.standing import Standing, read_states
+from prefect_campaigns.deployments.worker import CampaignWorker
+from prefect_campaigns.flows.paused_deployment import RESUME_DEPLOYMENT
+from prefect_campaigns.flows.pausing import pause_by_person, pause_for_budget
+from prefect_campaigns.flows.resuming import resume_after_budget, resume_by_person
 
 NEW_YORK = ZoneInfo("America/New_York")
 YESTERDAY = datetime.now(NEW_YORK).date() - timedelta(days=1)
@@ -115,6 +124,13 @@ class Day:
         runs = await self.client.read_flow_runs(deployment_filter=of)
         return sorted(runs, key=lambda run: run.expected_start_time)
 
+    async def end(self) -> None:
+        """Leave nothing that is due: the worker that comes back would run it."""
+        for resumption in await self.resumptions():
+            await self.client.delete_flow_run(resumption.id)
+        await self.client.delete_deployment(self.deployment_id)
+        await self.store.delete_campaign(self.key)
+
     async def pause(self) -> Pause | None:
         return (await self.store.get_campaign(self.key)).pause
 
@@ -126,9 +142,36 @@ class Day:
         return (await self.client.read_deployment(self.deployment_id)).description or ""
 
 
+class Overtaken:
+    """The store, for somebody whom somebody else overtakes once, just before a call of that method."""
+
+    def __init__(self, store: CampaignStore, method: str, act: Callable[[], Awaitable[object]], *, calls: int) -> None:
+        self._store = store
+        self._method = method
+        self._act = act
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name != self._method:
+            return found
+
+        async def overtaken(*args: Any, **kwargs: Any) -> Any:
+            self._calls -= 1
+            if self._calls == 0:
+                await self._act()
+            return await found(*args, **kwargs)
+
+        return overtaken
+
+
 @pytest.fixture
-def day(driver: Driver, runner: RunProcess, clock: SettableClock, engines: Any, request: pytest.FixtureRequest) -> Day:
-    return Day(driver, runner, clock, engines.url, request.node.name[:60])
+async def day(
+    driver: Driver, runner: RunProcess, clock: SettableClock, engines: Any, request: pytest.FixtureRequest
+) -> AsyncIterator[Day]:
+    day = Day(driver, runner, clock, engines.url, request.node.name[:60])
+    yield day
+    await day.end()
 
 
 async def test_a_limit_pauses_until_local_midnight_and_the_midnight_run_happens(day, engines, in_stack) -> None:
@@ -253,6 +296,8 @@ async def test_after_an_outage_over_the_reset_it_resumes_once_and_says_that_it_i
 
 
 async def test_a_limit_that_still_holds_at_the_reset_of_another_pauses_for_longer(day) -> None:
+    tenth = datetime(TODAY.year, TODAY.month, 10, 15, tzinfo=NEW_YORK)
+    day.clock.instant = tenth.astimezone(UTC)
     await day.apply()
     await day.spend_the_day()
     # Meanwhile the whole month's budget is gone, too.
@@ -262,14 +307,11 @@ async def test_a_limit_that_still_holds_at_the_reset_of_another_pauses_for_longe
             update={"budget": record.campaign.budget.model_copy(update={"monthly": record.campaign.budget.daily})}
         )
     )
-    day.clock.instant = MIDNIGHT.astimezone(UTC)
-    if TODAY.day == 1:
-        pytest.skip("at the first of a month no month's limit outlasts the day's")
+    day.clock.instant = (tenth.replace(hour=0) + timedelta(days=1)).astimezone(UTC)
     assert "stays paused until" in await day.resume()
     pause = await day.pause()
-    first = (TODAY.replace(day=1) + timedelta(days=32)).replace(day=1)
-    assert pause.until == datetime(first.year, first.month, 1, tzinfo=NEW_YORK)
-    assert pause.since == AT_THREE
+    first = (tenth.replace(hour=0, day=1) + timedelta(days=32)).replace(day=1)
+    assert (pause.since, pause.until) == (tenth, first)
     assert pause.reason == "budget: monthly 0.012 reached, spent 0.012"
     assert len(await day.resumptions()) == 2
 
@@ -329,3 +371,89 @@ async def test_a_person_resumes_what_a_person_paused(day) -> None:
     said = await resume_by_person(day.client, day.store, await day.store.get_campaign(day.key), now=day.clock.now())
     assert said == f"{day.key} is resumed"
     assert (await day.pause(), await day.is_paused()) == (None, False)
+
+
+async def test_who_pauses_while_the_budget_resumes_has_the_last_word(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    day.clock.instant = MIDNIGHT.astimezone(UTC)
+    overtaken = Overtaken(day.store, "set_pause", lambda: by_our_command(day), calls=1)
+    await resume_after_budget(day.client, overtaken, day.key, now=day.clock.now())
+    assert (await day.pause()).reason == "holidays"
+    assert await day.is_paused()
+    assert "holidays" in await day.description()
+    assert "stays paused by a person" in await day.resume()
+
+
+@pytest.mark.parametrize("method", ["set_pause", "get_campaign"])
+async def test_a_pause_that_is_over_before_it_is_shown_is_over(day, method) -> None:
+    await day.apply()
+    assert (await day.run()).name == "Completed"
+    reached = (await day.store.budget_status(day.key)).reached
+
+    async def resume() -> None:
+        await resume_after_budget(day.client, day.store, day.key, now=MIDNIGHT)
+
+    overtaken = Overtaken(day.store, method, resume, calls=2)
+    day.clock.instant = MIDNIGHT.astimezone(UTC)
+    await pause_for_budget(day.client, overtaken, day.key, reached, now=AT_THREE)
+    assert (await day.pause(), await day.is_paused()) == (None, False)
+    assert "Paused" not in await day.description()
+
+
+async def test_looking_at_a_pause_in_prefect_writes_nothing(day) -> None:
+    day.clock.advance(days=3)
+    await day.apply()
+    await day.spend_the_day()
+    await in_the_ui(day)
+    record = await day.store.get_campaign(day.key)
+    states = await read_states(day.store, [record])
+    assert states.campaigns[0].standing is Standing.PAUSED_BY_PERSON
+    assert await day.store.get_campaign(day.key) == record
+
+
+async def test_a_deployment_that_was_deleted_comes_back_paused(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    before = await day.pause()
+    await day.client.delete_deployment(day.deployment_id)
+    await day.apply()
+    assert await day.is_paused()
+    assert (await day.description()).startswith(f"**Paused.** {before.reason}")
+    assert len(await day.awaited()) == 1
+    assert replace(await day.pause(), awaited_run_id=None) == replace(before, awaited_run_id=None)
+
+
+async def test_a_limit_that_was_raised_by_an_apply_that_broke_off_resumes_with_the_next(day) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    record = await day.store.get_campaign(day.key)
+    raised = record.campaign.budget.model_copy(update={"daily": Decimal(1)})
+    # What a killed apply leaves: the row is written, and Prefect has heard nothing.
+    await day.store.save_campaign(record.campaign.model_copy(update={"budget": raised}))
+    assert await day.is_paused()
+    await day.apply(budget={"daily": 1})
+    assert (await day.pause(), await day.is_paused()) == (None, False)
+
+
+async def test_a_worker_sees_to_a_campaign_that_nothing_has_resumed(day, monkeypatch) -> None:
+    await day.apply()
+    await day.spend_the_day()
+    (gone,) = await day.resumptions()
+    await day.client.delete_flow_run(gone.id)
+    monkeypatch.setattr(upkeep, "OVERDUE_LOOK_SECONDS", 0.05)
+    day.clock.instant = MIDNIGHT.astimezone(UTC) + timedelta(minutes=4)
+    async with CampaignWorker(work_pool_name=WORK_POOL):
+        await asyncio.sleep(0.5)
+        assert await day.resumptions() == [], "the one that was scheduled may yet come"
+        day.clock.advance(minutes=4)
+        (made,) = await until(day.resumptions, "another run that resumes it")
+        await asyncio.sleep(0.5)
+        # Also when the next five minutes begin: this one has not begun yet.
+        day.clock.advance(minutes=5)
+        await asyncio.sleep(0.5)
+    assert await day.resumptions() == [made]
+    assert (await day.execute(made)).message == (
+        f"{day.key} is resumed, 13 min late; it was paused: budget: daily 0.012 reached, spent 0.012"
+    )
+    assert not await day.is_paused()

@@ -51,6 +51,7 @@ class Stack:
             "SMTP_TYPE": "INSECURE",
             "SMTP_FROM": "campaigns@example.com",
             "DO_NOT_TRACK": "1",
+            "PYTHONFAULTHANDLER": "1",
         }
 
     def start_worker(self) -> None:
@@ -104,5 +105,7 @@ def _end(process: subprocess.Popen[bytes], sign: signal.Signals) -> None:
     try:
         process.wait(30)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        # Where each of its threads stands goes to its log.
+        process.send_signal(signal.SIGABRT)
+        process.wait(10)
+        raise
