@@ -199,12 +199,12 @@ async def test_without_a_mail_server_campaigns_run_and_apply_says_that_no_mail_w
     driver, engines: DemoEngines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect_campaigns.blocks.settings import load_settings
-    from prefect_campaigns.deployments import notifiers
+    from prefect_campaigns.deployments import saved_mail
 
     for name in ("SMTP_HOST", "SMTP_PORT", "SMTP_TYPE", "SMTP_FROM"):
         monkeypatch.delenv(name)
     # The stack's server has a mail server by now; a name that is not there stands for one that has none.
-    monkeypatch.setattr(notifiers, "SMTP_BLOCK_NAME", "campaigns-no-smtp")
+    monkeypatch.setattr(saved_mail, "SMTP_BLOCK_NAME", "campaigns-no-smtp")
     unmailed = campaign("Unmailed", engines.url, only=1, notifications={"onFailure": {"email": "x@example.com"}})
     result = await apply([unmailed], store=driver.store, settings=load_settings())
     assert "No mail will be sent" in result.notes[0] and "SMTP_HOST" in result.notes[0]
