@@ -11,7 +11,8 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +26,7 @@ from prefect_campaigns.errors import StoreError, StoreUnavailable
 from prefect_campaigns.results import StepResult
 
 _SUFFIX = ".json"
+_CONTRADICTS = ".contradicts"
 _logger = get_logger("campaigns.journal")
 
 
@@ -48,6 +50,21 @@ class JournalEntry:
 _ENTRY = TypeAdapter(JournalEntry)
 
 
+@dataclass(frozen=True, kw_only=True)
+class JournalContent:
+    """What lies in a journal.
+
+    Attributes:
+        waiting: how many entries are to be settled in which store.
+        contradicting: entries that were set aside.
+        unreadable: files that should be entries.
+    """
+
+    waiting: Mapping[str, int]
+    contradicting: tuple[Path, ...]
+    unreadable: tuple[Path, ...]
+
+
 class Journal:
     """A folder with one file for each entry. Every method does its work in a thread."""
 
@@ -67,13 +84,23 @@ class Journal:
             raise StoreUnavailable(f"the journal {self.folder} cannot be written: {error.strerror}") from error
 
     async def remove(self, entry: JournalEntry) -> None:
-        """Forget an entry that has been settled; one that is not there is forgotten already."""
-        await asyncio.to_thread(self._path(entry).unlink, missing_ok=True)
+        """Forget an entry that has been settled; one that is not there is forgotten already.
+
+        One that the disk does not let go of is settled again some day, which changes nothing.
+        """
+        try:
+            await asyncio.to_thread(self._path(entry).unlink, missing_ok=True)
+        except OSError as error:
+            _logger.error("%s cannot be removed: %s", self._path(entry), error)
 
     async def set_aside(self, entry: JournalEntry) -> Path:
         """Keep an entry that contradicts the books where it is settled no more; return where."""
         path = self._path(entry)
-        return await asyncio.to_thread(path.rename, path.with_suffix(".contradicts"))
+        try:
+            return await asyncio.to_thread(path.rename, path.with_suffix(_CONTRADICTS))
+        except OSError as error:
+            _logger.error("%s cannot be renamed: %s", path, error)
+            return path
 
     async def is_empty(self) -> bool:
         """Whether there is nothing to settle, in any store."""
@@ -82,6 +109,19 @@ class Journal:
     async def entries(self, books: str) -> list[JournalEntry]:
         """Return the entries that belong to a store, oldest first."""
         return await asyncio.to_thread(lambda: [entry for entry in self._read() if entry.books == books])
+
+    async def content(self) -> JournalContent:
+        """Return what lies in it, for all stores."""
+        return await asyncio.to_thread(self._content)
+
+    def _content(self) -> JournalContent:
+        unreadable: list[Path] = []
+        waiting = Counter(entry.books for entry in self._read(unreadable.append))
+        return JournalContent(
+            waiting=waiting,
+            contradicting=tuple(sorted(self.folder.glob(f"*{_CONTRADICTS}"))),
+            unreadable=tuple(unreadable),
+        )
 
     def _path(self, entry: JournalEntry) -> Path:
         what = f"{entry.books}\0{entry.reservation.run_id}\0{entry.reservation.step}\0{entry.reservation.attempt}"
@@ -103,7 +143,7 @@ class Journal:
         finally:
             os.close(folder)
 
-    def _read(self) -> Iterator[JournalEntry]:
+    def _read(self, note_unreadable: Callable[[Path], object] | None = None) -> Iterator[JournalEntry]:
         files = sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: (_changed_at(path), path.name))
         for path in files:
             try:
@@ -113,6 +153,8 @@ class Journal:
                 continue
             except (OSError, ValueError) as error:
                 _logger.error("%s cannot be read and is left where it is: %s", path, error)
+                if note_unreadable is not None:
+                    note_unreadable(path)
 
 
 def _changed_at(path: Path) -> int:

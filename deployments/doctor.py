@@ -15,10 +15,10 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
-from prefect_email import EmailServerCredentials
 from prefect_email.credentials import SMTPServer
 
 from prefect_campaigns.blocks.email import CampaignEmail, check_mail_server
+from prefect_campaigns.blocks.journal import Journal
 from prefect_campaigns.blocks.settings import ENV_FILE, Settings, load_settings
 from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
 from prefect_campaigns.blocks.store import CampaignStore
@@ -27,8 +27,7 @@ from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials, key_kind
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
-from prefect_campaigns.deployments.notifiers import SMTP_BLOCK_NAME
-from prefect_campaigns.deployments.saved_blocks import load_block
+from prefect_campaigns.deployments.saved_mail import SMTP_BLOCK_NAME, MailServer, load_mail
 from prefect_campaigns.deployments.server import configured_api_url, connect
 from prefect_campaigns.errors import ServerError, SettingsError, StoreError
 from prefect_campaigns.words import hide_login
@@ -91,14 +90,14 @@ async def examine() -> list[Finding]:
     return [check_settings(settings), *of_server, *of_store, await check_mail(settings, saved_mail)]
 
 
-async def _examine_server() -> tuple[list[Finding], EmailServerCredentials | None]:
+async def _examine_server() -> tuple[list[Finding], MailServer | None]:
     """Return what the checks of the server find, and the mail server that is saved there."""
     findings: list[Finding] = []
     try:
         async with asyncio.timeout(SERVER_SECONDS), connect() as client:
             for check in (check_api, check_blocks, check_work_pool, check_workers):
                 findings.append(await check(client))
-            return findings, await load_block(EmailServerCredentials, SMTP_BLOCK_NAME)
+            return findings, await load_mail(client)
     except ServerError as error:
         findings.append(_broken("Prefect API", error))
     except TimeoutError:
@@ -185,6 +184,7 @@ async def check_store(settings: Settings) -> AsyncIterator[Finding]:
             campaigns = len(await store.list_campaigns())
             yield _well("Store", f"{choice}, {_details(choice)}, {campaigns} campaign{'s' * (campaigns != 1)}")
             yield await check_books(store)
+            yield await check_journal(Journal(settings.journal_folder), store.books)
     except StoreError as error:
         yield _broken("Store", f"{choice}: {error}")
 
@@ -210,20 +210,48 @@ async def check_books(store: CampaignStore) -> Finding:
     return _well("Books", "in order: the totals of all campaigns agree with the ledger")
 
 
-async def check_mail(settings: Settings, saved: EmailServerCredentials | None) -> Finding:
+async def check_journal(journal: Journal, books: str) -> Finding:
+    """See whether anything that engines charged has not come into the books from this machine."""
+    content = await journal.content()
+    if content.contradicting or content.unreadable:
+        odd = len(content.contradicting) + len(content.unreadable)
+        return _broken(
+            "Journal",
+            f"{_answers(odd, 'lie')} in {journal.folder}, contradicting the books or unreadable",
+            "compare them with the engine's bill; delete the files when that is done",
+        )
+    if elsewhere := {of: count for of, count in content.waiting.items() if of != books}:
+        where = ", ".join(f"{count} in {of}" for of, count in sorted(elsewhere.items()))
+        return _broken(
+            "Journal",
+            f"{_answers(sum(elsewhere.values()), 'wait')} for another store: {where}",
+            "let a worker run on this machine with that store for half a minute",
+        )
+    if waiting := content.waiting.get(books, 0):
+        return _doubtful("Journal", f"{_answers(waiting, 'wait')} to be settled", "a worker on this machine does it")
+    return _well("Journal", "empty: all that engines charged runs of this machine is in the books")
+
+
+def _answers(count: int, verb: str) -> str:
+    return f"1 answer of an engine {verb}s" if count == 1 else f"{count} answers of engines {verb}"
+
+
+async def check_mail(settings: Settings, saved: MailServer | None) -> Finding:
     """Greet the mail server that the settings name, or else the one that was saved, and log in."""
     if settings.smtp is not None:
-        credentials, where = settings.smtp.credentials(), "SMTP_HOST"
+        mail, where = MailServer(credentials=settings.smtp.credentials(), sender=settings.smtp.sender), "SMTP_HOST"
     elif saved is not None:
-        credentials, where = saved, f"block {SMTP_BLOCK_NAME}"
+        mail, where = saved, f"block {SMTP_BLOCK_NAME}"
     else:
         return _doubtful("Mail", "no mail server is set up, so nobody is mailed", "set SMTP_HOST; campaigns setup")
     try:
-        await check_mail_server(credentials)
+        await check_mail_server(mail.credentials)
     except NotificationError as error:
         return _broken("Mail", f"{error.log} ({where})", "correct the SMTP_… settings; campaigns setup saves them")
-    server = credentials.smtp_server
+    if mail.sender is None:
+        return _broken("Mail", f"nobody says who mails come from ({where})", "set SMTP_FROM; campaigns setup")
+    server = mail.credentials.smtp_server
     host = server.value if isinstance(server, SMTPServer) else server
     # Not as whom: some providers take an access token for a user name.
-    login = "logs in" if credentials.username else "wants no login"
-    return _well("Mail", f"{host}:{credentials.smtp_port}, {login} ({where})")
+    login = "logs in" if mail.credentials.username else "wants no login"
+    return _well("Mail", f"{host}:{mail.credentials.smtp_port}, {login}, from {mail.sender} ({where})")

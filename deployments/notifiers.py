@@ -13,14 +13,12 @@ from prefect.client.schemas.sorting import AutomationSort
 from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect_email import EmailServerCredentials
 
 from prefect_campaigns.blocks.email import (
     BUDGET_ALERT,
     RUN_ENDED,
     CampaignEmail,
 )
-from prefect_campaigns.blocks.email_composing import parse_address
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.deployments.compile import (
     CompiledAutomation,
@@ -30,9 +28,9 @@ from prefect_campaigns.deployments.compile import (
     SlackWebhookSecret,
 )
 from prefect_campaigns.deployments.saved_blocks import document_id, load_block, save_if_changed
+from prefect_campaigns.deployments.saved_mail import MailServer, load_mail, save_mail
 from prefect_campaigns.errors import ServerError
 
-SMTP_BLOCK_NAME = "campaigns-smtp"
 OUR_TAG = "prefect-campaigns"
 """The tag that marks an automation as made by this package."""
 
@@ -54,9 +52,8 @@ class Notifiers:
         self._client = client
         self._settings = settings
         self.leaves_unmailed = False
-        self._smtp_is_known = False
-        self._smtp: EmailServerCredentials | None = None
-        self._sender: str | None = None
+        self._mail_is_known = False
+        self._mail: MailServer | None = None
         self._block_ids: dict[str, UUID] = {}
         self._on_server: dict[str, list[Automation]] = {}
 
@@ -66,26 +63,13 @@ class Notifiers:
 
     async def _can_mail(self) -> bool:
         """Whether there is an SMTP server to send by: that of the settings, or one that was saved before."""
-        if not self._smtp_is_known:
+        if not self._mail_is_known:
             await CampaignEmail.register_type_and_schema(client=self._client)
             if self._settings.smtp is not None:
-                await save_if_changed(self._settings.smtp.credentials(), SMTP_BLOCK_NAME)
-            self._smtp = await load_block(EmailServerCredentials, SMTP_BLOCK_NAME)
-            self._sender = self._find_sender(self._smtp)
-            self._smtp_is_known = True
-        return self._smtp is not None and self._sender is not None
-
-    def _find_sender(self, credentials: EmailServerCredentials | None) -> str | None:
-        """Return who mails come from; where no SMTP is set up here, the server's login, if it is an address."""
-        if self._settings.smtp is not None:
-            return self._settings.smtp.sender
-        if credentials is None or credentials.username is None:
-            return None
-        try:
-            parse_address(credentials.username)
-        except ValueError:
-            return None
-        return str(credentials.username)
+                await save_mail(self._client, self._settings.smtp)
+            self._mail = await load_mail(self._client)
+            self._mail_is_known = True
+        return self._mail is not None and self._mail.sender is not None
 
     async def _read_ours(self) -> dict[str, list[Automation]]:
         ours: dict[str, list[Automation]] = {}
@@ -146,9 +130,9 @@ class Notifiers:
             if found is None:
                 raise ServerError(f"the server has no block {recipient.label!r}; create it, or give the webhook URL")
             return document_id(found)
-        if self._smtp is None or self._sender is None:
+        if self._mail is None or self._mail.sender is None:
             raise ServerError("there is no SMTP server to send by")
-        block = CampaignEmail(credentials=self._smtp, sender=self._sender, recipient=recipient.address)
+        block = CampaignEmail(credentials=self._mail.credentials, sender=self._mail.sender, recipient=recipient.address)
         return (await save_if_changed(block, recipient.block_name)).id
 
     async def remove_unused(self, tags_in_use: set[str]) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect.blocks.abstract import NotificationError
-from prefect.blocks.core import Block
+from prefect.client.orchestration import PrefectClient
+from prefect_email import EmailServerCredentials
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,8 +18,8 @@ from prefect_campaigns.blocks.supabase_credentials import STORE_BLOCK_NAME, Supa
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, out, print_json, say
 from prefect_campaigns.deployments.doctor import Finding, Health, examine
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
-from prefect_campaigns.deployments.notifiers import SMTP_BLOCK_NAME
 from prefect_campaigns.deployments.saved_blocks import Saving, save_if_changed
+from prefect_campaigns.deployments.saved_mail import SMTP_BLOCK_NAME, save_mail
 from prefect_campaigns.deployments.server import configured_api_url, connect
 from prefect_campaigns.errors import CampaignsError, SettingsError, StoreError
 from prefect_campaigns.words import hide_login
@@ -30,33 +31,33 @@ _NOTHING = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wanted:
-    """A block that is to be saved, and what it is of, in words."""
+class _Saved:
+    """A block that was saved, and what it is of, in words."""
 
-    block: Block
-    name: str
+    block: str
     what: str
+    saving: Saving
 
 
 async def setup_command(*, json: AsJson = False) -> int:
     """Save what .env says as blocks on the Prefect server."""
     cancel_on_signals()
     settings = load_settings()
-    wanted = _wanted(settings)
-    if not wanted:
+    if settings.supabase is None and settings.smtp is None:
         raise SettingsError(_NOTHING)
     await _check(settings)
     async with connect() as client:
         for block_type in (CampaignEmail, SupabaseCredentials):
             await block_type.register_type_and_schema(client=client)
-        saved = [(one, (await save_if_changed(one.block, one.name)).saving) for one in wanted]
+        saved = await _save(client, settings)
     forget_saved_store()
     if json:
-        print_json({"success": True, "blocks": [_saved_json(one, saving) for one, saving in saved]})
+        blocks = [{"block": one.block, "change": one.saving.value, "of": one.what} for one in saved]
+        print_json({"success": True, "blocks": blocks})
         return EXIT_OK
-    for one, saving in saved:
-        sign = "[dim]=[/]" if saving is Saving.UNCHANGED else "[green]✓[/]"
-        say(f"{sign} {saving}: block {one.name}, {escape(one.what)}")
+    for one in saved:
+        sign = "[dim]=[/]" if one.saving is Saving.UNCHANGED else "[green]✓[/]"
+        say(f"{sign} {one.saving}: block {one.block}, {escape(one.what)}")
     server = configured_api_url()
     say(
         f"Whoever uses {f'the Prefect API at {hide_login(server)}' if server else 'this Prefect server'} needs no"
@@ -65,20 +66,18 @@ async def setup_command(*, json: AsJson = False) -> int:
     return EXIT_OK
 
 
-def _wanted(settings: Settings) -> Sequence[_Wanted]:
-    wanted = []
+async def _save(client: PrefectClient, settings: Settings) -> list[_Saved]:
+    saved = []
     if settings.supabase is not None:
-        what = f"the Supabase project {settings.supabase.url}"
-        wanted.append(_Wanted(block=settings.supabase, name=STORE_BLOCK_NAME, what=what))
+        saving = (await save_if_changed(settings.supabase, STORE_BLOCK_NAME)).saving
+        block = f"{SupabaseCredentials.get_block_type_slug()}/{STORE_BLOCK_NAME}"
+        saved.append(_Saved(block=block, what=f"the Supabase project {settings.supabase.url}", saving=saving))
     if (smtp := settings.smtp) is not None:
-        what = f"the mail server {smtp.host}:{smtp.port}"
-        wanted.append(_Wanted(block=smtp.credentials(), name=SMTP_BLOCK_NAME, what=what))
-    return wanted
-
-
-def _saved_json(wanted: _Wanted, saving: Saving) -> dict[str, str]:
-    slug = type(wanted.block).get_block_type_slug()
-    return {"block": f"{slug}/{wanted.name}", "change": saving.value, "of": wanted.what}
+        saving = await save_mail(client, smtp)
+        block = f"{EmailServerCredentials.get_block_type_slug()}/{SMTP_BLOCK_NAME}"
+        what = f"the mail server {smtp.host}:{smtp.port}; mails come from {smtp.sender}"
+        saved.append(_Saved(block=block, what=what, saving=saving))
+    return saved
 
 
 async def _check(settings: Settings) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,7 +18,11 @@ from prefect.exceptions import ObjectNotFound
 from processes import Ended
 from supabase_rig import Project
 
+from prefect_campaigns.blocks.journal import Journal, JournalEntry
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.blocks.store_types import AttemptState, Reservation
 from prefect_campaigns.deployments.compile import WORK_POOL
+from prefect_campaigns.deployments.saved_mail import SENDER_VARIABLE
 
 NOWHERE = "http://127.0.0.1:9"
 STORE_BLOCK, MAIL_BLOCK = ("campaigns-supabase", "supabase-credentials"), ("campaigns-smtp", "email-server-credentials")
@@ -27,6 +33,8 @@ async def no_blocks(client: PrefectClient) -> AsyncIterator[None]:
     """No saved store, before and after: the stack is everybody's."""
 
     async def delete() -> None:
+        with suppress(ObjectNotFound):
+            await client.delete_variable_by_name(SENDER_VARIABLE)
         for name, slug in (STORE_BLOCK, MAIL_BLOCK):
             with suppress(ObjectNotFound):
                 document = await client.read_block_document_by_name(name, slug)
@@ -48,8 +56,11 @@ async def test_what_setup_has_saved_is_what_everybody_uses(
 ) -> None:
     first = await campaigns("setup", env=project_env(clean_supabase))
     assert (first.code, first.err) == (0, "")
-    assert f"✓ created: block campaigns-supabase, the Supabase project {clean_supabase.url}\n" in first.out
-    assert "✓ created: block campaigns-smtp, the mail server 127.0.0.1:" in first.out
+    for saved in (
+        f"block supabase-credentials/campaigns-supabase, the Supabase project {clean_supabase.url}\n",
+        "block email-server-credentials/campaigns-smtp, the mail server 127.0.0.1:",
+    ):
+        assert f"✓ created: {saved}" in first.out
     assert clean_supabase.secret_key not in first.out
     again = await campaigns("setup", "--json", env=project_env(clean_supabase))
     assert [(one["block"], one["change"]) for one in json.loads(again.out)["blocks"]] == [
@@ -66,7 +77,7 @@ async def test_what_setup_has_saved_is_what_everybody_uses(
     assert clean_supabase.rows("select daily::text from public.campaign_account") == [("7.000000",)]
     found = {one["part"]: one["found"] for one in json.loads(doctor.out)["findings"]}
     assert found["Store"].startswith(f"Supabase project {clean_supabase.url} (block campaigns-supabase), secret key")
-    assert found["Mail"].endswith("(block campaigns-smtp)")
+    assert found["Mail"].endswith(", from campaigns@example.com (block campaigns-smtp)")
 
 
 @pytest.mark.usefixtures("no_blocks")
@@ -104,10 +115,44 @@ async def test_where_all_is_well_doctor_says_so(campaigns, driver: Driver) -> No
     lines = ended.out.splitlines()
     assert [line.split()[0] for line in lines] == ["✓"] * len(lines)
     found = {part: one["found"] for part, one in parts(as_json).items()}
-    assert list(found) == ["Settings", "Prefect API", "Blocks", "Work pool", "Worker", "Store", "Books", "Mail"]
+    of_prefect, ours = ["Prefect API", "Blocks", "Work pool", "Worker"], ["Store", "Books", "Journal", "Mail"]
+    assert list(found) == ["Settings", *of_prefect, *ours]
     assert found["Work pool"] == "campaigns, type campaign"
     assert found["Worker"].startswith("1 alive, last heard of ")
     assert "(CAMPAIGNS_DATABASE), version " in found["Store"]
+
+
+async def test_what_engines_charged_and_no_books_hold_is_said(alone, books: SqliteStore, tmp_path) -> None:
+    journal = Journal(tmp_path / "prefect" / "campaigns-journal")
+
+    async def said() -> tuple[str, str]:
+        found = parts(await alone("doctor", "--json"))["Journal"]
+        return found["health"], found["found"]
+
+    assert (await said())[0] == "well"
+    await journal.write(charged("ours", books.books))
+    assert await said() == ("doubtful", "1 answer of an engine waits to be settled")
+    await journal.write(charged("theirs", "/elsewhere/campaigns.db"))
+    assert await said() == ("broken", "1 answer of an engine waits for another store: 1 in /elsewhere/campaigns.db")
+    await journal.set_aside(charged("ours", books.books))
+    odd = f"1 answer of an engine lies in {journal.folder}, contradicting the books or unreadable"
+    assert await said() == ("broken", odd)
+
+
+def charged(run_id: str, books: str) -> JournalEntry:
+    now = datetime.now(UTC)
+    reservation = Reservation(
+        campaign_key="a-campaign",
+        run_id=run_id,
+        step="prospecting",
+        attempt=1,
+        state=AttemptState.SENT,
+        estimate=Decimal(1),
+        booked=None,
+        reserved_at=now,
+        expires_at=now,
+    )
+    return JournalEntry(books=books, reservation=reservation, amount=Decimal(1), step=None)
 
 
 async def test_what_is_broken_is_said_with_what_to_do(alone, tmp_path) -> None:
