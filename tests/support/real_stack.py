@@ -79,7 +79,8 @@ class Stack:
         options = ["--pool", pool, "--type", WORK_POOL_TYPE, "--name", f"test of {pool}"]
         with (self.home / "worker.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "prefect", "worker", "start", *options],
+                # Tests that a script runs in the background would hand down an ignored SIGINT.
+                ["env", "--default-signal", sys.executable, "-m", "prefect", "worker", "start", *options],
                 env=environment,
                 stdout=log,
                 stderr=log,
