@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from decimal import Decimal
 
+import pytest
 from campaign_files import campaign
 
 from prefect_campaigns.budget import AccountBudget
@@ -17,6 +17,8 @@ ESTIMATES = {"prospecting": {"estimatedCost": "0.012"}, "analysis": {"estimatedC
 RUNS_THAT_FIT = Decimal("15.5")
 
 
+@pytest.mark.long
+@pytest.mark.timeout(400)
 async def test_thirty_runs_of_ten_campaigns_spend_no_cent_more_than_the_account_may(driver, engines) -> None:
     store = driver.store
     before = (await store.account_status()).account[0].spent
@@ -29,7 +31,7 @@ async def test_thirty_runs_of_ten_campaigns_spend_no_cent_more_than_the_account_
     await store.set_account_budget(AccountBudget(daily=limit))
     try:
         runs = [await driver.start(deployment) for _ in range(RUNS_OF_EACH) for deployment in deployments]
-        ended = await asyncio.gather(*(driver.ended(run.id, seconds=150) for run in runs))
+        ended = await driver.all_ended([run.id for run in runs], seconds=300)
         account = (await store.account_status()).account[0]
     finally:
         await store.set_account_budget(AccountBudget())

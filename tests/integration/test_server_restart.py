@@ -9,6 +9,7 @@ from driving import until
 RUNS = 10
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_ten_runs_in_progress_all_finish_and_none_twice(driver, engines, in_stack) -> None:
     engines.pace = 1.0
@@ -21,7 +22,7 @@ async def test_ten_runs_in_progress_all_finish_and_none_twice(driver, engines, i
     await until(all_asked, "ten runs in progress", seconds=120)
     await in_stack.server.stop()
     await in_stack.server.start()
-    ends = [await driver.ended(run.id, seconds=240) for run in runs]
+    ends = await driver.all_ended([run.id for run in runs], seconds=240)
     assert {end.state.name for end in ends} == {"Completed"}
     assert {end.run_count for end in ends} == {1}
     posts = [request.idempotency_key for request in engines.requests if request.method == "POST"]

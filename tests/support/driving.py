@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from campaign_files import campaign
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import TaskRunSort
 from prefect.states import AwaitingRetry, Scheduled
@@ -22,17 +27,21 @@ from prefect_campaigns.models import Campaign
 
 T = TypeVar("T")
 END_SECONDS = 60.0
+SOON, SELDOM = 0.05, 0.5
+"""How many seconds after a look the next one comes: a server that is asked all the time does little else."""
 
 
 async def until(look: Callable[[], Awaitable[T | None]], what: str, *, seconds: float = END_SECONDS) -> T:
-    """Look again and again until there is something to see."""
+    """Look again and again, ever more seldom, until there is something to see."""
+    pause = SOON
     try:
         async with asyncio.timeout(seconds):
             while True:
                 found = await look()
                 if found:
                     return found
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.3, SELDOM)
     except TimeoutError:
         raise AssertionError(f"not within {seconds:g} seconds: {what}") from None
 
@@ -72,6 +81,19 @@ class Driver:
             return flow_run if flow_run.state and flow_run.state.is_final() else None
 
         return await until(look, f"the end of run {flow_run_id}", seconds=seconds)
+
+    async def all_ended(self, flow_run_ids: Sequence[UUID], *, seconds: float) -> list[FlowRun]:
+        """Wait for the end of several runs; return them in the same order."""
+
+        async def look() -> dict[UUID, FlowRun] | None:
+            runs = await self.client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(flow_run_ids)))
+            )
+            ended = {run.id: run for run in runs if run.state and run.state.is_final()}
+            return ended if len(ended) == len(flow_run_ids) else None
+
+        ended = await until(look, f"the end of {len(flow_run_ids)} runs", seconds=seconds)
+        return [ended[flow_run_id] for flow_run_id in flow_run_ids]
 
     async def in_state(self, flow_run_id: UUID, name: str) -> FlowRun:
         """Wait for a run to be in a state of that name."""
