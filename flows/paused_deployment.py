@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -85,8 +85,20 @@ async def schedule_resumption(client: PrefectClient, key: str, at: datetime) -> 
     )
 
 
-async def due_resumptions(client: PrefectClient, now: datetime) -> set[str]:
-    """Return the keys of the campaigns whose resumption is due by now and waits for a worker to begin it."""
+async def run_exists(client: PrefectClient, flow_run_id: UUID) -> bool:
+    """Whether nobody has deleted a flow run."""
+    try:
+        await client.read_flow_run(flow_run_id)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+async def due_resumptions(client: PrefectClient, now: datetime, *, begun_within: timedelta) -> set[str]:
+    """Return the keys of the campaigns whose resumption is due by now and waits for a worker.
+
+    Also one that a worker took up (Pending) within ``begun_within``; a worker that dies there leaves it so for ever.
+    """
     runs = await client.read_flow_runs(
         deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[RESUME_DEPLOYMENT.partition("/")[2]])),
         flow_filter=FlowFilter(name=FlowFilterName(any_=[RESUME_FLOW_NAME])),
@@ -95,7 +107,11 @@ async def due_resumptions(client: PrefectClient, now: datetime) -> set[str]:
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING])),
         ),
     )
-    return {str(run.parameters.get("campaign")) for run in runs}
+    return {
+        str(run.parameters.get("campaign"))
+        for run in runs
+        if run.state is not None and (run.state.is_scheduled() or now - run.state.timestamp < begun_within)
+    }
 
 
 async def schedule_own_run(client: PrefectClient, deployment_id: UUID, since: datetime) -> UUID | None:

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
@@ -27,6 +27,7 @@ from prefect_campaigns.errors import StoreError
 from prefect_campaigns.flows.paused_deployment import (
     describe,
     read_deployment,
+    run_exists,
     schedule_own_run,
     schedule_resumption,
 )
@@ -54,12 +55,14 @@ async def pause_for_budget(
     limits: Iterable[LimitStatus],
     *,
     now: datetime,
+    are_all: bool = False,
 ) -> bool:
-    """Pause a campaign whose run these limits stopped, until the first moment at which none of them holds.
+    """Pause a campaign that these limits stop, until the first moment at which none of them holds.
 
-    The limit of a run (``perRun``) pauses nothing. What a person paused is left as it is; what the budget has paused
-    already is paused for longer, if it has to be. The store comes first: while Prefect cannot be reached the
-    deployment goes on making runs, and each of them ends at the budget gate.
+    The limit of a run (``perRun``) pauses nothing. What a person paused is left as it is. What the budget has paused
+    already is paused for longer, if it has to be; and for less, if these are all limits that hold now (``are_all``)
+    and not just those that a step ran into. The store comes first: while Prefect cannot be reached the deployment goes
+    on making runs, and each of them ends at the budget gate.
 
     Returns:
         Whether the budget had not paused it before.
@@ -86,16 +89,16 @@ async def pause_for_budget(
                 return True
         elif present.by is PausedBy.PERSON:
             return True
-        elif not _is_longer(wanted, present):
+        elif wanted.until == present.until or not (are_all or _is_longer(wanted, present)):
             deployment = await read_deployment(client, record)
             if deployment is not None and not deployment.paused:
                 # Somebody resumed it in Prefect; the money is spent all the same.
                 await show_pause(client, store, record, present)
             return False
         else:
-            longer = replace(wanted, since=present.since)
-            if await store.set_pause(key, longer, replacing=present):
-                await show_pause(client, store, record, longer)
+            other = replace(wanted, since=present.since)
+            if await store.set_pause(key, other, replacing=present):
+                await show_pause(client, store, record, other)
                 return False
     raise _unsettled(key)
 
@@ -113,8 +116,8 @@ def _unsettled(key: str) -> StoreError:
 async def show_pause(client: PrefectClient, store: CampaignStore, record: CampaignRecord, pause: Pause) -> None:
     """Make Prefect's side of a pause so: the deployment paused and described, and what ends the pause scheduled.
 
-    Safe to repeat. The resumption comes first, so that a crash leaves no campaign paused that nobody resumes; should it
-    be over before this is, the deployment is resumed again.
+    Safe to repeat. The resumption comes first, so that a crash leaves no campaign paused that nobody resumes; should
+    the budget's pause be over before this is, the deployment is resumed again.
     """
     pause = await await_no_run(store, record.key, pause)
     if pause.by is PausedBy.BUDGET and pause.until is not None:
@@ -124,11 +127,32 @@ async def show_pause(client: PrefectClient, store: CampaignStore, record: Campai
         return
     await describe(client, deployment, pause)
     await client.pause_deployment(deployment.id)
-    if pause.by is PausedBy.BUDGET and pause.until is not None:
-        awaited = await schedule_own_run(client, deployment.id, pause.until)
-        await store.set_pause(record.key, replace(pause, awaited_run_id=awaited), replacing=pause)
+    if pause.by is PausedBy.PERSON:
+        return
+    if pause.until is not None:
+        await _await_own_run(client, store, record.key, deployment.id, pause, since=pause.until)
     if (await store.get_campaign(record.key)).pause is None:
         await describe(client, deployment, None, paused=False)
+
+
+async def _await_own_run(
+    client: PrefectClient, store: CampaignStore, key: str, deployment_id: UUID, pause: Pause, *, since: datetime
+) -> None:
+    """Schedule the campaign's first run after its pause and write down which it is, however many do so at once."""
+    present = pause
+    for _ in range(_TRIES):
+        awaited = await schedule_own_run(client, deployment_id, since)
+        if await store.set_pause(key, replace(present, awaited_run_id=awaited), replacing=present):
+            return
+        found = (await store.get_campaign(key)).pause
+        if found is None or replace(found, awaited_run_id=None) != replace(pause, awaited_run_id=None):
+            # It is over, or another one, which whoever made it shows.
+            return
+        if found.awaited_run_id is not None and await run_exists(client, found.awaited_run_id):
+            return
+        # Whoever wrote that one down made it before we paused the deployment, which deleted it.
+        present = found
+    raise _unsettled(key)
 
 
 async def await_no_run(store: CampaignStore, key: str, pause: Pause) -> Pause:
@@ -147,11 +171,9 @@ async def who_paused(client: PrefectClient, record: CampaignRecord) -> Pause | N
     deployment = await read_deployment(client, record)
     if deployment is None or not deployment.paused:
         return pause
-    try:
-        await client.read_flow_run(pause.awaited_run_id)
-    except ObjectNotFound:
-        return Pause(by=PausedBy.PERSON, reason=f"paused in Prefect, after {pause.reason}", since=pause.since)
-    return pause
+    if await run_exists(client, pause.awaited_run_id):
+        return pause
+    return Pause(by=PausedBy.PERSON, reason=f"paused in Prefect, after {pause.reason}", since=pause.since)
 
 
 async def find_out_who_paused(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> Pause | None:
@@ -169,12 +191,18 @@ async def pause_by_person(
 ) -> None:
     """Pause a campaign until a person resumes it, whatever the budget says meanwhile.
 
+    Prefect comes first: a deployment that is paused there, and of which the store knows nothing, was paused by a
+    person, while a person's pause in the store of a deployment that is not looks as if somebody had resumed it.
+
     Raises:
-        StoreError: the store is not there.
-        PrefectException, httpx.HTTPError: Prefect is not there; the store knows of the pause all the same.
+        StoreError: the store is not there; Prefect knows of the pause all the same.
+        PrefectException, httpx.HTTPError: Prefect is not there.
     """
     pause = Pause(by=PausedBy.PERSON, reason=reason or "paused by a person", since=now)
     for _ in range(_TRIES):
+        deployment = await read_deployment(client, record)
+        if deployment is not None:
+            await client.pause_deployment(deployment.id)
         if await store.set_pause(record.key, pause, replacing=record.pause):
             await show_pause(client, store, record, pause)
             return

@@ -11,7 +11,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
-from prefect_campaigns.budget import BudgetStatus, describe_limits, first_moment_without
+from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits, first_moment_without
 from prefect_campaigns.flows.paused_deployment import (
     describe,
     due_resumptions,
@@ -76,27 +76,31 @@ async def resume_after_budget(client: PrefectClient, store: CampaignStore, key: 
     if pause.by is PausedBy.PERSON and not resumed_in_prefect:
         return Resumption(Outcome.PAUSED_BY_PERSON, f"{key} stays paused by a person: {pause.reason}")
     status = await store.budget_status(key)
-    holding = status.reached
     is_due = pause.until is not None and pause.until <= now
-    if holding:
-        await pause_for_budget(client, store, key, holding, now=now)
-        return _stays_paused(key, first_moment_without(holding), describe_limits(holding))
-    if not (is_due or resumed_in_prefect) and _would_be_passed_again(pause, status):
-        return _stays_paused(key, pause.until, pause.reason)
+    refusing = () if is_due or resumed_in_prefect else _refusing_still(pause, status)
+    if holding := (*status.reached, *refusing):
+        if pause.by is PausedBy.PERSON:
+            # Whom a person has resumed in Prefect, the budget pauses.
+            await store.set_pause(key, None, replacing=pause)
+        await pause_for_budget(client, store, key, holding, now=now, are_all=True)
+        until = first_moment_without(holding)
+        message = f"{key} stays paused{until_text(until)}: {describe_limits(holding)}"
+        return Resumption(Outcome.LIMIT_HOLDS, message, until)
     await _resume(client, store, record, deployment, now=now)
     return Resumption(Outcome.RESUMED, f"{key} is resumed{_lateness(pause, now)}; it was paused: {pause.reason}")
 
 
-def _stays_paused(key: str, until: datetime | None, reason: str) -> Resumption:
-    return Resumption(Outcome.LIMIT_HOLDS, f"{key} stays paused{until_text(until)}: {reason}", until)
+def _refusing_still(pause: Pause, status: BudgetStatus) -> tuple[LimitStatus, ...]:
+    """Return the limits that a step's estimate would have passed and that stand as they stood.
 
-
-def _would_be_passed_again(pause: Pause, status: BudgetStatus) -> bool:
-    """Whether a limit that a step's estimate would have passed stands as it stood; a changed one is worth a try."""
-    return any(
-        f"{passing.name} {format_money(passing.limit)} would be passed" in pause.reason
-        for passing in status.all
-        if passing.limit
+    A limit that has been changed since is worth a try.
+    """
+    return tuple(
+        limit
+        for limit in status.all
+        if limit.limit
+        and not limit.reached
+        and f"budget: {limit.name} {format_money(limit.limit)} would be passed" in pause.reason
     )
 
 
@@ -120,7 +124,7 @@ async def resume_overdue(client: PrefectClient, store: CampaignStore, *, now: da
     ]
     if not overdue:
         return []
-    waiting = await due_resumptions(client, now)
+    waiting = await due_resumptions(client, now, begun_within=OVERDUE)
     unseen = [key for key in overdue if key not in waiting]
     moment = now - (now - datetime.fromtimestamp(0, UTC)) % OVERDUE
     for key in unseen:
@@ -161,7 +165,7 @@ async def resume_by_person(
     if holding:
         if record.pause is not None and record.pause.by is PausedBy.PERSON:
             await store.set_pause(record.key, None, replacing=record.pause)
-        await pause_for_budget(client, store, record.key, holding, now=now)
+        await pause_for_budget(client, store, record.key, holding, now=now, are_all=True)
         until = first_moment_without(holding)
         then = "resumes by itself then" if until else "does not resume by itself"
         return f"{record.key} stays paused{until_text(until)}, and {then}: {describe_limits(holding)}"

@@ -33,9 +33,10 @@ from prefect_campaigns.deployments import upkeep
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.standing import Standing, read_states
 from prefect_campaigns.deployments.worker import CampaignWorker
+from prefect_campaigns.errors import StoreUnavailable
 from prefect_campaigns.flows.paused_deployment import RESUME_DEPLOYMENT
-from prefect_campaigns.flows.pausing import pause_by_person, pause_for_budget
-from prefect_campaigns.flows.resuming import resume_after_budget, resume_by_person
+from prefect_campaigns.flows.pausing import pause_by_person, pause_for_budget, show_pause, who_paused
+from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_by_person
 
 NEW_YORK = ZoneInfo("America/New_York")
 YESTERDAY = datetime.now(NEW_YORK).date() - timedelta(days=1)
@@ -143,26 +144,26 @@ class Day:
 
 
 class Overtaken:
-    """The store, for somebody whom somebody else overtakes once, just before a call of that method."""
+    """The store or Prefect, for somebody whom somebody else overtakes once, just before a call of that method."""
 
-    def __init__(self, store: CampaignStore, method: str, act: Callable[[], Awaitable[object]], *, calls: int) -> None:
-        self._store = store
+    def __init__(self, overtaken: object, method: str, act: Callable[[], Awaitable[object]], *, calls: int) -> None:
+        self._overtaken = overtaken
         self._method = method
         self._act = act
         self._calls = calls
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
+        found = getattr(self._overtaken, name)
         if name != self._method:
             return found
 
-        async def overtaken(*args: Any, **kwargs: Any) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
             self._calls -= 1
             if self._calls == 0:
                 await self._act()
             return await found(*args, **kwargs)
 
-        return overtaken
+        return call
 
 
 @pytest.fixture
@@ -457,3 +458,105 @@ async def test_a_worker_sees_to_a_campaign_that_nothing_has_resumed(day, monkeyp
         f"{day.key} is resumed, 13 min late; it was paused: budget: daily 0.012 reached, spent 0.012"
     )
     assert not await day.is_paused()
+
+
+async def test_a_raised_limit_shortens_a_pause_to_what_the_other_limits_want(day) -> None:
+    tenth = datetime(TODAY.year, TODAY.month, 10, 15, tzinfo=NEW_YORK)
+    day.clock.instant = tenth.astimezone(UTC)
+    await day.apply(budget={"daily": 0.012, "monthly": 0.012})
+    await day.spend_the_day()
+    assert (await day.pause()).until.day == 1
+    await day.apply(budget={"daily": 0.012, "monthly": 1})
+    eleventh = tenth.replace(hour=0) + timedelta(days=1)
+    pause = await day.pause()
+    assert (pause.reason, pause.until) == ("budget: daily 0.012 reached, spent 0.012", eleventh)
+    day.clock.instant = eleventh.astimezone(UTC)
+    (resumption,) = [run for run in await day.resumptions() if run.expected_start_time == eleventh]
+    assert "is resumed" in (await day.execute(resumption)).message
+    assert len(await day.runs_at(eleventh)) == 1
+
+
+async def test_a_limit_of_nothing_that_is_raised_too_little_gets_an_end(day) -> None:
+    await day.apply()
+    await day.run()
+    await day.apply(budget={"daily": 0})
+    assert (await day.run()).name == "BudgetExceeded"
+    assert (await day.pause()).until is None
+    await day.apply(budget={"daily": 0.011})
+    assert ((await day.pause()).until, len(await day.awaited())) == (MIDNIGHT, 1)
+
+
+async def test_a_person_who_resumes_hears_of_the_end_that_is_in_the_books(day) -> None:
+    await day.apply(budget={"daily": 0.012, "monthly": 0.012})
+    await day.spend_the_day()
+    record = await day.store.get_campaign(day.key)
+    raised = record.campaign.budget.model_copy(update={"monthly": Decimal(1)})
+    await day.store.save_campaign(record.campaign.model_copy(update={"budget": raised}))
+    record = await day.store.get_campaign(day.key)
+    said = await resume_by_person(day.client, day.store, record, now=day.clock.now())
+    assert f"until {MIDNIGHT.astimezone(UTC):%Y-%m-%d %H:%M} UTC" in said
+    assert (await day.pause()).until == MIDNIGHT
+
+
+async def test_a_persons_pause_that_broke_off_is_a_persons_pause(day) -> None:
+    await day.apply()
+
+    async def die() -> None:
+        raise StoreUnavailable("gone")
+
+    record = await day.store.get_campaign(day.key)
+    broken = Overtaken(day.store, "set_pause", die, calls=1)
+    with pytest.raises(StoreUnavailable):
+        await pause_by_person(day.client, broken, record, reason="holidays", now=day.clock.now())
+    assert await day.is_paused()
+    assert (
+        await resume_after_budget(day.client, day.store, day.key, now=day.clock.now())
+    ).outcome is Outcome.NOT_PAUSED
+    assert await day.is_paused()
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_a_run_that_begins_while_a_person_pauses_does_not_resume(day, calls) -> None:
+    await day.apply()
+
+    async def begin() -> None:
+        await resume_after_budget(day.client, day.store, day.key, now=day.clock.now())
+
+    record = await day.store.get_campaign(day.key)
+    overtaken = Overtaken(day.client, "pause_deployment", begin, calls=calls)
+    await pause_by_person(overtaken, day.store, record, reason="holidays", now=day.clock.now())
+    await begin()
+    assert ((await day.pause()).reason, await day.is_paused()) == ("holidays", True)
+
+
+async def test_two_who_show_a_pause_at_once_do_not_make_it_a_persons(day) -> None:
+    # A day to come: what is scheduled for the real past is not deleted.
+    day.clock.advance(days=3)
+    await day.apply()
+    await day.spend_the_day()
+    record = await day.store.get_campaign(day.key)
+
+    async def write_the_run_that_is_gone() -> None:
+        present = await day.pause()
+        await day.store.set_pause(day.key, record.pause, replacing=present)
+
+    overtaken = Overtaken(day.store, "set_pause", write_the_run_that_is_gone, calls=2)
+    await show_pause(day.client, overtaken, record, record.pause)
+    pause = await who_paused(day.client, await day.store.get_campaign(day.key))
+    assert pause.by is PausedBy.BUDGET
+    assert [run.id for run in await day.runs_at(pause.until)] == [pause.awaited_run_id]
+
+
+async def test_the_accounts_limit_is_raised_while_the_campaigns_own_has_the_same_amount(day) -> None:
+    spent = (await day.store.account_status()).account[0].spent
+    limit = spent + Decimal("0.02")
+    await day.store.set_account_budget(AccountBudget(daily=limit, timezone="America/New_York"))
+    try:
+        # Each of the two is passed by neither of the two before it.
+        await day.apply(budget={"daily": float(limit)}, steps={"prospecting": {"estimatedCost": "0.03"}})
+        assert (await day.run()).name == "BudgetExceeded"
+        assert (await day.pause()).reason.startswith("budget: account daily ")
+    finally:
+        await day.store.set_account_budget(AccountBudget())
+    resumption = await resume_after_budget(day.client, day.store, day.key, now=day.clock.now())
+    assert resumption.outcome is Outcome.RESUMED
