@@ -7,172 +7,35 @@ that each run runs when the test says so; what resumes and what is due lies on t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import pytest
-from campaign_files import PROSPECT, campaign
-from clocks import SettableClock
-from driving import Driver, until
+from campaign_files import PROSPECT
+from day import (
+    AT_THREE,
+    MIDNIGHT,
+    NEW_YORK,
+    TODAY,
+    by_our_command,
+    by_prefects_client,
+    by_prefects_client_off_and_on,
+    in_the_ui,
+)
+from driving import until
 from mails import mails_to
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.objects import FlowRun
-from run_process import Ended, RunProcess
 
-from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import Pause, PausedBy
+from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.budget import AccountBudget
-from prefect_campaigns.clock import using_clock
 from prefect_campaigns.deployments import upkeep
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.standing import Standing, read_states
 from prefect_campaigns.deployments.worker import CampaignWorker
-from prefect_campaigns.errors import StoreUnavailable
-from prefect_campaigns.flows.paused_deployment import RESUME_DEPLOYMENT
-from prefect_campaigns.flows.pausing import pause_by_person, pause_for_budget, show_pause, who_paused
+from prefect_campaigns.flows.pausing import pause_by_person
 from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_by_person
 
-NEW_YORK = ZoneInfo("America/New_York")
-YESTERDAY = datetime.now(NEW_YORK).date() - timedelta(days=1)
-AT_THREE = datetime(YESTERDAY.year, YESTERDAY.month, YESTERDAY.day, 15, tzinfo=NEW_YORK)
-TODAY = YESTERDAY + timedelta(days=1)
-MIDNIGHT = datetime(TODAY.year, TODAY.month, TODAY.day, tzinfo=NEW_YORK)
-EVERY_MIDNIGHT = {"cron": "0 0 * * *", "timezone": "America/New_York"}
-# One run costs 0.012: five prospects.
-ONE_RUN_A_DAY = {"daily": 0.012}
-
-
-@pytest.fixture
-def clock() -> Iterator[SettableClock]:
-    clock = SettableClock(AT_THREE.astimezone(UTC))
-    with using_clock(clock):
-        yield clock
-
-
-@pytest.fixture
-async def store(in_stack: Any, clock: SettableClock) -> AsyncIterator[CampaignStore]:
-    async with SqliteStore(in_stack.database, clock=clock) as store:
-        yield store
-
-
 pytestmark = pytest.mark.usefixtures("no_worker")
-
-
-class Day:
-    """A campaign of one step on one day."""
-
-    def __init__(
-        self, driver: Driver, runner: RunProcess, clock: SettableClock, url: str, name: str, **options: Any
-    ) -> None:
-        self.driver = driver
-        self._runner = runner
-        self.client = driver.client
-        self.store = driver.store
-        self.clock = clock
-        self._url = url
-        self._name = name
-        self._options = {"only": 1, "budget": ONE_RUN_A_DAY, "schedule": EVERY_MIDNIGHT, **options}
-        self.key = campaign(name, url, **self._options).slug
-        self.deployment_id = UUID(int=0)
-
-    async def apply(self, **changes: Any) -> None:
-        self._options |= changes
-        (self.deployment_id,) = await self.driver.apply(campaign(self._name, self._url, **self._options))
-
-    async def run(self) -> Ended:
-        """Run the campaign by hand, now."""
-        return await self.execute(await self.driver.start(self.deployment_id))
-
-    async def execute(self, flow_run: FlowRun) -> Ended:
-        """Execute a run as a worker does, by the test's clock."""
-        return await self._runner.run(flow_run.id, now=self.clock.now())
-
-    async def spend_the_day(self) -> Ended:
-        """Run it until the budget stops it; return how that run ended."""
-        assert (await self.run()).name == "Completed"
-        return await self.run()
-
-    async def resume(self) -> str:
-        """Run the run that was scheduled to resume it; return what it says."""
-        scheduled = (await self.resumptions())[-1]
-        again = await self.client.create_flow_run_from_deployment(
-            scheduled.deployment_id, parameters=scheduled.parameters
-        )
-        ended = await self.execute(again)
-        assert ended.name == "Completed", ended
-        return ended.message
-
-    async def resumptions(self) -> list[FlowRun]:
-        deployment = await self.client.read_deployment_by_name(RESUME_DEPLOYMENT)
-        runs = await self._runs_of(deployment.id)
-        return [run for run in runs if run.parameters == {"campaign": self.key} and run.idempotency_key]
-
-    async def awaited(self) -> list[FlowRun]:
-        """The campaign's own runs that are scheduled for the midnight after."""
-        return await self.runs_at(MIDNIGHT)
-
-    async def runs_at(self, instant: datetime) -> list[FlowRun]:
-        return [run for run in await self._runs_of(self.deployment_id) if run.expected_start_time == instant]
-
-    async def _runs_of(self, deployment_id: UUID) -> list[FlowRun]:
-        of = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
-        runs = await self.client.read_flow_runs(deployment_filter=of)
-        return sorted(runs, key=lambda run: run.expected_start_time)
-
-    async def end(self) -> None:
-        """Leave nothing that is due: the worker that comes back would run it."""
-        for resumption in await self.resumptions():
-            await self.client.delete_flow_run(resumption.id)
-        await self.client.delete_deployment(self.deployment_id)
-        await self.store.delete_campaign(self.key)
-
-    async def pause(self) -> Pause | None:
-        return (await self.store.get_campaign(self.key)).pause
-
-    async def is_paused(self) -> bool:
-        """Whether it is paused in Prefect."""
-        return (await self.client.read_deployment(self.deployment_id)).paused
-
-    async def description(self) -> str:
-        return (await self.client.read_deployment(self.deployment_id)).description or ""
-
-
-class Overtaken:
-    """The store or Prefect, for somebody whom somebody else overtakes once, just before a call of that method."""
-
-    def __init__(self, overtaken: object, method: str, act: Callable[[], Awaitable[object]], *, calls: int) -> None:
-        self._overtaken = overtaken
-        self._method = method
-        self._act = act
-        self._calls = calls
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._overtaken, name)
-        if name != self._method:
-            return found
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            self._calls -= 1
-            if self._calls == 0:
-                await self._act()
-            return await found(*args, **kwargs)
-
-        return call
-
-
-@pytest.fixture
-async def day(
-    driver: Driver, runner: RunProcess, clock: SettableClock, engines: Any, request: pytest.FixtureRequest
-) -> AsyncIterator[Day]:
-    day = Day(driver, runner, clock, engines.url, request.node.name[:60])
-    yield day
-    await day.end()
 
 
 async def test_a_limit_pauses_until_local_midnight_and_the_midnight_run_happens(day, engines, in_stack) -> None:
@@ -214,25 +77,6 @@ async def test_the_run_that_is_due_at_the_reset_may_come_before_the_one_that_res
     assert (await day.pause(), await day.is_paused()) == (None, False)
     assert await day.resume() == f"{day.key} is not paused"
     assert len(await day.awaited()) == 1
-
-
-async def by_our_command(day: Day) -> None:
-    record = await day.store.get_campaign(day.key)
-    await pause_by_person(day.client, day.store, record, reason="holidays", now=day.clock.now())
-
-
-async def in_the_ui(day: Day) -> None:
-    path = {"id": day.deployment_id}
-    await day.client.request("POST", "/deployments/{id}/pause_deployment", path_params=path)
-
-
-async def by_prefects_client(day: Day) -> None:
-    await day.client.pause_deployment(day.deployment_id)
-
-
-async def by_prefects_client_off_and_on(day: Day) -> None:
-    await day.client.resume_deployment(day.deployment_id)
-    await day.client.pause_deployment(day.deployment_id)
 
 
 @pytest.mark.parametrize("by_hand", [by_our_command, in_the_ui, by_prefects_client, by_prefects_client_off_and_on])
@@ -374,34 +218,6 @@ async def test_a_person_resumes_what_a_person_paused(day) -> None:
     assert (await day.pause(), await day.is_paused()) == (None, False)
 
 
-async def test_who_pauses_while_the_budget_resumes_has_the_last_word(day) -> None:
-    await day.apply()
-    await day.spend_the_day()
-    day.clock.instant = MIDNIGHT.astimezone(UTC)
-    overtaken = Overtaken(day.store, "set_pause", lambda: by_our_command(day), calls=1)
-    await resume_after_budget(day.client, overtaken, day.key, now=day.clock.now())
-    assert (await day.pause()).reason == "holidays"
-    assert await day.is_paused()
-    assert "holidays" in await day.description()
-    assert "stays paused by a person" in await day.resume()
-
-
-@pytest.mark.parametrize("method", ["set_pause", "get_campaign"])
-async def test_a_pause_that_is_over_before_it_is_shown_is_over(day, method) -> None:
-    await day.apply()
-    assert (await day.run()).name == "Completed"
-    reached = (await day.store.budget_status(day.key)).reached
-
-    async def resume() -> None:
-        await resume_after_budget(day.client, day.store, day.key, now=MIDNIGHT)
-
-    overtaken = Overtaken(day.store, method, resume, calls=2)
-    day.clock.instant = MIDNIGHT.astimezone(UTC)
-    await pause_for_budget(day.client, overtaken, day.key, reached, now=AT_THREE)
-    assert (await day.pause(), await day.is_paused()) == (None, False)
-    assert "Paused" not in await day.description()
-
-
 async def test_looking_at_a_pause_in_prefect_writes_nothing(day) -> None:
     day.clock.advance(days=3)
     await day.apply()
@@ -496,55 +312,6 @@ async def test_a_person_who_resumes_hears_of_the_end_that_is_in_the_books(day) -
     said = await resume_by_person(day.client, day.store, record, now=day.clock.now())
     assert f"until {MIDNIGHT.astimezone(UTC):%Y-%m-%d %H:%M} UTC" in said
     assert (await day.pause()).until == MIDNIGHT
-
-
-async def test_a_persons_pause_that_broke_off_is_a_persons_pause(day) -> None:
-    await day.apply()
-
-    async def die() -> None:
-        raise StoreUnavailable("gone")
-
-    record = await day.store.get_campaign(day.key)
-    broken = Overtaken(day.store, "set_pause", die, calls=1)
-    with pytest.raises(StoreUnavailable):
-        await pause_by_person(day.client, broken, record, reason="holidays", now=day.clock.now())
-    assert await day.is_paused()
-    assert (
-        await resume_after_budget(day.client, day.store, day.key, now=day.clock.now())
-    ).outcome is Outcome.NOT_PAUSED
-    assert await day.is_paused()
-
-
-@pytest.mark.parametrize("calls", [1, 2])
-async def test_a_run_that_begins_while_a_person_pauses_does_not_resume(day, calls) -> None:
-    await day.apply()
-
-    async def begin() -> None:
-        await resume_after_budget(day.client, day.store, day.key, now=day.clock.now())
-
-    record = await day.store.get_campaign(day.key)
-    overtaken = Overtaken(day.client, "pause_deployment", begin, calls=calls)
-    await pause_by_person(overtaken, day.store, record, reason="holidays", now=day.clock.now())
-    await begin()
-    assert ((await day.pause()).reason, await day.is_paused()) == ("holidays", True)
-
-
-async def test_two_who_show_a_pause_at_once_do_not_make_it_a_persons(day) -> None:
-    # A day to come: what is scheduled for the real past is not deleted.
-    day.clock.advance(days=3)
-    await day.apply()
-    await day.spend_the_day()
-    record = await day.store.get_campaign(day.key)
-
-    async def write_the_run_that_is_gone() -> None:
-        present = await day.pause()
-        await day.store.set_pause(day.key, record.pause, replacing=present)
-
-    overtaken = Overtaken(day.store, "set_pause", write_the_run_that_is_gone, calls=2)
-    await show_pause(day.client, overtaken, record, record.pause)
-    pause = await who_paused(day.client, await day.store.get_campaign(day.key))
-    assert pause.by is PausedBy.BUDGET
-    assert [run.id for run in await day.runs_at(pause.until)] == [pause.awaited_run_id]
 
 
 async def test_the_accounts_limit_is_raised_while_the_campaigns_own_has_the_same_amount(day) -> None:
