@@ -80,11 +80,15 @@ def window(period: Period, at: datetime, zone: tzinfo) -> Window:
     """
     if at.tzinfo is None:
         raise ValueError("an instant needs a timezone")
-    day = at.astimezone(zone).date()
+    return window_from(period, at.astimezone(zone).date(), zone)
+
+
+def window_from(period: Period, day: date, zone: tzinfo) -> Window:
+    """Return the window of ``period`` that a local day falls into; its first day will do."""
     first, following = _first_days(period, day)
     return Window(
         period=period,
-        key=window_key(period, day),
+        key=window_key(period, first),
         start=_local_midnight(first, zone),
         end=_local_midnight(following, zone),
     )

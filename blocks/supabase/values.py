@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from datetime import datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -26,7 +25,7 @@ from prefect_campaigns.blocks.values import (
     optional_instant_text,
 )
 from prefect_campaigns.blocks.values import storable_text as without_surrogates
-from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Period, Scope, Window, window
+from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Period, Scope, Window, window_from
 from prefect_campaigns.errors import BudgetRefused, StoreError
 from prefect_campaigns.money import from_micros
 from prefect_campaigns.results import RunReport, RunStatus, StepResult
@@ -95,26 +94,23 @@ def reservation(row: Row) -> Reservation:
     )
 
 
-def _window(row: Row, at: datetime, zone_name: str) -> Window | None:
-    """Return the window of a limit; the database says which, and we when it begins and ends."""
+def _window(row: Row, zone_name: str) -> Window | None:
+    """Return the window of a limit; the database says by its own rules which, and we when that begins and ends."""
     if row["period"] is None:
         return None
     try:
         zone = ZoneInfo(zone_name)
     except (ValueError, KeyError, OSError):
         raise StoreError(f"the timezone {zone_name!r} is not in the time zone database of this machine") from None
-    found = window(Period(row["period"]), at, zone)
-    # The books go by the database's own time zone rules, should they differ.
-    return replace(found, key=f"{row['period']}:{row['first_day']}")
+    return window_from(Period(row["period"]), date.fromisoformat(row["first_day"]), zone)
 
 
 def _limits(row: Row) -> Iterator[LimitStatus]:
-    at = instant(row["at"])
     for limit in row["limits"]:
         scope = Scope(limit["scope"])
         yield LimitStatus(
             scope=scope,
-            window=_window(limit, at, row["account_zone"] if scope is Scope.ACCOUNT else row["zone"]),
+            window=_window(limit, row["account_zone"] if scope is Scope.ACCOUNT else row["zone"]),
             limit=_optional_amount(limit["limit"]),
             spent=Decimal(limit["spent"]),
             reserved=Decimal(limit["reserved"]),

@@ -285,6 +285,26 @@ begin
         execute format('drop policy %I on public.%I', v_column.policyname, v_column.tablename);
     end loop;
 
+    -- A view reads as its owner does, whom row-level security does not bind; so does a view of a view.
+    for v_column in
+        with recursive views (oid) as (
+            select r.ev_class from pg_depend d join pg_rewrite r on r.oid = d.objid
+            where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
+              and d.refobjid in ('public.campaigns'::regclass, 'public.campaign_runs'::regclass)
+            union
+            select r.ev_class from views v
+            join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = v.oid
+                            and d.classid = 'pg_rewrite'::regclass
+            join pg_rewrite r on r.oid = d.objid
+        )
+        select c.oid::regclass as relation from views v join pg_class c on c.oid = v.oid
+        where c.relnamespace = 'public'::regnamespace and c.relkind in ('v', 'm') order by c.relname
+    loop
+        raise warning 'the view % shows campaigns or their runs: from now on it is read with the secret key only',
+            v_column.relation;
+        execute format('revoke all on %s from public, anon, authenticated', v_column.relation);
+    end loop;
+
     foreach v_name in array array[
         'campaigns', 'campaign_runs', 'campaign_run_steps', 'campaign_leases', 'campaign_lease_queue',
         'campaign_reservations', 'campaign_ledger', 'campaign_totals', 'campaign_account', 'campaign_alerts',

@@ -38,6 +38,30 @@ begin
     end
     $$;
 
+    -- The date at an instant in a timezone of the time zone database; invalid_parameter_value for any other.
+    -- Never `at time zone p_zone`: that takes CET, EET, MET and WET for abbreviations, which know no summer time. What
+    -- is set here ends with the function, because the function sets it, too.
+    create function public.campaigns_local_day(p_at timestamptz, p_zone text) returns date
+    language plpgsql stable strict set search_path = '' set timezone = 'UTC' as $$
+    begin
+        -- An offset (5) is taken, too, and so is utc for UTC; what is set then is another text.
+        if set_config('timezone', p_zone, true) <> p_zone then
+            raise exception 'the time zone database has no %', p_zone using errcode = 'invalid_parameter_value';
+        end if;
+        return p_at::date;
+    end
+    $$;
+
+    create function public.campaigns_knows_zone(p_zone text) returns boolean
+    language plpgsql stable strict set search_path = '' as $$
+    begin
+        perform public.campaigns_local_day('epoch', p_zone);
+        return true;
+    exception when invalid_parameter_value then
+        return false;
+    end
+    $$;
+
     -- What the store asks first: which of its tables and functions are there, and what is left to take over.
     create function public.campaigns_opening() returns jsonb
     language plpgsql stable set search_path = '' as $$
@@ -88,9 +112,16 @@ begin
     end
     $$;
 
-    -- A run from before is booked in the windows in which it began. Failed ones have cost money, too.
+    -- A run from before is booked in the windows in which it began, as far as anything says when; else in today's,
+    -- where it cannot be spent again. Failed ones have cost money, too.
     create function public.campaigns_book_old_runs(p_now timestamptz) returns void
     language plpgsql set search_path = '' as $$
+    declare
+        -- No column of ours, nor of the orchestrator before.
+        v_has_created_at constant boolean := exists (
+            select from pg_attribute a
+            where a.attrelid = 'public.campaign_runs'::regclass and a.attname = 'created_at'
+              and a.atttypid = 'timestamptz'::regtype);
     begin
         with taken as (
             update public.campaign_runs r
@@ -98,18 +129,23 @@ begin
             from public.campaigns c
             where c.id = r.campaign_id and c.key is not null and r.run_id is null
               -- One that still goes on will cost more than stands there; one of yesterday does not go on.
-              and not (r.status = 'running' and r.completed_at is null and r.started_at > p_now - interval '1 day')
+              -- Without a status or a start nothing says that it goes on: `not (null)` would keep it out for ever.
+              and (r.status = 'running' and r.completed_at is null and r.started_at > p_now - interval '1 day')
+                  is not true
             returning r.id, r.run_id, r.campaign_key, r.total_cost as cost,
-                      coalesce(r.started_at, r.completed_at, c.created_at, p_now) as began,
-                      c.config #>> '{schedule,timezone}' as zone
+                      coalesce(
+                          r.started_at, r.completed_at,
+                          case when v_has_created_at then (to_jsonb(r) ->> 'created_at')::timestamptz end,
+                          p_now) as began,
+                      case when public.campaigns_knows_zone(c.config #>> '{schedule,timezone}')
+                           then c.config #>> '{schedule,timezone}' else 'UTC' end as zone
         ), lines as (
             insert into public.campaign_ledger
                 (at, campaign_key, run_id, kind, spent, reserved, campaign_day, account_day)
             select p_now, t.campaign_key, t.run_id, 'import', t.cost, 0,
-                   (t.began at time zone coalesce(z.name, 'UTC'))::date, (t.began at time zone a.timezone)::date
+                   public.campaigns_local_day(t.began, t.zone), public.campaigns_local_day(t.began, a.timezone)
             from taken t
             cross join public.campaign_account a
-            left join pg_timezone_names z on z.name = t.zone
             where t.cost > 0
             order by t.began, t.id
             returning campaign_key, campaign_day, account_day, spent
@@ -176,8 +212,14 @@ begin
     declare
         v_now constant timestamptz := coalesce(p_now, clock_timestamp());
         v_config constant jsonb := p_config::jsonb;
+        v_zone constant text := v_config #>> '{schedule,timezone}';
         v_row public.campaigns;
     begin
+        if not public.campaigns_knows_zone(v_zone) then
+            return public.campaigns_error('StoreError', format(
+                'this database does not know the timezone ''%s'' of campaign ''%s'': its time zone database is another'
+                ' than that of this machine; choose a timezone that both know', v_zone, p_key));
+        end if;
         insert into public.campaigns as c (
             key, name, description, config, schedule_cron, status, total_cost, deployment_id,
             applied_schedule_active, created_at, updated_at)

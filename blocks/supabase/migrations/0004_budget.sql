@@ -48,7 +48,7 @@ begin
             limit 1;
         end if;
         begin
-            day := (p_now at time zone zone)::date;
+            day := public.campaigns_local_day(p_now, zone);
         exception when invalid_parameter_value then
             v_reason := format('its timezone is %s', zone);
         end;
@@ -113,7 +113,7 @@ begin
         into v_answer
         from public.campaign_account a
         cross join lateral public.campaigns_limits(
-            p_campaign_key, v_terms.day, v_terms.budget, a, (v_now at time zone a.timezone)::date) l
+            p_campaign_key, v_terms.day, v_terms.budget, a, public.campaigns_local_day(v_now, a.timezone)) l
         group by a.timezone;
         return v_answer;
     end
@@ -133,7 +133,7 @@ begin
     ) returns jsonb
     language plpgsql set search_path = '' as $$
     begin
-        if not exists (select from pg_timezone_names z where z.name = p_timezone) then
+        if public.campaigns_knows_zone(p_timezone) is not true then
             return public.campaigns_error('StoreError', format(
                 'the timezone of the account, ''%s'', is not in the time zone database; a name such as'
                 ' America/New_York is', p_timezone));
@@ -217,10 +217,10 @@ begin
         end if;
 
         select * into strict v_account from public.campaign_account;
-        v_account_day := (v_now at time zone v_account.timezone)::date;
+        v_account_day := public.campaigns_local_day(v_now, v_account.timezone);
         v_amount := coalesce(p_estimate, public.campaigns_last_cost(v_key, p_step));
         select jsonb_build_object('refused', jsonb_build_object(
-            'amount', v_amount::text, 'at', v_now, 'zone', v_terms.zone, 'account_zone', v_account.timezone,
+            'amount', v_amount::text, 'zone', v_terms.zone, 'account_zone', v_account.timezone,
             'limits', jsonb_agg(public.campaigns_limit_object(
                 l.scope, l.period, l.first_day, l.amount_limit, l.spent, l.reserved) order by l.place)))
         into v_answer

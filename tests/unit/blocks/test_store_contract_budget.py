@@ -24,6 +24,7 @@ from store_cases import (
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AttemptState, Lease, Reservation
+from prefect_campaigns.budget import AccountBudget, first_moment_without, windows
 from prefect_campaigns.errors import BudgetRefused, StoreError, UnknownCampaign
 
 
@@ -312,6 +313,34 @@ class TestWindows:
         await spend(store, await take_lease(store), "1")
         clock.instant = datetime.fromisoformat(after)
         assert {period for period, (spent, _) in (await books(store)).items() if spent == 0} == fresh
+
+    @pytest.mark.parametrize(
+        ("zone", "midnight"),
+        [
+            # Abbreviations, too, in some databases, which know no summer time then.
+            ("CET", "2026-07-13T22:00:00+00:00"),
+            ("MET", "2026-07-13T22:00:00+00:00"),
+            ("EET", "2026-07-13T21:00:00+00:00"),
+            ("WET", "2026-07-13T23:00:00+00:00"),
+            ("EST5EDT", "2026-07-14T04:00:00+00:00"),
+        ],
+    )
+    async def test_a_zone_of_few_letters_has_its_summer_time(
+        self, store: CampaignStore, clock: SettableClock, zone: str, midnight: str
+    ) -> None:
+        await store.save_campaign(make_campaign(timezone=zone, daily=5))
+        await store.set_account_budget(AccountBudget(daily=Decimal(5), timezone=zone))
+        end = datetime.fromisoformat(midnight)
+        for instant in (end - timedelta(minutes=1), end):
+            clock.instant = instant
+            lease = await take_lease(store, f"run at {instant}", ttl_seconds=1)
+            await spend(store, lease, "5")
+            status = await store.budget_status(KEY)
+            expected = list(windows(instant, ZoneInfo(zone)))
+            assert [limit.window for limit in status.limits] == expected
+            assert [limit.window for limit in status.account] == expected
+            # How long a pause would last.
+            assert first_moment_without(status.reached) == (end if instant < end else end + timedelta(days=1))
 
     async def test_settling_after_midnight_books_into_the_day_of_the_reservation(
         self, store: CampaignStore, clock: SettableClock

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import pytest
 from store_cases import (
@@ -25,7 +26,7 @@ from store_cases import (
 from supabase_rig import Project
 
 from prefect_campaigns.blocks.store_types import PausedBy
-from prefect_campaigns.blocks.supabase.migrate import migrate
+from prefect_campaigns.blocks.supabase.migrate import migrate, whole_sql
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.errors import BudgetRefused, StoreError
 from prefect_campaigns.models import Campaign
@@ -143,6 +144,19 @@ def store_of(project: Project, clock: SettableClock) -> SupabaseStore:
     return SupabaseStore(project.url, project.secret_key, clock=clock)
 
 
+async def warnings_of_migrating(project: Project) -> list[str]:
+    """Apply the migrations as somebody does who pastes them, and return what that person is warned of."""
+    said: list[str] = []
+    connection = await asyncpg.connect(project.database_url)
+    try:
+        connection.add_log_listener(lambda _, message: said.append(message.message))
+        await connection.execute("set client_min_messages = warning")
+        await connection.execute(whole_sql())
+    finally:
+        await connection.close()
+    return said
+
+
 class TestTables:
     async def test_no_row_and_no_column_is_lost(self, before: Project) -> None:
         first = add_campaign(
@@ -220,6 +234,32 @@ class TestTables:
         assert before.rows("select has_table_privilege('anon', 'campaigns', 'delete')") == [(True,)]
         await migrate(before.database_url)
         assert before.rows("select has_table_privilege('anon', 'campaigns', 'delete')") == [(False,)]
+
+    async def test_whoever_read_them_through_a_view_needs_the_secret_key_too(self, before: Project) -> None:
+        """A view reads as its owner does, past the privileges and the row-level security of whoever asks."""
+        before.sql(
+            "create view progress as select c.name, r.status from campaigns c join campaign_runs r on true;"
+            "create schema inner_views; create view inner_views.names as select name from campaigns;"
+            'create view "Names of ours" as select * from inner_views.names;'
+            "create materialized view kept as select count(*) from campaign_runs;"
+            "create view notes as select note from campaign_notes;"
+            'grant select on progress, "Names of ours", kept, notes to anon, authenticated;'
+            "grant select (name) on progress to public"
+        )
+        warnings = await warnings_of_migrating(before)
+        assert warnings == [
+            f"the view {view} shows campaigns or their runs: from now on it is read with the secret key only"
+            for view in ('"Names of ours"', "kept", "progress")
+        ]
+        for role in ("anon", "authenticated"):
+            allowed = before.rows(
+                "select relname::text from pg_class where relkind in ('v', 'm')"
+                " and relnamespace = 'public'::regnamespace and (has_table_privilege($1, oid, 'select, update')"
+                " or has_any_column_privilege($1, oid, 'select, update'))",
+                role,
+            )
+            # A user's own affair stays so.
+            assert allowed == [("notes",)]
 
 
 class TestKeys:
@@ -416,6 +456,45 @@ class TestRuns:
         clock.advance(days=1)
         async with store_of(old, clock) as store:
             assert (await store.account_status()).account[1].spent == 1
+
+    @pytest.mark.parametrize("status", ["running", None, "completed"])
+    async def test_one_of_which_nothing_says_when_it_was_is_booked_at_once_and_once(
+        self, old: Project, clock: SettableClock, status: str | None
+    ) -> None:
+        campaign_id = add_campaign(old, "Spring Outreach", created_at="2026-01-01T00:00:00+00:00")
+        add_run(old, campaign_id, status=status, started_at=None, total_cost=3)
+        # Ten minutes old; the other says nothing of going on.
+        add_run(old, campaign_id, status=None, started_at="2026-05-13T11:50:00+00:00", total_cost="0.5")
+        for _ in range(2):
+            async with store_of(old, clock) as store:
+                books = amounts((await store.budget_status("spring-outreach")).limits)
+                assert books["daily"] == books["monthly"] == (Decimal("3.5"), 0)
+                await assert_books_are_whole(store)
+            clock.advance(hours=1)
+        assert old.rows("select count(*) from campaign_ledger") == [(2,)]
+
+    async def test_a_time_of_creation_says_when_it_was(self, old: Project, clock: SettableClock) -> None:
+        campaign_id = add_campaign(old, "Spring Outreach")
+        old.sql("alter table campaign_runs add created_at timestamptz")
+        try:
+            for created_at in ("2026-05-12T12:00:00+00:00", None):
+                add_run(old, campaign_id, status="running", started_at=None, total_cost=2, created_at=created_at)
+            async with store_of(old, clock) as store:
+                books = amounts((await store.budget_status("spring-outreach")).limits)
+                assert books == {"daily": (2, 0), "weekly": (4, 0), "monthly": (4, 0)}
+        finally:
+            old.sql("alter table campaign_runs drop created_at")
+
+    async def test_they_are_booked_in_the_summer_time_of_their_campaign(
+        self, old: Project, clock: SettableClock
+    ) -> None:
+        config = {**CONFIG, "schedule": {"cron": "0 9 * * MON", "timezone": "CET"}}
+        add_run(old, add_campaign(old, "Spring", config=config), started_at="2026-05-12T22:30:00+00:00", total_cost=1)
+        async with store_of(old, clock):
+            pass
+        assert old.rows("select campaign_day::text, account_day::text from campaign_ledger") == [
+            ("2026-05-13", "2026-05-12")
+        ]
 
     async def test_a_campaign_whose_timezone_nobody_knows_is_booked_in_utc(
         self, old: Project, clock: SettableClock
