@@ -22,7 +22,9 @@ from pydantic import TypeAdapter
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AttemptState, Reservation
+from prefect_campaigns.blocks.values import amount_micros
 from prefect_campaigns.errors import StoreError, StoreUnavailable
+from prefect_campaigns.money import from_micros
 from prefect_campaigns.results import StepResult
 
 _SUFFIX = ".json"
@@ -180,6 +182,9 @@ async def settle_journal(journal: Journal, store: CampaignStore) -> int:
         reservation = entry.reservation
         try:
             now = await store.settle_late(reservation, entry.amount, step=entry.step)
+            if now.state in _STILL_OPEN:
+                continue
+            is_in_the_books = await _is_in_the_books(store, entry, now)
         except StoreUnavailable:
             raise
         except StoreError as error:
@@ -191,11 +196,7 @@ async def settle_journal(journal: Journal, store: CampaignStore) -> int:
                 error,
             )
             continue
-        if now.state in _STILL_OPEN:
-            continue
-        # What a later answer with the same key has spoken for was charged once, and is booked there.
-        is_spoken_for = entry.step is not None and now.state is AttemptState.CORRECTED and not now.booked
-        if now.booked == entry.amount or is_spoken_for:
+        if is_in_the_books:
             await journal.remove(entry)
             settled += 1
             continue
@@ -208,3 +209,19 @@ async def settle_journal(journal: Journal, store: CampaignStore) -> int:
             await journal.set_aside(entry),
         )
     return settled
+
+
+async def _is_in_the_books(store: CampaignStore, entry: JournalEntry, now: Reservation) -> bool:
+    """Whether what an entry says is booked, for its own attempt or for a later one that spoke for it."""
+    # As the books round it: an engine's cost may be finer than they are.
+    if now.booked == from_micros(amount_micros(entry.amount)):
+        return True
+    if entry.step is None or now.state is not AttemptState.CORRECTED or now.booked:
+        return False
+    # What a later answer with the same key has spoken for was charged once, and is booked there. Where there is no
+    # such answer, a person has said that it cost nothing, and the engine says otherwise.
+    return any(
+        later.state is AttemptState.SETTLED or (later.state is AttemptState.CORRECTED and later.booked)
+        for later in await store.attempts(now.run_id, now.step)
+        if later.attempt > now.attempt
+    )

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.exceptions import PrefectException
 
 from prefect_campaigns.blocks.journal import Journal, settle_journal
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.errors import CampaignsError
 from prefect_campaigns.flows.resuming import resume_overdue
 
 WorkerLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -35,7 +32,8 @@ async def settle_journal_for_ever(logger: WorkerLogger) -> None:
                 async with open_store(settings) as store:
                     if settled := await settle_journal(journal, store):
                         logger.info("Settled %d answers from %s", settled, journal.folder)
-        except (CampaignsError, OSError) as error:
+        except Exception as error:
+            # Of any kind: nobody else would notice that this task has ended.
             logger.warning("What engines charged is not settled yet: %s", error)
         await asyncio.sleep(JOURNAL_SECONDS)
 
@@ -49,5 +47,6 @@ async def resume_overdue_for_ever(client: PrefectClient, logger: WorkerLogger) -
             async with open_store(load_settings()) as store:
                 for key in await resume_overdue(client, store, now=current_clock().now()):
                     logger.warning("%s should have been resumed by now; it is tried again", key)
-        except (CampaignsError, OSError, httpx.HTTPError, PrefectException) as error:
+        except Exception as error:
+            # Of any kind, as above.
             logger.warning("Not known which campaigns should have been resumed: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -113,11 +114,13 @@ class SupabaseApi:
         return self._understood(response.data)
 
     def _understood(self, answer: Any) -> dict[str, Any]:
-        if not isinstance(answer, dict) or answer.keys() not in ({"value"}, {"refused"}, {"error"}):
-            raise faults.no_supabase(self.url, "an answer that is not Supabase's")
-        if error := answer.get("error"):
-            raise _ERRORS[error["kind"]](error["message"])
-        return answer
+        if isinstance(answer, dict) and answer.keys() in ({"value"}, {"refused"}):
+            return answer
+        match answer:
+            case {"error": {"kind": str(kind), "message": str(message)}}:
+                # A newer database may have more kinds.
+                raise _ERRORS.get(kind, StoreError)(message)
+        raise faults.no_supabase(self.url, "an answer that is not Supabase's")
 
     def _check(self) -> None:
         """Refuse what cannot work, before a key is sent anywhere."""
@@ -132,9 +135,21 @@ class SupabaseApi:
 
     async def _refuse(self, response: httpx.Response) -> None:
         # Here, and not from the client's own error: that one has lost the HTTP status.
+        content = await _json_of(response)
         if not response.is_success:
-            content = await response.aread()
             raise faults.from_answer(self.url, response.status_code, content)
+        if not content:
+            raise faults.no_supabase(self.url, "an answer that is not JSON")
+
+
+async def _json_of(response: httpx.Response) -> bytes:
+    """Return the answer if it is JSON, else nothing: the client would raise errors of any kind over what it is."""
+    try:
+        content = await response.aread()
+        json.loads(content)
+    except (httpx.DecodingError, ValueError, RecursionError):
+        return b""
+    return content
 
 
 def _prepare(url: str) -> ssl.SSLContext:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from store_cases import RUN_1, SettableClock, make_report, make_step, reserve, send, today
+from store_cases import KEY, RUN_1, SettableClock, make_report, make_step, reserve, send, today
 
 from prefect_campaigns.blocks.journal import Journal, JournalEntry, settle_journal
 from prefect_campaigns.blocks.store import CampaignStore
@@ -92,6 +93,73 @@ async def test_what_a_later_request_may_speak_for_waits(journal: Journal, store:
     assert await settle_journal(journal, store) == 1
     assert await today(store) == ("0.750000", "0.000000"), "the same answer, charged once"
     assert await journal.is_empty()
+
+
+@pytest.mark.parametrize("amount", ["0.0123456789", "0.30000000000000004"])
+async def test_a_cost_that_is_finer_than_the_books_is_in_them(
+    journal: Journal, store: CampaignStore, lease: Lease, amount: str
+) -> None:
+    await journal.write(entry(store, await send(store, lease), amount, step=None))
+    assert await settle_journal(journal, store) == 1
+    assert (await journal.content()).contradicting == ()
+    assert await journal.is_empty()
+
+
+async def corrected_by_a_person(store: CampaignStore, lease: Lease, amount: str, *, attempt: int = 1) -> Reservation:
+    await store.book_unconfirmed(lease, await send(store, lease, attempt=attempt))
+    return await store.correct(
+        KEY, run_id=RUN_1, step="find", attempt=attempt, amount=Decimal(amount), by="Ada", note="not on the bill"
+    )
+
+
+async def nothing_later(store: CampaignStore, lease: Lease) -> None:
+    pass
+
+
+async def later_released(store: CampaignStore, lease: Lease) -> None:
+    await store.release(lease, await send(store, lease, attempt=2))
+
+
+async def later_unconfirmed(store: CampaignStore, lease: Lease) -> None:
+    await store.book_unconfirmed(lease, await send(store, lease, attempt=2))
+
+
+async def later_corrected_to_nothing(store: CampaignStore, lease: Lease) -> None:
+    await corrected_by_a_person(store, lease, "0", attempt=2)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [nothing_later, later_released, later_unconfirmed, later_corrected_to_nothing],
+    ids=lambda act: act.__name__,
+)
+async def test_what_a_person_said_cost_nothing_and_the_engine_charged_is_set_aside(
+    journal: Journal,
+    store: CampaignStore,
+    lease: Lease,
+    later: Callable[[CampaignStore, Lease], Awaitable[None]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await store.start_run(lease, make_report())
+    await journal.write(entry(store, await corrected_by_a_person(store, lease, "0")))
+    await later(store, lease)
+    assert await settle_journal(journal, store) == 0
+    (file,) = (await journal.content()).contradicting
+    assert f"is booked at 0.000000, and the engine said 0.75 before; a person may look at {file}" in caplog.text
+    assert await journal.is_empty()
+
+
+async def test_what_a_late_answer_has_spoken_for_is_not_set_aside(
+    journal: Journal, store: CampaignStore, lease: Lease
+) -> None:
+    await store.start_run(lease, make_report())
+    first = await store.book_unconfirmed(lease, await send(store, lease))
+    second = await store.book_unconfirmed(lease, await send(store, lease, attempt=2))
+    await store.settle_late(second, Decimal("0.75"), step=make_step(status=StepStatus.COMPLETED, attempts=2))
+    await journal.write(entry(store, first))
+    assert await settle_journal(journal, store) == 1
+    assert (await journal.content()).contradicting == ()
+    assert await today(store) == ("0.750000", "0.000000")
 
 
 async def test_what_the_store_refuses_stays_and_does_not_hold_up_the_rest(

@@ -10,16 +10,24 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.types import Receive, Scope, Send
 from store_cases import KEY, RUN_1, SettableClock, make_campaign, reserve, send, take_lease
 from supabase_rig import Project, Proxy
 
 from prefect_campaigns.blocks.store_types import AttemptState
+from prefect_campaigns.blocks.supabase.client import SupabaseApi
 from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.deployments.demo.serving import serve
-from prefect_campaigns.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from prefect_campaigns.errors import LeaseLost, StoreError, StoreMisconfigured, StoreUnavailable
 
 SECRET = "sb_secret_do-not-show-this"
 
@@ -152,7 +160,18 @@ class TestWhatStandsThere:
             (JSONResponse({"message": "no Route matched with those values"}, 404), "there is no Supabase project"),
             (JSONResponse([1, 2]), "there is no Supabase project"),
             (JSONResponse({"value": 1, "more": 2}), "there is no Supabase project"),
-            (PlainTextResponse(""), "there is no Supabase project"),
+            (JSONResponse({"error": "not ours"}), "an answer that is not Supabase's came"),
+            (JSONResponse({"error": None}), "an answer that is not Supabase's came"),
+            (
+                JSONResponse({"error": {"kind": ["StoreError"], "message": "…"}}),
+                "an answer that is not Supabase's came",
+            ),
+            (PlainTextResponse(""), "an answer that is not JSON came"),
+            # The first two bytes say that it is UTF-16, and the rest is not.
+            (Response(b'\xff\xfe{"value":1}', media_type="application/json"), "an answer that is not JSON came"),
+            (Response(HTML, media_type="text/html; charset=utf-16"), "an answer that is not JSON came"),
+            (Response(b"[" * 100_000, media_type="application/json"), "an answer that is not JSON came"),
+            (Response("{}", headers={"content-encoding": "gzip"}), "an answer that is not JSON came"),
             (RedirectResponse("https://elsewhere.example.com"), "there is no Supabase project"),
             # What the hosted service says.
             (JSONResponse({"message": "Invalid API key", "hint": "Double check …"}, 401), "does not accept the key"),
@@ -178,6 +197,8 @@ class TestWhatStandsThere:
             JSONResponse({"code": "57014", "message": "canceling statement due to statement timeout"}, 500),
             JSONResponse({"code": "55P03", "message": "canceling statement due to lock timeout"}, 500),
             PlainTextResponse("slow down", 429),
+            Response(b"[" * 100_000, 500, media_type="application/json"),
+            Response("{}", 503, headers={"content-encoding": "gzip"}),
         ],
         ids=lambda answer: f"{answer.status_code} {bytes(answer.body)[:30]!r}",
     )
@@ -186,6 +207,45 @@ class TestWhatStandsThere:
             said = await refused(url, SECRET, StoreUnavailable)
         assert f"did not answer: HTTP {answer.status_code}" in said
         assert "html" not in said
+
+    @pytest.mark.parametrize(
+        ("kind", "raised"),
+        [
+            ("StoreError", StoreError),
+            ("LeaseLost", LeaseLost),
+            # Of a newer database.
+            ("SomethingNew", StoreError),
+        ],
+    )
+    async def test_what_the_database_says_is_told(self, kind: str, raised: type[StoreError]) -> None:
+        async with somebody_else(JSONResponse({"error": {"kind": kind, "message": "what it says"}})) as url:
+            assert await refused(url, SECRET, raised) == "what it says"
+
+    @pytest.mark.parametrize("body", [b"", b'{"value": '], ids=["headers", "half"])
+    @pytest.mark.parametrize(
+        ("patience_seconds", "raised"),
+        [
+            (5, StoreUnavailable),
+            # Whoever waits no longer hears that, and nothing about Supabase.
+            (0.2, TimeoutError),
+        ],
+    )
+    async def test_an_answer_that_does_not_end_is_waited_for_no_longer_than_need_be(
+        self, body: bytes, patience_seconds: float, raised: type[Exception]
+    ) -> None:
+        async def halting() -> AsyncIterator[bytes]:
+            yield body
+            await asyncio.sleep(60)
+
+        async with somebody_else(StreamingResponse(halting(), media_type="application/json")) as url:
+            api = SupabaseApi(url, SECRET, timeout_seconds=0.5)
+            await api.open()
+            try:
+                with pytest.raises(raised):
+                    async with asyncio.timeout(patience_seconds):
+                        await api.call("campaigns_list")
+            finally:
+                await api.close()
 
     async def test_a_project_without_our_tables_is_told_what_to_do(self, supabase: Project) -> None:
         with supabase.database() as empty:
