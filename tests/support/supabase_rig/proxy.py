@@ -116,6 +116,9 @@ class Proxy:
         if self._listening is not None:
             self._listening.close()
             self._listening = None
+        for _ in range(5):
+            # A connection that was just accepted takes a few turns of the loop to reach its handler.
+            await asyncio.sleep(0)
         for connection in self._connections:
             connection.cancel()
         if self._connections:
