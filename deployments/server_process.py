@@ -1,10 +1,16 @@
-"""The process of the embedded server: ``prefect server start``, its garbage collected on a thread of its own.
+"""The process of the embedded server: ``prefect server start``, with two habits that SQLite needs.
 
-On SQLite, Prefect's server stands still for sixty seconds now and then where Python collects garbage as usual, in
-whatever thread happens to allocate. A statement that failed with "database is locked" leaves its cursor in a cycle
-with the exception. Freeing the cursor takes the mutex of its SQLite connection. Meanwhile another statement on that
-connection may be waiting for the database's lock, holding the mutex, and whoever has the lock waits for the event
-loop, in whose thread the garbage is being collected: nobody moves until SQLite's busy timeout has passed.
+Its garbage is collected on a thread of its own. Where Python collects as usual, in whatever thread happens to
+allocate, the server stands still for sixty seconds now and then. A statement that failed with "database is locked"
+leaves its cursor in a cycle with the exception. Freeing the cursor takes the mutex of its SQLite connection.
+Meanwhile another statement on that connection may be waiting for the database's lock, holding the mutex, and whoever
+has the lock waits for the event loop, in whose thread the garbage is being collected: nobody moves until SQLite's
+busy timeout has passed.
+
+Its transactions begin IMMEDIATE. Prefect begins them DEFERRED, reads, and then writes; SQLite refuses the write at
+once, with "database is locked", when another transaction has committed since the reading, and no busy timeout helps
+(https://www.sqlite.org/isolation.html). With thirty runs at once the API answered every second request to create a
+run with 503, and a worker that had six such answers in a row reported its run as crashed.
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, event
 
 COLLECT_SECONDS = 0.1
 FULL_SECONDS = 60.0
@@ -50,10 +58,26 @@ def _collect(ended: threading.Event) -> None:
             gc.collect(0)
 
 
+@contextmanager
+def writing_in_turn() -> Iterator[None]:
+    """Let every transaction that the block begins wait for its turn to write, instead of failing when it comes to it."""
+    event.listen(Engine, "before_cursor_execute", _begin_immediately, retval=True)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", _begin_immediately)
+
+
+def _begin_immediately(
+    _connection: Connection, _cursor: object, statement: str, parameters: object, _context: object, _many: bool
+) -> tuple[str, object]:
+    return "BEGIN IMMEDIATE" if statement == "BEGIN DEFERRED" else statement, parameters
+
+
 def main() -> None:
     """Be ``prefect server start``, with the options that this process was given."""
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
-    with collecting_aside():
+    with writing_in_turn(), collecting_aside():
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
 
