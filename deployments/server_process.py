@@ -60,7 +60,7 @@ def _collect(ended: threading.Event) -> None:
 
 @contextmanager
 def writing_in_turn() -> Iterator[None]:
-    """Let every transaction that the block begins wait for its turn to write, instead of failing when it comes to it."""
+    """Let every transaction begun in the block wait for its turn to write, instead of failing when it comes to it."""
     event.listen(Engine, "before_cursor_execute", _begin_immediately, retval=True)
     try:
         yield
