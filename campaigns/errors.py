@@ -31,6 +31,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from prefect_campaigns.money import format_money
+
 if TYPE_CHECKING:
     from prefect_campaigns.budget import LimitStatus
 
@@ -61,8 +63,10 @@ class Complaint:
     column: int | None = None
 
     def __str__(self) -> str:
-        place = self.source if self.line is None else f"{self.source}:{self.line}:{self.column}"
-        return f"{place}: {self.pointer or '/'}: {self.message}"
+        if self.line is not None:
+            return f"{self.source}:{self.line}:{self.column}: {self.pointer or '/'}: {self.message}"
+        pointer = f"{self.pointer}: " if self.pointer else ""
+        return f"{self.source}: {pointer}{self.message}"
 
 
 class InvalidCampaign(CampaignsError):
@@ -190,7 +194,7 @@ class BudgetRefused(StoreError):
     """
 
     def __init__(self, limits: Sequence[LimitStatus], amount: Decimal | None) -> None:
-        needs = "may cost something" if amount is None else f"needs {amount}"
+        needs = "may cost something" if amount is None else f"needs {format_money(amount)}"
         super().__init__(f"{'; '.join(limit.describe() for limit in limits)}; the next step {needs}")
         self.limits = tuple(limits)
         self.amount = amount

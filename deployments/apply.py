@@ -53,6 +53,11 @@ _OTHER_POOL = (
     f" prefect work-pool delete {WORK_POOL}, apply again, prefect worker start --pool {WORK_POOL}."
 )
 
+_OTHER_BOOKS = (
+    "The books at {} did not know {}, which the Prefect server did: what was spent before counts there no more. If it"
+    " stands in other books, carry them over (campaigns db import), or correct SUPABASE_URL or CAMPAIGNS_DATABASE."
+)
+
 _logger = get_logger("campaigns.apply")
 
 
@@ -72,6 +77,7 @@ class Applied:
         switched_off: whether a person has switched its schedule off.
         pause: why it is paused; None when it is not.
         resumed: that the budget's pause is over now, in words; None when it is not, or never was.
+        is_new_to_books: whether the books had nothing of it.
     """
 
     compiled: CompiledCampaign
@@ -80,6 +86,7 @@ class Applied:
     switched_off: bool
     pause: Pause | None
     resumed: str | None
+    is_new_to_books: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +139,8 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
     notes = [_NO_MAIL] if notifiers.leaves_unmailed else []
     if pool_type != WORK_POOL_TYPE:
         notes.append(_OTHER_POOL.format(pool_type))
+    if unknown := [one.compiled.slug for one in applied if one.is_new_to_books and one.change is not Change.CREATED]:
+        notes.append(_OTHER_BOOKS.format(store.books, ", ".join(unknown)))
     return ApplyResult(campaigns=tuple(applied), notes=tuple(notes))
 
 
@@ -240,6 +249,7 @@ async def _apply_one(
         change=change,
         deployment_id=deployment_id,
         switched_off=switched_off,
+        is_new_to_books=row is None,
         pause=pause_in_force(await store.get_campaign(compiled.slug), deployment) if deployment else None,
         resumed=resumption.message if resumption and resumption.outcome is Outcome.RESUMED else None,
     )

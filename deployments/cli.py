@@ -158,7 +158,7 @@ app.command(
     usage="Usage: campaigns up [FILE|FOLDER…] [--port INT]",
     help="""Run it all here: server, worker, and the campaigns of a folder.
 
-    A Prefect server that PREFECT_API_URL names is used instead of an own one. Ctrl-C ends everything.
+    A Prefect server that PREFECT_API_URL names is used where it answers. Ctrl-C ends everything.
 
     Example: campaigns up campaigns/""",
 )

@@ -24,12 +24,13 @@ from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err,
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.lookup import find_deployment, match_name
 from prefect_campaigns.deployments.printing import plain_table
-from prefect_campaigns.deployments.server import DEFAULT_PORT, connect
+from prefect_campaigns.deployments.server import configured_api_url, connect
 from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts, stand
 from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.loader import load_many
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus
+from prefect_campaigns.words import hide_login
 
 
 async def apply_command(*paths: Path, json: AsJson = False) -> int:
@@ -66,6 +67,7 @@ def _applied_json(result: ApplyResult) -> dict[str, Any]:
                 "deployment": one.compiled.full_name,
                 "deploymentId": str(one.deployment_id),
                 "paused": one.pause is not None or one.switched_off,
+                "resumed": one.resumed,
             }
             for one in result.campaigns
         ],
@@ -82,6 +84,9 @@ def _print_applied(result: ApplyResult) -> None:
         style = _CHANGE_STYLES[one.change]
         table.add_row(f"[{style}]{one.change}[/]", one.compiled.full_name, *_when(one))
     out.print(table)
+    for one in result.campaigns:
+        if one.resumed:
+            out.print(f"[green]✓[/] {one.compiled.slug}: {escape(one.resumed)}")
     for note in result.notes:
         out.print(f"[yellow]![/] {escape(note)}")
 
@@ -204,7 +209,7 @@ def _default_folder() -> tuple[Path, ...]:
 
 
 async def up_command(
-    *paths: Path, port: Annotated[int, Parameter(validator=Number(gte=1, lte=65_535))] = DEFAULT_PORT
+    *paths: Path, port: Annotated[int | None, Parameter(validator=Number(gte=1, lte=65_535))] = None
 ) -> int:
     """Run the embedded stack.
 
@@ -213,7 +218,7 @@ async def up_command(
     paths
         Campaign files, or folders of them; by default the folder campaigns/ where there is one.
     port
-        The port of the embedded Prefect server.
+        The port of the embedded Prefect server; by default the one in PREFECT_API_URL, or 4200.
     """
     cancel_on_signals()
     paths = paths or _default_folder()
@@ -222,7 +227,8 @@ async def up_command(
     async with AsyncExitStack() as stack:
         with saying_it_starts(out):
             server = await stack.enter_async_context(embedded_server(port=port))
-        out.print(f"[green]✓[/] Prefect server {'at ' + server.ui_url if server else '(as configured)'}")
+        where = server.ui_url if server else hide_login(configured_api_url() or "")
+        out.print(f"[green]✓[/] Prefect server at {where}{'' if server else ', which was there already'}")
         if paths:
             _print_applied(await _apply(paths, load_settings()))
         working = await stack.enter_async_context(running_worker())

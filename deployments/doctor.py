@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -27,9 +27,10 @@ from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials, key_kind
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
+from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.saved_mail import SMTP_BLOCK_NAME, MailServer, load_mail
 from prefect_campaigns.deployments.server import configured_api_url, connect
-from prefect_campaigns.errors import ServerError, SettingsError, StoreError
+from prefect_campaigns.errors import ServerError, SettingsError, StoreError, StoreUnavailable
 from prefect_campaigns.words import hide_login
 
 SERVER_SECONDS = 30.0
@@ -85,24 +86,33 @@ async def examine() -> list[Finding]:
     except SettingsError as error:
         remedy = "correct it in the environment or in .env (.env.template says how)"
         return [_broken("Settings", fault, remedy) for fault in str(error).splitlines()]
-    of_server, saved_mail = await _examine_server()
-    of_store = [finding async for finding in check_store(settings)]
-    return [check_settings(settings), *of_server, *of_store, await check_mail(settings, saved_mail)]
+    server = await _examine_server()
+    of_store = [finding async for finding in check_store(settings, server.deployed)]
+    return [check_settings(settings), *server.findings, *of_store, await check_mail(settings, server.mail)]
 
 
-async def _examine_server() -> tuple[list[Finding], MailServer | None]:
-    """Return what the checks of the server find, and the mail server that is saved there."""
-    findings: list[Finding] = []
+@dataclass(kw_only=True)
+class _Server:
+    """What the checks of the server find, the mail server that is saved there, and the campaigns that are deployed."""
+
+    findings: list[Finding] = field(default_factory=list)
+    mail: MailServer | None = None
+    deployed: Sequence[str] = ()
+
+
+async def _examine_server() -> _Server:
+    server = _Server()
     try:
         async with asyncio.timeout(SERVER_SECONDS), connect() as client:
             for check in (check_api, check_blocks, check_work_pool, check_workers):
-                findings.append(await check(client))
-            return findings, await load_mail(client)
+                server.findings.append(await check(client))
+            server.mail = await load_mail(client)
+            server.deployed = [deployment.name for deployment in await read_deployments(client)]
     except ServerError as error:
-        findings.append(_broken("Prefect API", error))
+        server.findings.append(_broken("Prefect API", error))
     except TimeoutError:
-        findings.append(_broken("Prefect API", f"no answer within {SERVER_SECONDS:g} seconds"))
-    return findings, None
+        server.findings.append(_broken("Prefect API", f"no answer within {SERVER_SECONDS:g} seconds"))
+    return server
 
 
 def check_settings(settings: Settings) -> Finding:
@@ -172,8 +182,8 @@ def _ago(passed: timedelta) -> str:
     return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
-async def check_store(settings: Settings) -> AsyncIterator[Finding]:
-    """Open the store that keeps the books, and add the books up where that is quick."""
+async def check_store(settings: Settings, deployed: Sequence[str]) -> AsyncIterator[Finding]:
+    """Open the store that keeps the books of what is deployed, and add the books up where that is quick."""
     try:
         choice = await choose_store(settings)
     except StoreError as error:
@@ -181,12 +191,33 @@ async def check_store(settings: Settings) -> AsyncIterator[Finding]:
         return
     try:
         async with open_chosen(choice) as store:
-            campaigns = len(await store.list_campaigns())
-            yield _well("Store", f"{choice}, {_details(choice)}, {campaigns} campaign{'s' * (campaigns != 1)}")
+            campaigns = await store.list_campaigns()
+            counted = f"{len(campaigns)} campaign{'s' * (len(campaigns) != 1)}"
+            yield _well("Store", f"{choice}, {_details(choice)}, {counted}")
+            if unknown := sorted(set(deployed).difference(row.key for row in campaigns)):
+                yield _unknown_campaigns(unknown)
             yield await check_books(store)
             yield await check_journal(Journal(settings.journal_folder), store.books)
+    except StoreUnavailable as error:
+        yield _broken("Store", f"{choice}: {error}", _reach(choice))
     except StoreError as error:
         yield _broken("Store", f"{choice}: {error}")
+
+
+def _unknown_campaigns(names: Sequence[str]) -> Finding:
+    shown = ", ".join(names[:3]) + ("" if len(names) <= 3 else f" and {len(names) - 3} more")
+    return _broken(
+        "Store",
+        f"the Prefect server has deployments of campaigns that these books do not know: {shown}",
+        "if these are the wrong books, correct SUPABASE_URL or CAMPAIGNS_DATABASE; if others came before them, carry"
+        " those over: campaigns db import; else campaigns apply",
+    )
+
+
+def _reach(choice: StoreChoice) -> str:
+    if isinstance(choice, SupabaseChoice):
+        return "see in the Supabase dashboard whether the project is up, and whether this machine reaches it"
+    return "see whether the file's disk is there and has room, and whether some program holds the file"
 
 
 def _details(choice: StoreChoice) -> str:

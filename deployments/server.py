@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
@@ -63,6 +64,19 @@ async def connect() -> AsyncIterator[PrefectClient]:
 
 def _one_line(error: BaseException) -> str:
     return hide_login(" ".join(str(error).split())[:500]) or type(error).__name__
+
+
+def own_port(url: str) -> int | None:
+    """Return the port of this machine at which the URL expects Prefect's API; None where it names another machine."""
+    parts = urlsplit(url)
+    try:
+        is_own = (parts.scheme, parts.hostname, parts.path.rstrip("/")) in (
+            ("http", "127.0.0.1", "/api"),
+            ("http", "localhost", "/api"),
+        )
+        return parts.port or 80 if is_own else None
+    except ValueError:
+        return None
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -194,8 +208,9 @@ class EmbeddedServer:
 @contextmanager
 def using(server: EmbeddedServer) -> Iterator[None]:
     """Make this process, and those it starts, speak to the server."""
-    if configured_api_url() not in (None, server.api_url):
-        raise SettingsError(f"PREFECT_API_URL names another server: {hide_login(configured_api_url() or '')}")
+    url = configured_api_url()
+    if url is not None and own_port(url) != server.port:
+        raise SettingsError(f"PREFECT_API_URL names another server: {hide_login(url)}")
     names = {
         "PREFECT_API_URL": server.api_url,
         "PREFECT_UI_URL": server.ui_url,

@@ -14,9 +14,18 @@ from prefect.settings import PREFECT_HOME
 from rich.console import Console
 
 from prefect_campaigns.deployments.compile import WORK_POOL
-from prefect_campaigns.deployments.server import EmbeddedServer, configured_api_url, using
+from prefect_campaigns.deployments.server import (
+    DEFAULT_PORT,
+    EmbeddedServer,
+    configured_api_url,
+    connect,
+    own_port,
+    port_is_free,
+    using,
+)
 from prefect_campaigns.deployments.worker import CampaignWorker
-from prefect_campaigns.errors import ServerError
+from prefect_campaigns.errors import ServerError, SettingsError
+from prefect_campaigns.words import hide_login
 
 FLUSH_SECONDS = 5.0
 WATCH_SECONDS = 1.0
@@ -30,13 +39,30 @@ def saying_it_starts(console: Console) -> AbstractContextManager[object]:
 
 
 @asynccontextmanager
-async def embedded_server(*, port: int, home: Path | None = None) -> AsyncIterator[EmbeddedServer | None]:
-    """Yield a Prefect server of our own, used by this process; None where the settings name another one."""
-    if configured_api_url() is not None:
-        yield None
+async def embedded_server(*, port: int | None, home: Path | None = None) -> AsyncIterator[EmbeddedServer | None]:
+    """Yield a Prefect server of our own, used by this process; None where the settings name one that answers.
+
+    It is also started where the settings name a port of this machine on which nothing listens. ``port`` is None for
+    the one that the settings name, or else the usual one.
+
+    Raises:
+        ServerError: what the settings name is no Prefect API that answers, or a server of our own does not come up.
+        SettingsError: the settings name another server than the one that ``port`` asks for.
+    """
+    url = configured_api_url()
+    named = own_port(url) if url else DEFAULT_PORT
+    if url and port not in (None, named):
+        raise SettingsError(
+            f"PREFECT_API_URL names {hide_login(url)}, and --port {port} asks for another server; unset one of them"
+        )
+    if url and (named is None or not port_is_free(named)):
+        async with connect():
+            yield None
         return
     home = home or PREFECT_HOME.value()
-    async with EmbeddedServer(home=home, port=port, log=home / "campaigns-server.log") as server:
+    async with EmbeddedServer(
+        home=home, port=port or named or DEFAULT_PORT, log=home / "campaigns-server.log"
+    ) as server:
         with using(server):
             yield server
 

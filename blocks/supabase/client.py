@@ -120,7 +120,7 @@ class SupabaseApi:
             case {"error": {"kind": str(kind), "message": str(message)}}:
                 # A newer database may have more kinds.
                 raise _ERRORS.get(kind, StoreError)(message)
-        raise faults.no_supabase(self.url, "an answer that is not Supabase's")
+        raise faults.no_supabase(self.url, "an answer that is not Supabase's came")
 
     def _check(self) -> None:
         """Refuse what cannot work, before a key is sent anywhere."""
@@ -139,7 +139,7 @@ class SupabaseApi:
         if not response.is_success:
             raise faults.from_answer(self.url, response.status_code, content)
         if not content:
-            raise faults.no_supabase(self.url, "an answer that is not JSON")
+            raise faults.no_supabase(self.url, "an answer that is not JSON came")
 
 
 async def _json_of(response: httpx.Response) -> bytes:

@@ -66,13 +66,13 @@ def from_answer(url: str, status: int, content: bytes) -> StoreError:
         return StoreUnavailable(f"Supabase at {url} did not answer: HTTP {status}{reason}")
     if code:
         return StoreMisconfigured(f"Supabase at {url} answered HTTP {status}: {said.get('message')} ({code})")
-    return no_supabase(url, f"HTTP {status}")
+    return no_supabase(url, f"HTTP {status} came")
 
 
-def no_supabase(url: str, what_came: str) -> StoreMisconfigured:
-    """Return the error for something that answers, and not as Supabase does."""
+def no_supabase(url: str, why: str) -> StoreMisconfigured:
+    """Return the error for a place where nothing answers as Supabase does."""
     return StoreMisconfigured(
-        f"there is no Supabase project at {url} ({what_came} came); use the project's URL, such as"
+        f"there is no Supabase project at {url} ({why}); use the project's URL, such as"
         " https://abcdefgh.supabase.co, which the Supabase dashboard shows under Project Settings, Data API"
     )
 

@@ -143,7 +143,7 @@ REFUSALS = [
     # A setting that cannot be used.
     (["runs", "any"], {"SMTP_PORT": "abc"}, "SMTP_PORT is 'abc' in the environment; allowed is a whole number from 1"),
     # A folder that is not there.
-    (["apply"], {}, "campaigns: /: there is no such file"),
+    (["apply"], {}, "campaigns: there is no such file"),
     # Nothing to look at.
     (["validate"], {}, "which files? Name campaign files, or folders of them"),
 ]

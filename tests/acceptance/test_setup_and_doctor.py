@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from campaign_files import campaign_json
 from driving import Driver, until
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkerStatus
@@ -120,6 +121,20 @@ async def test_where_all_is_well_doctor_says_so(campaigns, driver: Driver) -> No
     assert found["Work pool"] == "campaigns, type campaign"
     assert found["Worker"].startswith("1 alive, last heard of ")
     assert "(CAMPAIGNS_DATABASE), version " in found["Store"]
+
+
+async def test_books_that_do_not_know_what_is_deployed_are_no_quiet_beginning(campaigns, driver, write, tmp_path) -> None:
+    url = "http://127.0.0.1:9"
+    await driver.deploy("Of Other Books", url)
+    elsewhere = {"CAMPAIGNS_DATABASE": str(tmp_path / "other.db")}
+    doctor = await campaigns("doctor", "--json", env=elsewhere)
+    broken = [one["found"] for one in json.loads(doctor.out)["findings"] if one["health"] == "broken"]
+    assert doctor.code == 1 and "deployments of campaigns that these books do not know" in " ".join(broken)
+    write("one.json", campaign_json("Of Other Books", url))
+    first, second = [await campaigns("apply", "one.json", "--json", env=elsewhere) for _ in range(2)]
+    (note,) = json.loads(first.out)["notes"]
+    assert "other.db did not know of-other-books, which the Prefect server did" in note
+    assert json.loads(second.out)["notes"] == []
 
 
 async def test_what_engines_charged_and_no_books_hold_is_said(alone, books: SqliteStore, tmp_path) -> None:

@@ -35,7 +35,9 @@ async def test_one_command_starts_everything_as_the_readme_shows_and_one_ctrl_c_
     write("my-campaigns/first.json", re.sub(r"http://localhost:\d+", engines.url, readme.blocks("json")[0]))
     command, *lines = shown.splitlines()
     port = free_port()
-    up = start(CAMPAIGNS, *command.split()[2:], "--port", str(port))
+    # With the address that other terminals are given, too.
+    named = f"http://localhost:{port}/api"
+    up = start(CAMPAIGNS, *command.split()[2:], "--port", str(port), PREFECT_API_URL=named)
     await up.printed("Campaign worker is waiting for runs.")
     # Rich fills the cells of a table.
     assert [line.rstrip() for line in up.output.splitlines()] == [line.replace("4200", str(port)) for line in lines]
@@ -78,7 +80,15 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(start, write) -
         port = taken.getsockname()[1]
         nowhere = start(CAMPAIGNS, "up", "mine", "--port", str(port))
         broken = start(CAMPAIGNS, "up", "broken", "--port", str(free_port()))
-        assert (await nowhere.ended(), await broken.ended()) == (1, 1)
+        other = start(CAMPAIGNS, "up", "--port", "4317", PREFECT_API_URL=f"http://127.0.0.1:{port}/api")
+        silent = start(CAMPAIGNS, "up", PREFECT_API_URL=f"http://127.0.0.2:{port}/api")
+        ups = (nowhere, broken, other, silent)
+        assert [await up.ended() for up in ups] == [1, 1, 1, 1]
     assert nowhere.output == f"✗ port {port} is taken, and the Prefect server wants it; choose another with --port\n"
     assert broken.output.startswith("✗ broken/one.json:1:1: ")
-    assert (nowhere.left_behind(), broken.left_behind()) == ({}, {})
+    assert other.output == (
+        f"✗ PREFECT_API_URL names http://127.0.0.1:{port}/api, and --port 4317 asks for another server; unset one of"
+        " them\n"
+    )
+    assert silent.output.startswith(f"✗ no Prefect API answers at http://127.0.0.2:{port}/api: ")
+    assert [up.left_behind() for up in ups] == [{}, {}, {}, {}]

@@ -140,7 +140,7 @@ class TestWhatStandsThere:
 
     async def test_a_host_that_does_not_exist_is_no_project(self) -> None:
         said = await refused("https://nobody.invalid", SECRET)
-        assert "there is no Supabase project at https://nobody.invalid (no such host came)" in said
+        assert "there is no Supabase project at https://nobody.invalid (no such host)" in said
 
     async def test_nobody_listening_is_an_outage(self, free_url: str) -> None:
         assert "did not answer" in await refused(free_url, SECRET, StoreUnavailable)
