@@ -9,10 +9,15 @@ from datetime import datetime
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from clocks import SettableClock
 from forked import forkserver, take_over
+
+if TYPE_CHECKING:
+    from prefect_campaigns.blocks.sqlite.store import SqliteStore
+    from prefect_campaigns.blocks.store_types import Lease, Reservation
 
 ANSWER_SECONDS = 60.0
 
@@ -35,14 +40,18 @@ class RunProcess:
         self._process: ForkServerProcess | None = None
         self._connection: Connection | None = None
 
-    async def tell(self, flow_run_id: UUID, *, now: datetime | None = None) -> None:
-        """Let it execute a flow run, beside those that it executes, now or at that time."""
+    async def tell(self, flow_run_id: UUID, *, now: datetime | None = None, lingers: float = 0) -> None:
+        """Let it execute a flow run, beside those that it executes, now or at that time.
+
+        Args:
+            lingers: how many seconds pass between a reservation of the run and the request that it is for.
+        """
         if self._connection is None:
             self._connection, theirs = forkserver().Pipe()
             self._process = forkserver().Process(target=_serve, args=(theirs, self._environment, self._log))
             await asyncio.to_thread(self._process.start)
             theirs.close()
-        self._connection.send((flow_run_id, now))
+        self._connection.send((flow_run_id, now, lingers))
 
     async def hear(self) -> Ended:
         """Wait for the end of one of the runs."""
@@ -71,14 +80,29 @@ class RunProcess:
 
 def _serve(connection: Connection, environment: Mapping[str, str], log: Path) -> None:
     take_over(environment, cwd=str(log.parent), out=str(log), err=str(log))
-    asyncio.run(_execute_what_comes(connection))
+    lingering: dict[str, float] = {}
+    _linger_before_sending(lingering)
+    asyncio.run(_execute_what_comes(connection, lingering))
 
 
-async def _execute_what_comes(connection: Connection) -> None:
+def _linger_before_sending(lingering: Mapping[str, float]) -> None:
+    """Widen the moment between reserving and sending, which is over in two milliseconds."""
+    from prefect_campaigns.blocks.sqlite.store import SqliteStore
+
+    mark_sent = SqliteStore.mark_sent
+
+    async def linger_and_mark_sent(store: SqliteStore, lease: Lease, reservation: Reservation) -> Reservation:
+        await asyncio.sleep(lingering[lease.run_id])
+        return await mark_sent(store, lease, reservation)
+
+    SqliteStore.mark_sent = linger_and_mark_sent  # type: ignore[method-assign]
+
+
+async def _execute_what_comes(connection: Connection, lingering: dict[str, float]) -> None:
     running: set[asyncio.Task[None]] = set()
     while True:
         try:
-            flow_run_id, now = await asyncio.to_thread(connection.recv)
+            flow_run_id, now, lingering[str(flow_run_id)] = await asyncio.to_thread(connection.recv)
         except EOFError:
             return
         task = asyncio.create_task(_execute(connection, flow_run_id, now))
