@@ -150,10 +150,11 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First of all: whoever refuses from now on may cancel the waiting for the ways to end.
+            to_server.close()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            to_server.close()
 
     async def _pass_requests(
         self, client: asyncio.StreamReader, server: asyncio.StreamWriter, asked: asyncio.Event
