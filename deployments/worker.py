@@ -30,6 +30,7 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 from prefect_campaigns.deployments.announcements import announced_runs
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
 from prefect_campaigns.deployments.run_loop import RunLoop, RunningTask
+from prefect_campaigns.deployments.scheduled_event import emit_scheduled
 from prefect_campaigns.deployments.upkeep import resume_overdue_for_ever, settle_journal_for_ever
 from prefect_campaigns.errors import UnsupportedFlow
 
@@ -146,7 +147,10 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Take up the runs that are due, one caller at a time: a second one would take up the same runs again."""
         async with self._taking_up:
-            return await super().get_and_submit_flow_runs()
+            taken_up = await super().get_and_submit_flow_runs()
+        for flow_run in taken_up:
+            emit_scheduled(flow_run)
+        return taken_up
 
     async def _entrypoint(self, flow_run: FlowRun) -> str | None:
         if flow_run.deployment_id is None:
