@@ -148,7 +148,7 @@ app.command(
     usage="Usage: campaigns resume NAME [--json]",
     help="""Resume a campaign, whoever paused it.
 
-    While a limit of its budget holds, it stays paused.
+    While a limit of its budget holds, its runs are refused all the same, and it says so.
 
     Example: campaigns resume weekly-restaurant-outreach""",
 )
@@ -175,11 +175,12 @@ app.command(
 app.command(
     f"{_SETUP}:setup_command",
     name="setup",
-    usage="Usage: campaigns setup [--json]",
+    usage="Usage: campaigns setup [--new-books] [--json]",
     help="""Save what .env says on the Prefect server, once it works.
 
     The Supabase project and the mail server are tried out, and saved as
-    blocks. Whoever uses that server then needs no .env for them.
+    blocks. Whoever uses that server then needs no .env for them. It is
+    refused while a SQLite file holds books that nobody has carried over.
 
     Example: campaigns setup""",
 )
@@ -226,8 +227,21 @@ db.command(
     help="""Put a backup in the place of the SQLite file.
 
     Shows first what both hold, and asks. What is replaced is kept beside it.
+    A backup from before an import opens closed books again.
 
     Example: campaigns db restore campaigns-backup.db""",
+)
+db.command(
+    f"{_STORE}:import_command",
+    name="import",
+    usage="Usage: campaigns db import FILE [--json]",
+    help="""Carry the books of a SQLite file over to Supabase, and close the file.
+
+    End the workers first. It needs SUPABASE_DB_URL, and the tables of
+    campaigns db migrate. All is carried over or nothing, and only once. The
+    way back is campaigns db restore with a backup from before.
+
+    Example: campaigns db import ~/.prefect/campaigns.db""",
 )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefect.blocks.abstract import NotificationError
 from prefect.client.orchestration import PrefectClient
@@ -13,15 +15,17 @@ from rich.table import Table
 
 from prefect_campaigns.blocks.email import CampaignEmail, check_mail_server
 from prefect_campaigns.blocks.settings import Settings, load_settings
+from prefect_campaigns.blocks.sqlite.closing import left_behind
 from prefect_campaigns.blocks.stores import SupabaseChoice, forget_saved_store, open_chosen
 from prefect_campaigns.blocks.supabase_credentials import STORE_BLOCK_NAME, SupabaseCredentials
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, out, print_json, say
 from prefect_campaigns.deployments.doctor import Finding, Health, examine
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
-from prefect_campaigns.deployments.saved_blocks import Saving, save_if_changed
+from prefect_campaigns.deployments.saved_blocks import Saving, load_block, save_if_changed
 from prefect_campaigns.deployments.saved_mail import SMTP_BLOCK_NAME, save_mail
 from prefect_campaigns.deployments.server import configured_api_url, connect
-from prefect_campaigns.errors import CampaignsError, SettingsError, StoreError
+from prefect_campaigns.errors import CampaignsError, ServerError, SettingsError, StoreError
+from prefect_campaigns.money import format_money
 from prefect_campaigns.words import hide_login
 
 _NOTHING = (
@@ -39,17 +43,32 @@ class _Saved:
     saving: Saving
 
 
-async def setup_command(*, json: AsJson = False) -> int:
-    """Save what .env says as blocks on the Prefect server."""
+async def setup_command(*, new_books: bool = False, json: AsJson = False) -> int:
+    """Save what .env says as blocks on the Prefect server.
+
+    Parameters
+    ----------
+    new_books
+        Begin with empty books in Supabase, whatever a SQLite file holds.
+    """
     cancel_on_signals()
     settings = load_settings()
     if settings.supabase is None and settings.smtp is None:
         raise SettingsError(_NOTHING)
-    await _check(settings)
-    async with connect() as client:
-        for block_type in (CampaignEmail, SupabaseCredentials):
-            await block_type.register_type_and_schema(client=client)
-        saved = await _save(client, settings)
+    faults = await _faults(settings)
+    try:
+        async with connect() as client:
+            if settings.supabase is not None and not new_books:
+                faults += await _books_left_behind(settings.supabase, settings.database_path)
+            if faults:
+                raise _nothing_saved(faults)
+            for block_type in (CampaignEmail, SupabaseCredentials):
+                await block_type.register_type_and_schema(client=client)
+            saved = await _save(client, settings)
+    except ServerError as error:
+        if not faults:
+            raise
+        raise _nothing_saved([*faults, str(error)]) from error
     forget_saved_store()
     if json:
         blocks = [{"block": one.block, "change": one.saving.value, "of": one.what} for one in saved]
@@ -80,8 +99,8 @@ async def _save(client: PrefectClient, settings: Settings) -> list[_Saved]:
     return saved
 
 
-async def _check(settings: Settings) -> None:
-    """Try everything out before anything is saved, and complain of all that does not work at once."""
+async def _faults(settings: Settings) -> list[str]:
+    """Try everything out before anything is saved, and return all that does not work."""
     faults = []
     if settings.supabase is not None:
         choice = SupabaseChoice(credentials=settings.supabase, chosen_by="SUPABASE_URL")
@@ -95,8 +114,30 @@ async def _check(settings: Settings) -> None:
             await check_mail_server(settings.smtp.credentials())
         except NotificationError as error:
             faults.append(f"the mail server cannot be used: {error.log}")
-    if faults:
-        raise CampaignsError("\n".join([*faults, "nothing was saved"]))
+    return faults
+
+
+async def _books_left_behind(project: SupabaseCredentials, path: Path) -> list[str]:
+    """Return a fault if saving the project would leave spending behind in a SQLite file."""
+    saved = await load_block(SupabaseCredentials, STORE_BLOCK_NAME)
+    if saved is not None and saved.url == project.url:
+        return []
+    try:
+        figures = await left_behind(path)
+    except StoreError as error:
+        return [f"{error}; if it holds no books of yours: campaigns setup --new-books"]
+    if figures is None:
+        return []
+    campaigns = f"{figures.campaigns} campaign{'s' * (figures.campaigns != 1)}"
+    return [
+        f"the books are in {path} until now ({campaigns}, {format_money(figures.spent)} USD spent), and"
+        f" {project.url} knows nothing of them; carry them over: campaigns db import {shlex.quote(str(path))}, or begin"
+        " with empty books: campaigns setup --new-books"
+    ]
+
+
+def _nothing_saved(faults: Sequence[str]) -> CampaignsError:
+    return CampaignsError("\n".join([*faults, "nothing was saved"]))
 
 
 _SIGNS = {Health.WELL: "[green]✓[/]", Health.DOUBTFUL: "[yellow]![/]", Health.BROKEN: "[red]✗[/]"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,15 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 from rich.markup import escape
 
+from prefect_campaigns.blocks.journal import Journal, settle_journal
 from prefect_campaigns.blocks.settings import Settings, load_settings
 from prefect_campaigns.blocks.sqlite.backup import Figures, Restored, backup, figures_of, restore
+from prefect_campaigns.blocks.sqlite.closing import successor_of
 from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.stores import SqliteChoice, choose_store, open_chosen
-from prefect_campaigns.blocks.supabase.migrate import migrate, migrations, whole_sql
+from prefect_campaigns.blocks.supabase.importing import Imported, Progress, import_books
+from prefect_campaigns.blocks.supabase.migrate import migrate, migrations, project_name, whole_sql
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json, say
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.printing import plain_table
@@ -35,6 +41,7 @@ SUPABASE_TABLES = (
     "campaign_totals",
     "campaign_account",
     "campaign_alerts",
+    "campaign_imports",
 )
 """What a backup of the books in Supabase is made of; which migrations were applied is not part of it."""
 
@@ -140,6 +147,77 @@ async def restore_command(file: Path, /, *, yes: bool = False, json: AsJson = Fa
     if restored.kept is not None:
         say(f"  What it held before is kept in {escape(str(restored.kept))}.")
     return EXIT_OK
+
+
+async def import_command(file: Path, /, *, json: AsJson = False) -> int:
+    """Carry the SQLite file over to Supabase.
+
+    Parameters
+    ----------
+    file
+        The SQLite file that has kept the books until now.
+    """
+    cancel_on_signals()
+    settings = load_settings()
+    if settings.supabase_db_url is None:
+        raise SettingsError(
+            f"SUPABASE_DB_URL, the URL of the database that {file} goes to, is not set. Set it ({_WHERE})"
+        )
+    database_url = settings.supabase_db_url.get_secret_value()
+    _check_it_is_one_project(settings, database_url)
+    if await successor_of(file) is None:
+        await _settle_answers(Journal(settings.journal_folder), file)
+    with _showing_progress() as progress:
+        imported = await import_books(file, database_url, progress=progress)
+    if json:
+        print_json({"success": True, "store": str(file), **_imported_json(imported)})
+        return EXIT_OK
+    if imported.earlier is not None:
+        say(
+            f"[green]✓[/] {escape(str(file))} was carried over to {escape(imported.books)} at"
+            f" {_instant(imported.earlier.at)} UTC already; nothing was changed."
+        )
+        return EXIT_OK
+    say(f"[green]✓[/] {escape(imported.books)} goes on with {escape(str(file))}: {_said(imported.figures)}.")
+    for what, kept in (("campaign", imported.kept), ("limit of the account", imported.kept_limits)):
+        if kept:
+            say(f"[yellow]![/] The database had these already, and keeps its own {what}: {escape(', '.join(kept))}.")
+    say("  The totals agree with the ledger. The file is closed: it can be read, and nothing is spent by it any more.")
+    return EXIT_OK
+
+
+def _check_it_is_one_project(settings: Settings, database_url: str) -> None:
+    """Refuse to close books for one project when another will be asked for them, as far as names tell."""
+    project, database = urlsplit(settings.supabase_url or "").hostname or "", project_name(database_url)
+    if project != database and project.endswith(".supabase.co") and database.endswith(".supabase.co"):
+        raise SettingsError(f"SUPABASE_URL names {project}, and SUPABASE_DB_URL the database of another, {database}")
+
+
+async def _settle_answers(journal: Journal, file: Path) -> None:
+    """Settle what engines charged while the file was away: afterwards nobody could."""
+    store = SqliteStore(file)
+    if await journal.entries(store.books):
+        async with store:
+            await settle_journal(journal, store)
+
+
+@contextmanager
+def _showing_progress() -> Iterator[Progress]:
+    if not err.is_terminal:
+        yield lambda what, done, total: None
+        return
+    with err.status("Waiting for the books") as status:
+        yield lambda what, done, total: status.update(f"{done:,} of {total:,} {what}")
+
+
+def _imported_json(imported: Imported) -> dict[str, Any]:
+    return {
+        "database": imported.books,
+        "carriedOverBefore": imported.earlier is not None,
+        **_figures_json(imported.figures),
+        "keptCampaigns": list(imported.kept),
+        "keptLimits": list(imported.kept_limits),
+    }
 
 
 async def _agreed(*, may_ask: bool) -> bool:

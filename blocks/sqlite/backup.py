@@ -101,12 +101,12 @@ async def restore(path: Path, source: Path, *, clock: Clock | None = None) -> Re
 
 def _figures_of(path: Path) -> Figures:
     # A connection that may write clears the log away when it is the last one to close.
-    with _opened(path, writable=True) as db:
-        return _figures(db)
+    with opened(path, writable=True) as db:
+        return figures_in(db)
 
 
 def _backup(path: Path, target: Path, overwrite: bool) -> Figures:
-    with _opened(path, writable=True) as db:
+    with opened(path, writable=True) as db:
         _copy_to_file(db, target, overwrite=overwrite)
     return _figures_of(target)
 
@@ -114,14 +114,14 @@ def _backup(path: Path, target: Path, overwrite: bool) -> Figures:
 def _restore(path: Path, source: Path, clock: Clock) -> Restored:
     if path.exists() and source.exists() and path.samefile(source):
         raise StoreError(f"{source} is the store itself; name a backup of it")
-    with _translated(path, "written"):
+    with translated(path, "written"):
         path.parent.mkdir(parents=True, exist_ok=True)
     prepared = _part_of(path)
     try:
-        with _opened(source, writable=False) as db:
+        with opened(source, writable=False) as db:
             _copy_to_file(db, prepared)
         figures = _check_and_upgrade(prepared, source)
-        with _opened(prepared, writable=False) as db:
+        with opened(prepared, writable=False) as db:
             present, kept = _replace(path, db, clock)
     finally:
         prepared.unlink(missing_ok=True)
@@ -130,19 +130,19 @@ def _restore(path: Path, source: Path, clock: Clock) -> Restored:
 
 def _check_and_upgrade(prepared: Path, source: Path) -> Figures:
     """Bring the copy of a backup to the newest version, once it is known to be whole; return what it holds."""
-    with _translated(source, "used"), closing(connect_existing(prepared, writable=True)) as db:
+    with translated(source, "used"), closing(connect_existing(prepared, writable=True)) as db:
         (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise StoreError(f"{source} is damaged, and nothing was restored: {' '.join(verdict.split())}")
         db.execute("BEGIN IMMEDIATE")
         migrate(db, source)
         db.execute("COMMIT")
-        return _figures(db)
+        return figures_in(db)
 
 
 def _replace(path: Path, source: sqlite3.Connection, clock: Clock) -> tuple[Figures | None, Path | None]:
     """Write the source over the store in one transaction; return what was there, and where it is kept."""
-    with _translated(path, "replaced (if it is damaged, move it away and restore again)"):
+    with translated(path, "replaced (if it is damaged, move it away and restore again)"):
         make_private_file(path)
         with (
             closing(connect_existing(path, writable=True)) as live,
@@ -159,10 +159,10 @@ def _replace(path: Path, source: sqlite3.Connection, clock: Clock) -> tuple[Figu
             def keep() -> None:
                 nonlocal kept
                 now = clock.now()
-                _refuse_while_a_run_goes_on(view, now)
+                refuse_while_a_run_goes_on(view, now)
                 copy = path.with_name(f"{path.name}.{now:%Y-%m-%dT%H-%M-%S.%fZ}")
                 _copy_to_file(view, copy)
-                kept = _figures(view), copy
+                kept = figures_in(view), copy
 
             _write_over(live, source, keep)
             return kept or (None, None)
@@ -191,7 +191,8 @@ def _write_over(live: sqlite3.Connection, source: sqlite3.Connection, once_locke
     source.backup(live, pages=1, progress=after_page, sleep=0.05)
 
 
-def _refuse_while_a_run_goes_on(db: sqlite3.Connection, now: datetime) -> None:
+def refuse_while_a_run_goes_on(db: sqlite3.Connection, now: datetime) -> None:
+    """Raise StoreError if a run holds a lease that has not run out."""
     lease = db.execute(
         "SELECT * FROM leases WHERE holder IS NOT NULL AND expires_at > ? ORDER BY expires_at DESC LIMIT 1",
         (instant_text(now),),
@@ -199,7 +200,7 @@ def _refuse_while_a_run_goes_on(db: sqlite3.Connection, now: datetime) -> None:
     if lease is not None:
         raise StoreError(
             f"run {lease['run_name']} of campaign {lease['campaign_key']} goes on (its lease runs until"
-            f" {lease['expires_at']}), and nothing was restored; wait for its end or cancel it, and restore again"
+            f" {lease['expires_at']}), and nothing was changed; wait for its end or cancel it, and try again"
         )
 
 
@@ -210,7 +211,7 @@ def _copy_to_file(db: sqlite3.Connection, target: Path, *, overwrite: bool = Fal
     if target.with_name(f"{target.name}-wal").exists():
         raise StoreError(f"{target} is a database in use, and cannot be overwritten")
     part = _part_of(target)
-    with _translated(target, "written"):
+    with translated(target, "written"):
         os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             with closing(sqlite3.connect(part, isolation_level=None)) as copy:
@@ -236,18 +237,19 @@ def _part_of(path: Path) -> Path:
 
 
 @contextmanager
-def _opened(path: Path, *, writable: bool) -> Iterator[sqlite3.Connection]:
+def opened(path: Path, *, writable: bool) -> Iterator[sqlite3.Connection]:
     """Open a campaign store of any version up to ours."""
     if not path.is_file():
         raise StoreError(f"there is no campaign store at {path}")
-    with _translated(path, "read"), closing(connect_existing(path, writable=writable)) as db:
+    with translated(path, "read"), closing(connect_existing(path, writable=writable)) as db:
         if version_of(db, path) == 0:
             raise StoreError(f"there is no campaign store at {path}: the file is empty")
         yield db
 
 
 @contextmanager
-def _translated(path: Path, deed: str) -> Iterator[None]:
+def translated(path: Path, deed: str) -> Iterator[None]:
+    """Say of SQLite's and the disk's errors what could not be done with which file."""
     try:
         yield
     except sqlite3.Error as error:
@@ -256,7 +258,8 @@ def _translated(path: Path, deed: str) -> Iterator[None]:
         raise StoreError(f"{path} cannot be {deed}: {error.strerror}") from error
 
 
-def _figures(db: sqlite3.Connection) -> Figures:
+def figures_in(db: sqlite3.Connection) -> Figures:
+    """Count what a store holds."""
     # One statement, so that runs that go on do not come between two counts.
     campaigns, runs, lines, spent, newest = db.execute(
         "SELECT (SELECT count(*) FROM campaigns), (SELECT count(*) FROM runs), count(*), coalesce(sum(spent), 0),"

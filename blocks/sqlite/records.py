@@ -254,6 +254,15 @@ def list_runs(db: sqlite3.Connection, campaign_key: str, *, limit: int) -> Seque
     )
 
 
+def runs_after(db: sqlite3.Connection, rowid: int, *, limit: int) -> tuple[list[RunReport], int]:
+    """Return the next runs that were written after a row, and the row of the last of them; their cost is left at 0."""
+    rows = db.execute(
+        "SELECT runs.*, rowid AS place, 0 AS total_cost FROM runs WHERE rowid > ? ORDER BY rowid LIMIT ?",
+        (rowid, limit),
+    ).fetchall()
+    return _reports(db, rows), rows[-1]["place"] if rows else rowid
+
+
 def _reports(db: sqlite3.Connection, rows: Iterable[sqlite3.Row]) -> list[RunReport]:
     """Return the rows as reports, all their steps fetched at once."""
     runs = list(rows)

@@ -5,6 +5,7 @@ A file is one statement that does nothing where it has been applied: see the fir
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -78,8 +79,8 @@ async def pending(database_url: str) -> list[str]:
         StoreMisconfigured: the URL cannot be used, or the database does not let us in.
         StoreUnavailable: the database does not answer.
     """
-    async with _connection(database_url) as connection:
-        return await _pending(connection)
+    async with connected(database_url) as connection:
+        return await pending_in(connection)
 
 
 async def migrate(database_url: str) -> list[str]:
@@ -90,16 +91,17 @@ async def migrate(database_url: str) -> list[str]:
         StoreUnavailable: the database does not answer.
         StoreError: the database refuses a migration; nothing has been changed.
     """
-    async with _connection(database_url) as connection, connection.transaction():
+    async with connected(database_url) as connection, connection.transaction():
         await connection.execute(_LOCK)
-        missing = await _pending(connection)
+        missing = await pending_in(connection)
         for migration in migrations():
             if migration.name in missing:
                 await _apply(connection, migration)
         return missing
 
 
-async def _pending(connection: asyncpg.Connection) -> list[str]:
+async def pending_in(connection: asyncpg.Connection) -> list[str]:
+    """Return what ``pending`` does."""
     applied: set[str] = set()
     if await connection.fetchval("SELECT to_regclass('public.campaign_migrations') IS NOT NULL"):
         applied = {row["name"] for row in await connection.fetch("SELECT name FROM public.campaign_migrations")}
@@ -116,8 +118,14 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
 
 
 @asynccontextmanager
-async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Yield a connection; every error names the host and never the password."""
+async def connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection; every error names the host and never the password.
+
+    Raises:
+        StoreMisconfigured: the URL cannot be used, or the database does not let us in.
+        StoreUnavailable: the database does not answer, or no more.
+        StoreError: the database refuses what it is told.
+    """
     host = _host(database_url)
     try:
         connection = await asyncpg.connect(
@@ -150,6 +158,22 @@ async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
             await connection.close(timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             connection.terminate()
+
+
+def project_name(database_url: str) -> str:
+    """Return what a project's database is called, the same by its pooler as directly: ``abcdefgh.supabase.co``.
+
+    Raises:
+        StoreMisconfigured: the URL cannot be used.
+    """
+    host = _host(database_url)
+    url = urlsplit(database_url)
+    found = re.fullmatch(r"db\.(\w+)\.supabase\.co", host)
+    if host.endswith(".pooler.supabase.com"):
+        found = re.fullmatch(r"\w+\.(\w+)", url.username or "")
+    if found is not None:
+        return f"{found[1]}.supabase.co"
+    return f"{host}:{url.port or 5432}{url.path}"
 
 
 def _words(error: BaseException) -> str:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import ObjectNotFound
 from processes import Ended, LongRunning, run_campaigns, user_environment
 from real_stack import Stack
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.deployments.saved_mail import SENDER_VARIABLE
 
 NOWHERE = "http://127.0.0.1:9"
 """Where nothing listens."""
+
+BLOCKS = ("campaigns-supabase", "supabase-credentials"), ("campaigns-smtp", "email-server-credentials")
 
 Campaigns = Callable[..., Awaitable[Ended]]
 Start = Callable[..., LongRunning]
@@ -51,6 +57,23 @@ async def books(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     """The books of that somebody."""
     async with SqliteStore(tmp_path / "campaigns.db") as store:
         yield store
+
+
+@pytest.fixture
+async def no_blocks(client: PrefectClient) -> AsyncIterator[None]:
+    """No saved store, before and after: the stack is everybody's."""
+
+    async def delete() -> None:
+        with suppress(ObjectNotFound):
+            await client.delete_variable_by_name(SENDER_VARIABLE)
+        for name, slug in BLOCKS:
+            with suppress(ObjectNotFound):
+                document = await client.read_block_document_by_name(name, slug)
+                await client.delete_block_document(document.id)
+
+    await delete()
+    yield
+    await delete()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from processes import run, user_environment
 
 COMMANDS = ["validate", "apply", "run", "runs", "list", "budget", "pause", "resume", "setup", "doctor", "up", "demo"]
-DB_COMMANDS = ["db migrate", "db backup", "db restore"]
+DB_COMMANDS = ["db migrate", "db backup", "db restore", "db import"]
 NOWHERE = "http://127.0.0.1:9"
 
 MISSPELT = """{

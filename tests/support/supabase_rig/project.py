@@ -81,6 +81,10 @@ class Project:
         """Return the rows of one query, as the database's owner sees them; jsonb comes as text."""
         return self._postgres.rows(self.database_url, query, *values)
 
+    def superuser_sql(self, script: str) -> None:
+        """Run SQL as nobody can at Supabase: what a test breaks."""
+        self._as_superuser(script)
+
     def migrate(self) -> None:
         """Apply the package's migrations. What they put into the tables survives ``clean``."""
         migrations = resources.files("prefect_campaigns.blocks.supabase") / "migrations"

@@ -263,7 +263,7 @@ class TestRestore:
         self, path: Path, target: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         refused = []
-        real = backups._refuse_while_a_run_goes_on
+        real = backups.refuse_while_a_run_goes_on
 
         def look(db: sqlite3.Connection, now: datetime) -> None:
             with closing(sqlite3.connect(path, timeout=0)) as other:
@@ -273,7 +273,7 @@ class TestRestore:
                     refused.append(str(error))
             real(db, now)
 
-        monkeypatch.setattr(backups, "_refuse_while_a_run_goes_on", look)
+        monkeypatch.setattr(backups, "refuse_while_a_run_goes_on", look)
         await restore(path, target, clock=clock)
         assert refused == ["database is locked"]
 

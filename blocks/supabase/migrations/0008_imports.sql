@@ -1,0 +1,23 @@
+-- 0008: which books were carried over from SQLite files, so that each are once.
+
+do $migration$
+begin
+    if exists (select from public.campaign_migrations where name = '0008_imports') then
+        return;
+    end if;
+
+    -- id is what the file calls it, too.
+    create table public.campaign_imports (
+        id     uuid primary key,
+        source text not null,
+        at     timestamptz not null default now()
+    );
+
+    alter table public.campaign_imports enable row level security;
+    revoke all on public.campaign_imports from public, anon, authenticated, service_role;
+    grant select, insert, update, delete on public.campaign_imports to service_role;
+
+    insert into public.campaign_migrations (name) values ('0008_imports');
+    notify pgrst, 'reload schema';
+end
+$migration$;
