@@ -24,7 +24,7 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AttemptState, Reservation
 from prefect_campaigns.blocks.values import amount_micros
 from prefect_campaigns.errors import StoreError, StoreUnavailable
-from prefect_campaigns.money import from_micros
+from prefect_campaigns.money import format_money, from_micros
 from prefect_campaigns.results import StepResult
 
 _SUFFIX = ".json"
@@ -190,7 +190,7 @@ async def settle_journal(journal: Journal, store: CampaignStore) -> int:
         except StoreError as error:
             _logger.error(
                 "%s USD for step %r of run %s stay in the journal: %s",
-                entry.amount,
+                format_money(entry.amount),
                 reservation.step,
                 reservation.run_id,
                 error,
@@ -204,8 +204,8 @@ async def settle_journal(journal: Journal, store: CampaignStore) -> int:
             "step %r of run %s is booked at %s, and the engine said %s before; a person may look at %s",
             reservation.step,
             reservation.run_id,
-            now.booked,
-            entry.amount,
+            format_money(now.booked or Decimal(0)),
+            format_money(entry.amount),
             await journal.set_aside(entry),
         )
     return settled

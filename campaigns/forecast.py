@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, Decimal
 from itertools import islice
 from zoneinfo import ZoneInfo
@@ -108,44 +108,59 @@ class _Pace:
     used: Decimal
 
     def stops(self, at: datetime, cost: Decimal) -> bool:
-        """Let a run cost what it costs; return whether the limit stops it."""
+        """Whether the limit stops a run of that cost; an instant after the window's end begins the next window."""
         if at >= self.ends_at:
             self.used, self.ends_at = Decimal(0), window(self.period, at, self.zone).end
         most = self.limit.limit or Decimal(0)
-        stopped = self.used >= most or self.used + cost > most
-        self.used += cost
-        return stopped
+        return self.used >= most or self.used + cost > most
 
 
 def exhaustions(
-    status: BudgetStatus, due: Iterable[datetime], cost: Decimal, *, zone: tzinfo, account_zone: tzinfo
+    status: BudgetStatus,
+    due: Callable[[datetime], Iterable[datetime]],
+    cost: Decimal,
+    *,
+    since: datetime,
+    zone: tzinfo,
+    account_zone: tzinfo,
 ) -> Sequence[Exhaustion]:
     """Return at which run each limit will be reached if every run costs the same; limits that hold out are left out.
 
-    A limit is reached by the first run that it keeps from starting, or that would pass it before its window ends; each
-    is looked at as if it were the only one. That goes on to the end of the campaign's next month, and to the next run
-    in any case.
+    A limit is reached by the first run that it keeps from starting, or that would pass it before its window ends. That
+    run costs nothing, and pauses the campaign until the windows of all limits that stop it are over: a day's limit
+    holds back what a week's would have to bear. That goes on to the end of the campaign's next month, and to the next
+    run in any case; a limit of 0 ends it.
 
     Args:
-        due: when runs are due after ``status.at``, in order; without end, it may be.
+        due: when runs are due after an instant, in order; without end, it may be.
+        since: after which instant the campaign runs.
         zone: the timezone of the campaign's windows.
         account_zone: that of the account's.
     """
     zones = {Scope.CAMPAIGN: zone, Scope.ACCOUNT: account_zone}
-    open_limits = [
+    paces = [
         _Pace(limit, zones[limit.scope], limit.window.period, limit.window.end, limit.spent + limit.reserved)
         for limit in status.all
         if limit.limit is not None and limit.window is not None
     ]
     until = window(Period.MONTHLY, window(Period.MONTHLY, status.at, zone).end, zone).end
-    found = []
-    for number, at in enumerate(islice(due, MAX_RUNS_AHEAD), start=1):
-        if not open_limits or (at > until and number > 1):
+    found: dict[int, Exhaustion] = {}
+    times = iter(due(since))
+    for number in range(1, MAX_RUNS_AHEAD + 1):
+        at = next(times, None)
+        if at is None or len(found) == len(paces) or (at > until and number > 1):
             break
-        stopping = [pace for pace in open_limits if pace.stops(at, cost)]
-        found += [Exhaustion(limit=pace.limit, at=at, run=number) for pace in stopping]
-        open_limits = [pace for pace in open_limits if pace not in stopping]
-    return found
+        stopping = [index for index, pace in enumerate(paces) if pace.stops(at, cost)]
+        for index in stopping:
+            found.setdefault(index, Exhaustion(limit=paces[index].limit, at=at, run=number))
+        if not stopping:
+            for pace in paces:
+                pace.used += cost
+        elif all(paces[index].limit.limit for index in stopping):
+            times = iter(due(max(paces[index].ends_at for index in stopping) - timedelta.resolution))
+        else:
+            break
+    return list(found.values())
 
 
 def runs_left(status: BudgetStatus, cost: Decimal) -> int | None:

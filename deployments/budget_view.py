@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,10 +12,11 @@ from zoneinfo import ZoneInfo
 from rich.text import Text
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import PausedBy
+from prefect_campaigns.blocks.store_types import PausedBy, Reservation
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Scope
 from prefect_campaigns.deployments.printing import local_time, time_until, when
 from prefect_campaigns.deployments.standing import CampaignState, Standing
+from prefect_campaigns.flows.pausing import NO_REASON
 from prefect_campaigns.forecast import Exhaustion, LikelyCost, exhaustions, fire_times, likely_cost, runs_left
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus
@@ -36,6 +37,7 @@ class BudgetView:
         next_run: when it is due by itself; None when it is not.
         reached: at which of the runs to come each limit is reached that will be.
         runs_left: for how many runs the money lasts that is left now; None without a limit or a likely cost.
+        unconfirmed: the requests that are booked at their estimate, whenever they were made.
     """
 
     state: CampaignState
@@ -46,6 +48,7 @@ class BudgetView:
     next_run: datetime | None
     reached: Sequence[Exhaustion]
     runs_left: int | None
+    unconfirmed: Sequence[Reservation]
 
     @property
     def zone(self) -> tzinfo:
@@ -62,12 +65,13 @@ async def view_budget(store: CampaignStore, state: CampaignState) -> BudgetView:
     likely = likely_cost(campaign, runs)
     next_run: datetime | None = None
     reached: Sequence[Exhaustion] = ()
-    if campaign.schedule is not None and (since := _runs_since(state, status.at)) is not None:
-        next_run = next(fire_times(campaign.schedule, after=since))
+    if (schedule := campaign.schedule) is not None and (since := _runs_after(state, status.at)) is not None:
+        next_run = next(fire_times(schedule, after=since))
         if likely is not None:
-            due = fire_times(campaign.schedule, after=since)
             zones = {"zone": campaign.timezone, "account_zone": account_zone}
-            reached = exhaustions(status, due, likely.amount, **zones)
+            reached = exhaustions(
+                status, lambda after: fire_times(schedule, after=after), likely.amount, since=since, **zones
+            )
     return BudgetView(
         state=state,
         status=status,
@@ -77,15 +81,17 @@ async def view_budget(store: CampaignStore, state: CampaignState) -> BudgetView:
         next_run=next_run,
         reached=reached,
         runs_left=runs_left(status, likely.amount) if likely else None,
+        unconfirmed=await store.unconfirmed(campaign.slug),
     )
 
 
-def _runs_since(state: CampaignState, now: datetime) -> datetime | None:
-    """Return from when on the campaign runs by itself; None when it does not."""
+def _runs_after(state: CampaignState, now: datetime) -> datetime | None:
+    """Return after which instant the campaign runs by itself; None when it does not."""
     if state.standing is Standing.ACTIVE:
         return now
     if state.standing is Standing.PAUSED and state.pause is not None and state.pause.until is not None:
-        return max(now, state.pause.until)
+        # A run that is due at the very moment of the reset happens.
+        return max(now, state.pause.until) - timedelta.resolution
     return None
 
 
@@ -108,10 +114,10 @@ def bar(limit: LimitStatus, alert_at: Sequence[Decimal] = (), *, cells: int = BA
 
 
 def _cell(amount: Decimal, whole: Decimal, cells: int) -> int:
-    if whole == 0 or amount >= whole:
-        return cells
     if amount <= 0:
         return 0
+    if amount >= whole:
+        return cells
     return min(max(round(cells * amount / whole), 1), cells - 1)
 
 
@@ -122,18 +128,16 @@ def limit_lines(limit: LimitStatus, zone: tzinfo, *, now: datetime, alert_at: Se
     name = f"{limit.window.period:<{len(_INDENT)}}"
     reserved = f", {format_money(limit.reserved)} reserved" if limit.reserved else ""
     spent = f"{format_money(limit.spent)} spent{reserved}"
-    if limit.limit is None:
-        yield Text.assemble((name, "bold"), f"no limit, {resets}")
+    if not limit.limit:
+        # No new window lifts a limit of 0.
+        words = f"no limit, {resets}" if limit.limit is None else "limit 0.00: nothing may be spent"
+        yield Text.assemble((name, "bold"), words)
         yield Text(f"{_INDENT}{spent}")
         return
-    yield Text.assemble((name, "bold"), bar(limit, alert_at), f"  {_used(limit):>3} %  ", resets)
+    percent = (limit.spent + limit.reserved) / limit.limit * 100
+    used = "<1" if 0 < percent < 1 else str(int(percent))
+    yield Text.assemble((name, "bold"), bar(limit, alert_at), f"  {used:>3} %  ", resets)
     yield Text(f"{_INDENT}{spent}, {format_money(limit.left or Decimal(0))} left of {format_money(limit.limit)}")
-
-
-def _used(limit: LimitStatus) -> str:
-    used = limit.spent + limit.reserved
-    percent = used / limit.limit * 100 if limit.limit else Decimal(100)
-    return "<1" if 0 < percent < 1 else str(int(percent))
 
 
 def account_lines(status: BudgetStatus, budget: AccountBudget) -> Iterator[Text]:
@@ -161,8 +165,21 @@ def view_lines(view: BudgetView) -> Iterator[Text]:
         yield Text.assemble(("All campaigns together", "bold"), f"  {view.account_zone}")
         for limit in account:
             yield from limit_lines(limit, view.account_zone, now=now, alert_at=campaign.budget.alert_at)
+    yield from _unconfirmed_lines(view)
     yield Text()
     yield from _outlook(view)
+
+
+def _unconfirmed_lines(view: BudgetView) -> Iterator[Text]:
+    if view.unconfirmed:
+        bookings = "1 booking is" if len(view.unconfirmed) == 1 else f"{len(view.unconfirmed)} bookings are"
+        yield Text()
+        yield Text(f"{bookings} unconfirmed, {format_money(_unconfirmed_sum(view))} in all; listed by", style="yellow")
+        yield Text(f"{_INDENT}campaigns budget {view.state.record.key} --unconfirmed")
+
+
+def _unconfirmed_sum(view: BudgetView) -> Decimal:
+    return sum((one.booked or Decimal(0) for one in view.unconfirmed), Decimal(0))
 
 
 def _percent(share: Decimal) -> str:
@@ -182,7 +199,8 @@ def describe_state(state: CampaignState, *, now: datetime) -> str | None:
         return "Paused by a person: its schedule is switched off in Prefect."
     by = " by a person" if pause.by is PausedBy.PERSON else ""
     until = f" until {local_time(pause.until, zone, now=now)}" if pause.until else ""
-    return f"Paused{by} since {local_time(pause.since, zone, now=now)}{until}: {pause.reason}"
+    why = "" if pause.reason == NO_REASON else f": {pause.reason}"
+    return f"Paused{by} since {local_time(pause.since, zone, now=now)}{until}{why}"
 
 
 def _per_lines(view: BudgetView) -> Iterator[Text]:
@@ -295,4 +313,5 @@ def view_json(view: BudgetView) -> dict[str, Any]:
         },
         "runsLeft": view.runs_left,
         "reached": [{"limit": one.limit.name, "at": one.at.isoformat(), "run": one.run} for one in view.reached],
+        "unconfirmed": {"count": len(view.unconfirmed), "booked": format_money(_unconfirmed_sum(view))},
     }

@@ -14,7 +14,7 @@ from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.budget import BudgetStatus, LimitStatus
+from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.budget_view import describe_state, limit_json, state_json
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
@@ -23,7 +23,7 @@ from prefect_campaigns.deployments.lookup import match_name
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.standing import CampaignState, Standing, read_states
 from prefect_campaigns.flows.pausing import pause_by_person
-from prefect_campaigns.flows.resuming import resume_by_person
+from prefect_campaigns.flows.resuming import Resumption, resume_by_person
 from prefect_campaigns.money import format_money
 
 ASKED_AT_ONCE = 8
@@ -107,9 +107,9 @@ async def pause_command(name: str, /, *, reason: str | None = None, json: AsJson
         Why; shown by `campaigns list` and in the Prefect UI.
     """
 
-    async def pause(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> str:
+    async def pause(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
         await pause_by_person(client, store, record, reason=reason, now=current_clock().now())
-        return f"{record.key} is paused until somebody resumes it: campaigns resume {record.key}"
+        return f"{record.key} is paused until somebody resumes it: campaigns resume {record.key}", {}
 
     await _act(name, pause, as_json=json)
     return EXIT_OK
@@ -124,25 +124,44 @@ async def resume_command(name: str, /, *, json: AsJson = False) -> int:
         The campaign's name or slug.
     """
 
-    async def resume(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> str:
-        return await resume_by_person(client, store, record, now=current_clock().now())
+    async def resume(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
+        resumption = await resume_by_person(client, store, record, now=current_clock().now())
+        return resumption.message, {"runsRefused": _refusal_json(resumption)}
 
     state = await _act(name, resume, as_json=json)
-    # While a limit holds, nobody resumes it.
+    # Its schedule may be switched off, or a run that the budget stopped came in between.
     return EXIT_FAILED if state.standing in (Standing.PAUSED, Standing.PAUSED_BY_PERSON) else EXIT_OK
 
 
+def _refusal_json(resumption: Resumption) -> dict[str, Any] | None:
+    """Return why and until when the budget refuses the runs of a resumed campaign; None when it does not."""
+    if not resumption.refusing:
+        return None
+    return {
+        "reason": describe_limits(resumption.refusing),
+        "until": resumption.until.isoformat() if resumption.until else None,
+        "limits": [limit_json(limit) for limit in resumption.refusing],
+    }
+
+
 async def _act(
-    name: str, act: Callable[[PrefectClient, CampaignStore, CampaignRecord], Awaitable[str]], *, as_json: bool
+    name: str,
+    act: Callable[[PrefectClient, CampaignStore, CampaignRecord], Awaitable[tuple[str, dict[str, Any]]]],
+    *,
+    as_json: bool,
 ) -> CampaignState:
-    """Do something to a campaign, print what came of it, and return how the campaign stands then."""
+    """Do something to a campaign, print what came of it, and return how the campaign stands then.
+
+    Args:
+        act: returns what came of it in words, and what only programs read of it.
+    """
     cancel_on_signals()
     async with open_store(load_settings()) as store, connect() as client:
         key = match_name(name, [row.key for row in await store.list_campaigns()])
-        said = await act(client, store, await store.get_campaign(key))
+        said, fields = await act(client, store, await store.get_campaign(key))
         (state,) = (await read_states(store, [await store.get_campaign(key)])).campaigns
     if as_json:
-        print_json({"success": True, "campaign": key, "message": said, **state_json(state)})
+        print_json({"success": True, "campaign": key, "message": said, **fields, **state_json(state)})
     else:
         say(escape(said))
     return state

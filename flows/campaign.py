@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -35,6 +36,7 @@ from prefect_campaigns.flows.run import CampaignRun, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
 from prefect_campaigns.models import Campaign
+from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 ENTRYPOINT = "prefect_campaigns.flows.campaign.run_campaign"
@@ -313,12 +315,22 @@ async def _end(run: CampaignRun, failures: list[StepResult], *notes: str) -> Sta
     return await _finish(run, RunStatus.COMPLETED, Completed(), *said)
 
 
+async def _unconfirmed(run: CampaignRun) -> str:
+    """Say in a clause how much of a run's cost nobody knows; nothing where the engines said what all of it cost."""
+    unconfirmed = [one for one in await run.store.unconfirmed(run.campaign.slug) if one.run_id == run.run_id]
+    if not unconfirmed:
+        return ""
+    requests = "1 request" if len(unconfirmed) == 1 else f"{len(unconfirmed)} requests"
+    booked = sum((one.booked or Decimal(0) for one in unconfirmed), Decimal(0))
+    return f", of which {format_money(booked)} USD unconfirmed ({requests})"
+
+
 async def _finish(run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str) -> State[Any]:
     """Write the run's end to the store and return the state that says the same to people."""
 
     async def finish() -> str:
         report = await run.report(status, state_name=state.name)
-        message = "\n".join([*reasons, f"{report.summary()}."])
+        message = "\n".join([*reasons, f"{report.summary()}{await _unconfirmed(run)}."])
         await run.store.finish_run(run.lease, report.model_copy(update={"message": message}))
         return message
 

@@ -34,6 +34,9 @@ from prefect_campaigns.flows.paused_deployment import (
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
+NO_REASON = "paused by a person"
+"""The reason of a person's pause who gave none."""
+
 _TRIES = 5
 
 
@@ -191,6 +194,8 @@ async def pause_by_person(
 ) -> None:
     """Pause a campaign until a person resumes it, whatever the budget says meanwhile.
 
+    Without a reason, a person's pause that is in force stays as it is.
+
     Prefect comes first: a deployment that is paused there, and of which the store knows nothing, was paused by a
     person, while a person's pause in the store of a deployment that is not looks as if somebody had resumed it.
 
@@ -198,9 +203,14 @@ async def pause_by_person(
         StoreError: the store is not there; Prefect knows of the pause all the same.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
-    pause = Pause(by=PausedBy.PERSON, reason=reason or "paused by a person", since=now)
     for _ in range(_TRIES):
         deployment = await read_deployment(client, record)
+        pause = Pause(by=PausedBy.PERSON, reason=reason or NO_REASON, since=now)
+        present = record.pause
+        # What a person has resumed in Prefect since is over, whatever the store still says.
+        is_in_force = deployment is None or deployment.paused
+        if not reason and is_in_force and present is not None and present.by is PausedBy.PERSON:
+            pause = present
         if deployment is not None:
             await client.pause_deployment(deployment.id)
         if await store.set_pause(record.key, pause, replacing=record.pause):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 
 from prefect.client.orchestration import PrefectClient
@@ -11,7 +13,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
-from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits, first_moment_without
+from prefect_campaigns.budget import BudgetStatus, LimitStatus, Scope, describe_limits, first_moment_without
 from prefect_campaigns.flows.paused_deployment import (
     describe,
     due_resumptions,
@@ -20,8 +22,7 @@ from prefect_campaigns.flows.paused_deployment import (
     schedule_resumption,
     until_text,
 )
-from prefect_campaigns.flows.pausing import find_out_who_paused, pause_for_budget, show_pause
-from prefect_campaigns.money import format_money
+from prefect_campaigns.flows.pausing import NO_REASON, find_out_who_paused, pause_for_budget, show_pause
 
 MOMENT = timedelta(seconds=15)
 """What is due within this time is waited for: clocks differ, and Prefect starts a run up to half a second early."""
@@ -31,6 +32,10 @@ PUNCTUAL = timedelta(minutes=1)
 
 OVERDUE = timedelta(minutes=5)
 """A campaign that is still paused this long after its moment needs another run to resume it."""
+
+
+_PASSED = re.compile(r"budget: ([a-z ]+) ([0-9.]+) would be passed, spent ([0-9.]+)(?:, reserved ([0-9.]+))?")
+"""What the reason of a pause says of a limit that a step's estimate would have passed."""
 
 
 class Outcome(StrEnum):
@@ -48,11 +53,13 @@ class Resumption:
 
     Attributes:
         until: when the campaign resumes, where a limit holds; None where it does not by itself.
+        refusing: the limits that refuse the runs of a campaign that a person has resumed all the same.
     """
 
     outcome: Outcome
     message: str
     until: datetime | None = None
+    refusing: tuple[LimitStatus, ...] = ()
 
 
 async def resume_after_budget(client: PrefectClient, store: CampaignStore, key: str, *, now: datetime) -> Resumption:
@@ -74,10 +81,10 @@ async def resume_after_budget(client: PrefectClient, store: CampaignStore, key: 
         return Resumption(Outcome.NOT_PAUSED, f"{key} is not paused")
     resumed_in_prefect = deployment is not None and not deployment.paused
     if pause.by is PausedBy.PERSON and not resumed_in_prefect:
-        return Resumption(Outcome.PAUSED_BY_PERSON, f"{key} stays paused by a person: {pause.reason}")
+        why = "" if pause.reason == NO_REASON else f": {pause.reason}"
+        return Resumption(Outcome.PAUSED_BY_PERSON, f"{key} stays paused by a person{why}")
     status = await store.budget_status(key)
-    is_due = pause.until is not None and pause.until <= now
-    refusing = () if is_due or resumed_in_prefect else _refusing_still(pause, status)
+    refusing = () if resumed_in_prefect else _refusing_still(pause, status, now=now)
     if holding := (*status.reached, *refusing):
         if pause.by is PausedBy.PERSON:
             # Whom a person has resumed in Prefect, the budget pauses.
@@ -90,17 +97,24 @@ async def resume_after_budget(client: PrefectClient, store: CampaignStore, key: 
     return Resumption(Outcome.RESUMED, f"{key} is resumed{_lateness(pause, now)}; it was paused: {pause.reason}")
 
 
-def _refusing_still(pause: Pause, status: BudgetStatus) -> tuple[LimitStatus, ...]:
-    """Return the limits that a step's estimate would have passed and that stand as they stood.
+def _refusing_still(pause: Pause, status: BudgetStatus, *, now: datetime) -> tuple[LimitStatus, ...]:
+    """Return the limits that a step's estimate would have passed and that leave no more than they left then.
 
-    A limit that has been changed since is worth a try.
+    A limit that has been changed since, or of which less is spent by now, is worth a try.
     """
+    if pause.until is not None and pause.until <= now:
+        return ()
+    then = {
+        name: (Decimal(limit), Decimal(spent) + Decimal(reserved or 0))
+        for name, limit, spent, reserved in _PASSED.findall(pause.reason)
+    }
     return tuple(
         limit
         for limit in status.all
-        if limit.limit
-        and not limit.reached
-        and f"budget: {limit.name} {format_money(limit.limit)} would be passed" in pause.reason
+        if not limit.reached
+        and limit.name in then
+        and limit.limit == then[limit.name][0]
+        and limit.spent + limit.reserved >= then[limit.name][1]
     )
 
 
@@ -140,11 +154,7 @@ async def _resume(
     *,
     now: datetime,
 ) -> None:
-    until = record.pause.until if record.pause else None
-    if deployment is not None:
-        await describe(client, deployment, None, paused=False)
-        # A run that is due at the very moment is not lost, nor is one that was missed while nothing ran.
-        await schedule_own_run(client, deployment.id, min(until or now, now))
+    await _resume_deployment(client, record, deployment, now=now)
     if not await store.set_pause(record.key, None, replacing=record.pause):
         # Somebody has paused it in the meantime.
         present = await store.get_campaign(record.key)
@@ -152,25 +162,49 @@ async def _resume(
             await show_pause(client, store, present, present.pause)
 
 
+async def _resume_deployment(
+    client: PrefectClient, record: CampaignRecord, deployment: DeploymentResponse | None, *, now: datetime
+) -> None:
+    until = record.pause.until if record.pause else None
+    if deployment is not None:
+        await describe(client, deployment, None, paused=False)
+        # A run that is due at the very moment is not lost, nor is one that was missed while nothing ran.
+        await schedule_own_run(client, deployment.id, min(until or now, now))
+
+
 async def resume_by_person(
     client: PrefectClient, store: CampaignStore, record: CampaignRecord, *, now: datetime
-) -> str:
-    """Resume a campaign, whoever paused it; return what happened. While a limit holds, the budget pauses it.
+) -> Resumption:
+    """Resume a campaign, whoever paused it, and say so where its limits will refuse its runs all the same.
+
+    Then the store keeps the budget's pause, as it does when a person resumes in Prefect: the next run finds it, and
+    people who have been told of a limit that is reached are not told again.
 
     Raises:
         StoreError: the store is not there.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
-    holding = (await store.budget_status(record.key)).reached
-    if holding:
-        if record.pause is not None and record.pause.by is PausedBy.PERSON:
-            await store.set_pause(record.key, None, replacing=record.pause)
-        await pause_for_budget(client, store, record.key, holding, now=now, are_all=True)
-        until = first_moment_without(holding)
-        then = "resumes by itself then" if until else "does not resume by itself"
-        return f"{record.key} stays paused{until_text(until)}, and {then}: {describe_limits(holding)}"
-    await _resume(client, store, record, await read_deployment(client, record), now=now)
-    return f"{record.key} is resumed"
+    pause, status = record.pause, await store.budget_status(record.key)
+    refusing = (*status.reached, *(_refusing_still(pause, status, now=now) if pause else ()))
+    deployment = await read_deployment(client, record)
+    if refusing and pause is not None and pause.by is PausedBy.BUDGET:
+        await _resume_deployment(client, record, deployment, now=now)
+    else:
+        await _resume(client, store, record, deployment, now=now)
+    message = f"{record.key} is resumed"
+    if refusing:
+        message = f"{message}, but {_refusal(refusing)}"
+    return Resumption(Outcome.RESUMED, message, first_moment_without(refusing), refusing)
+
+
+def _refusal(limits: tuple[LimitStatus, ...]) -> str:
+    """Say that these limits will refuse the next run, until when, and what to do."""
+    until = first_moment_without(limits)
+    when = f"any run before {until:%Y-%m-%d %H:%M} UTC" if until else "every run"
+    scopes = {limit.scope for limit in limits}
+    acts = ["raise the limit in its file and apply"] if Scope.CAMPAIGN in scopes else []
+    acts += ["raise the account's with campaigns budget --account"] if Scope.ACCOUNT in scopes else []
+    return f"{when} will be refused: {describe_limits(limits)}. To have it run, {', and '.join(acts)}."
 
 
 def _lateness(pause: Pause, now: datetime) -> str:

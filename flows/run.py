@@ -20,6 +20,7 @@ from prefect_campaigns.blocks.store_types import Lease, Reservation
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import LeaseLost, StoreError, StoreUnavailable
 from prefect_campaigns.models import Campaign, Step
+from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -109,6 +110,12 @@ class CampaignRun:
         self.steps[step.position] = step
         await self.store.save_step(self.lease, step)
 
+    def warn(self, step: Step, warning: str) -> None:
+        """Say what went wrong with a step, in the log and when the step is next written down."""
+        self.logger.warning("%s: %s", step.name, warning)
+        recorded = next(one for one in self.steps if one.name == step.name)
+        self.steps[recorded.position] = recorded.model_copy(update={"warnings": (*recorded.warnings, warning)})
+
     async def settle(self, step: StepResult, reservation: Reservation, amount: Decimal) -> None:
         """Write down a finished step and what it cost, in one act; on this machine's disk while the store is away."""
         await self._settle(reservation, amount, step)
@@ -126,10 +133,11 @@ class CampaignRun:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self.store.settle(self.lease, reservation, amount, step=step)
         except (StoreUnavailable, TimeoutError) as error:
+            said = f"{format_money(amount)} USD"
             if not is_kept:
                 # No StoreUnavailable, after which the step would be done, and paid for, again.
-                raise StoreError(f"{amount} USD could not be written down, by the store either: {error}") from error
-            self.logger.warning("%s: cost %s USD is kept in the journal: %s", reservation.step, amount, error)
+                raise StoreError(f"{said} could not be written down, by the store either: {error}") from error
+            self.logger.warning("%s: cost %s is kept in the journal: %s", reservation.step, said, error)
             self.is_behind = True
             return
         except LeaseLost:

@@ -173,8 +173,10 @@ async def _exchange(
     except EngineUnreachable:
         await run.note(store.release(lease, reservation), reservation)
         raise
-    except (EngineAnswerLost, EngineAnswerInvalid):
+    except (EngineAnswerLost, EngineAnswerInvalid) as error:
         # An answer that cannot be read says neither what it cost nor what was done.
+        if isinstance(error, InvalidCost):
+            _warn_of_cost(run, step, reservation, error)
         await run.note(store.book_unconfirmed(lease, reservation), reservation)
         raise
     except EngineError as error:
@@ -191,7 +193,8 @@ async def _settle_failure(run: CampaignRun, step: Step, reservation: Reservation
     """Book what a failed request says it has cost; its estimate where that is unreadable, or nobody can know it."""
     try:
         cost = read_cost(error.payload, cost_path=step.cost_path)
-    except InvalidCost:
+    except InvalidCost as nonsense:
+        _warn_of_cost(run, step, reservation, nonsense)
         cost, known = None, False
     else:
         known = cost is not None or not error.ambiguous
@@ -199,6 +202,13 @@ async def _settle_failure(run: CampaignRun, step: Step, reservation: Reservation
         await run.settle_failure(reservation, cost or Decimal(0))
     else:
         await run.note(run.store.book_unconfirmed(run.lease, reservation), reservation)
+
+
+def _warn_of_cost(run: CampaignRun, step: Step, reservation: Reservation, error: InvalidCost) -> None:
+    """Let the step's record say what came as a cost, and what is booked for it."""
+    amount = f"{format_money(reservation.estimate)} USD"
+    booked = f"the estimate of {amount}" if reservation.estimate else f"{amount}, for want of an estimate"
+    run.warn(step, f"{error}; booked at {booked}, unconfirmed")
 
 
 def _booked(attempts: Iterable[Reservation]) -> Decimal:

@@ -9,7 +9,7 @@ from datetime import date
 from prefect_campaigns.blocks.sqlite.bookings import WINDOWS
 from prefect_campaigns.blocks.sqlite.limits import ACCOUNT_KEY
 from prefect_campaigns.budget import Period, window_key
-from prefect_campaigns.money import from_micros
+from prefect_campaigns.money import format_money, from_micros
 
 _Sums = dict[str, tuple[int, int]]
 """Spent and reserved in millionths of a dollar, by window key."""
@@ -30,10 +30,12 @@ def verify_totals(db: sqlite3.Connection, campaign_key: str | None) -> list[str]
         for key in sorted(ledger.keys() | sums.keys()):
             have, want = sums.get(key, (0, 0)), ledger.get(key, (0, 0))
             if have != want:
+                spent, reserved, line_spent, line_reserved = (
+                    format_money(from_micros(sum_)) for sum_ in (*have, *want)
+                )
                 differences.append(
-                    f"{campaign_key or 'account'}, {key}: spent {from_micros(have[0])} and reserved"
-                    f" {from_micros(have[1])} by the {source}, {from_micros(want[0])} and {from_micros(want[1])}"
-                    " by the ledger"
+                    f"{campaign_key or 'account'}, {key}: spent {spent} and reserved {reserved} by the {source},"
+                    f" {line_spent} and {line_reserved} by the ledger"
                 )
     return differences
 

@@ -27,7 +27,7 @@ from prefect_campaigns.blocks.values import (
 from prefect_campaigns.blocks.values import storable_text as without_surrogates
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Period, Scope, Window, window_from
 from prefect_campaigns.errors import BudgetRefused, StoreError
-from prefect_campaigns.money import from_micros
+from prefect_campaigns.money import format_money, from_micros
 from prefect_campaigns.results import RunReport, RunStatus, StepResult
 
 Row = Mapping[str, Any]
@@ -144,9 +144,12 @@ def refusal(row: Row) -> BudgetRefused:
 
 def difference(campaign_key: str | None, row: Row) -> str:
     """Return in words where the books differ from the ledger."""
+    spent, reserved, line_spent, line_reserved = (
+        format_money(Decimal(row[name])) for name in ("spent", "reserved", "line_spent", "line_reserved")
+    )
     return (
-        f"{campaign_key or 'account'}, {row['window']}: spent {row['spent']} and reserved {row['reserved']} by the"
-        f" {row['source']}, {row['line_spent']} and {row['line_reserved']} by the ledger"
+        f"{campaign_key or 'account'}, {row['window']}: spent {spent} and reserved {reserved} by the {row['source']},"
+        f" {line_spent} and {line_reserved} by the ledger"
     )
 
 

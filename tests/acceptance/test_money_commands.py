@@ -81,10 +81,13 @@ async def test_what_nobody_knows_the_cost_of_is_listed_and_corrected_by_its_refe
     # Two runs that happen to have one name, and a step whose name has a slash and a space in it.
     second = await lose_an_answer(books, "spring-outreach", "0.25", run_name="quick-owl", step="find / more")
     third = await lose_an_answer(books, "spring-outreach", "0.75", run_name="quick-owl", step="find / more")
-    listed, as_json = await asyncio.gather(
+    listed, as_json, shown = await asyncio.gather(
         alone("budget", "spring-outreach", "--unconfirmed"),
         alone("budget", "spring-outreach", "--unconfirmed", "--json"),
+        alone("budget", "spring-outreach"),
     )
+    assert "3 bookings are unconfirmed, 1.50 in all; listed by\n" in shown.out
+    assert "campaigns budget spring-outreach --unconfirmed\n" in shown.out
     assert (listed.code, listed.err) == (0, "")
     assert re.search(rf"^azure-fox/find/1 +{first[:8]} +0\.50 +\w{{3}} \d", listed.out, re.MULTILINE), listed.out
     assert "campaigns budget spring-outreach --settle REFERENCE --amount" in listed.out

@@ -42,16 +42,24 @@ async def test_a_person_pauses_and_resumes_and_everybody_sees_why(campaigns, dri
     resumed = await campaigns("resume", "paused-by-command", "--json")
     body = json.loads(resumed.out)
     assert (resumed.code, body["message"], body["state"]) == (0, "paused-by-command is resumed", "active")
+    assert body["runsRefused"] is None
     assert not (await driver.client.read_deployment(deployment_id)).paused
 
 
-async def test_a_campaign_that_a_limit_holds_is_not_resumed(campaigns, driver: Driver, store: SqliteStore) -> None:
+async def test_who_resumes_a_campaign_that_a_limit_holds_hears_that_its_runs_are_refused(
+    campaigns, driver: Driver, store: SqliteStore
+) -> None:
     deployment_id = await driver.deploy("Held By A Limit", NOWHERE, budget={"monthly": 0.1})
     await spend(store, "held-by-a-limit", "0.2")
     await driver.client.pause_deployment(deployment_id)
     held = await campaigns("resume", "held-by-a-limit")
-    assert held.code == 1 and held.out.startswith("held-by-a-limit stays paused until "), held.text
-    assert (await driver.client.read_deployment(deployment_id)).paused
+    assert held.code == 0 and held.out.startswith("held-by-a-limit is resumed, but any run before "), held.text
+    assert "will be refused: budget: monthly 0.10 reached, spent 0.20. To have it run, raise the limit" in held.out
+    assert not (await driver.client.read_deployment(deployment_id)).paused
+    refused = json.loads((await campaigns("resume", "held-by-a-limit", "--json")).out)["runsRefused"]
+    assert refused["reason"] == "budget: monthly 0.10 reached, spent 0.20"
+    (limit,) = refused["limits"]
+    assert (limit["name"], refused["until"]) == ("monthly", limit["resetsAt"])
 
 
 async def test_what_was_done_in_prefect_is_listed_too(campaigns, driver: Driver) -> None:

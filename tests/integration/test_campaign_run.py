@@ -256,7 +256,11 @@ async def test_an_unreadable_cost_fails_the_step_and_is_booked_at_its_estimate(d
     flow_run = await driver.run(await driver.deploy("Negative", engines.url, steps=steps, only=1))
     assert flow_run.state.name == "Failed"
     assert "-3" in flow_run.state.message
-    assert (await driver.store.get_run(str(flow_run.id))).total_cost == Decimal("0.2")
+    assert flow_run.state.message.endswith("cost 0.20 USD, of which 0.20 USD unconfirmed (1 request).")
+    report = await driver.store.get_run(str(flow_run.id))
+    assert report.total_cost == Decimal("0.2")
+    (warning,) = report.steps[0].warnings
+    assert "reported -3 as cost" in warning and warning.endswith("booked at the estimate of 0.20 USD, unconfirmed")
 
 
 async def test_a_stream_and_a_job_show_their_progress_as_an_artifact(driver, engines) -> None:

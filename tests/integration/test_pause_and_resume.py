@@ -26,14 +26,14 @@ from day import (
 from driving import until
 from mails import mails_to
 
-from prefect_campaigns.blocks.store_types import PausedBy
+from prefect_campaigns.blocks.store_types import Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.deployments import upkeep
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.standing import Standing, read_states
 from prefect_campaigns.deployments.worker import CampaignWorker
 from prefect_campaigns.flows.pausing import pause_by_person
-from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_by_person
+from prefect_campaigns.flows.resuming import Outcome, Resumption, resume_after_budget, resume_by_person
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -199,13 +199,41 @@ async def test_a_campaign_that_a_person_resumes_while_the_limit_holds_is_paused_
     assert len(await day.awaited()) == 1
 
 
-async def test_a_person_who_resumes_hears_until_when_the_limit_holds(day) -> None:
-    await day.apply()
-    await day.spend_the_day()
+async def resume_by_hand(day) -> Resumption:
     record = await day.store.get_campaign(day.key)
-    said = await resume_by_person(day.client, day.store, record, now=day.clock.now())
-    assert "resumes by itself then: budget: daily 0.012 reached" in said
+    return await resume_by_person(day.client, day.store, record, now=day.clock.now())
+
+
+async def test_a_person_who_resumes_hears_until_when_the_limit_refuses_runs_and_nobody_else_does(day, in_stack) -> None:
+    await day.apply(notifications={"onBudget": {"email": "resumed@example.com"}})
+    await day.spend_the_day()
+    resumed = await resume_by_hand(day)
+    assert resumed.message == (
+        f"{day.key} is resumed, but any run before {MIDNIGHT.astimezone(UTC):%Y-%m-%d %H:%M} UTC will be refused:"
+        " budget: daily 0.012 reached, spent 0.012. To have it run, raise the limit in its file and apply."
+    )
+    assert (resumed.until, await day.is_paused()) == (MIDNIGHT, False)
+    assert "**Paused.**" not in await day.description()
+    assert (await day.run()).name == "Paused"
     assert await day.is_paused()
+    told = await mails_to(in_stack, "resumed@example.com", 2)
+    assert sorted(mail.message["Subject"].split(":")[0] for mail in told) == ["Budget alert", "BudgetExceeded"]
+
+
+async def test_a_person_who_resumes_hears_that_the_next_step_would_pass_the_limit_still(day) -> None:
+    dear = {"prospecting": {"estimatedCost": "0.012"}}
+    await day.apply(budget={"daily": 0.02}, steps=dear)
+    assert (await day.spend_the_day()).name == "BudgetExceeded"
+    resumed = await resume_by_hand(day)
+    assert ": budget: daily 0.02 would be passed, spent 0.012. To have it run, raise" in resumed.message
+    assert ([limit.name for limit in resumed.refusing], resumed.until) == (["daily"], MIDNIGHT)
+    assert not await day.is_paused()
+    assert (await day.run()).name == "BudgetExceeded"
+    # It may have become cheaper, which nobody knows before it is tried.
+    await day.apply(steps={"prospecting": {"estimatedCost": "0.008", "params": {"count": 3}}})
+    await resume_by_hand(day)
+    assert (await day.run()).name == "Completed"
+    assert (await day.pause(), await day.is_paused()) == (None, False)
 
 
 async def test_a_person_resumes_what_a_person_paused(day) -> None:
@@ -213,9 +241,30 @@ async def test_a_person_resumes_what_a_person_paused(day) -> None:
     record = await day.store.get_campaign(day.key)
     await pause_by_person(day.client, day.store, record, reason=None, now=day.clock.now())
     assert await day.is_paused()
-    said = await resume_by_person(day.client, day.store, await day.store.get_campaign(day.key), now=day.clock.now())
-    assert said == f"{day.key} is resumed"
+    resumed = await resume_by_hand(day)
+    assert (resumed.message, resumed.refusing) == (f"{day.key} is resumed", ())
     assert (await day.pause(), await day.is_paused()) == (None, False)
+
+
+async def test_pausing_again_without_a_reason_keeps_the_one_there_is(day) -> None:
+    async def pause(reason: str | None) -> Pause:
+        day.clock.advance(minutes=1)
+        record = await day.store.get_campaign(day.key)
+        await pause_by_person(day.client, day.store, record, reason=reason, now=day.clock.now())
+        return await day.pause()
+
+    await day.apply()
+    holidays = await pause("holidays")
+    assert await pause(None) == holidays
+    assert (await day.description()).startswith("**Paused.** holidays. Since ")
+    assert (await pause("moving house")).reason == "moving house"
+    # What a person has resumed in Prefect is another pause, if it is paused again.
+    await day.client.resume_deployment(day.deployment_id)
+    again = await pause(None)
+    assert (again.reason, again.since) == ("paused by a person", day.clock.now())
+    assert await day.is_paused()
+    resumption = await resume_after_budget(day.client, day.store, day.key, now=day.clock.now())
+    assert resumption.message == f"{day.key} stays paused by a person"
 
 
 async def test_looking_at_a_pause_in_prefect_writes_nothing(day) -> None:
@@ -308,9 +357,8 @@ async def test_a_person_who_resumes_hears_of_the_end_that_is_in_the_books(day) -
     record = await day.store.get_campaign(day.key)
     raised = record.campaign.budget.model_copy(update={"monthly": Decimal(1)})
     await day.store.save_campaign(record.campaign.model_copy(update={"budget": raised}))
-    record = await day.store.get_campaign(day.key)
-    said = await resume_by_person(day.client, day.store, record, now=day.clock.now())
-    assert f"until {MIDNIGHT.astimezone(UTC):%Y-%m-%d %H:%M} UTC" in said
+    assert (await resume_by_hand(day)).until == MIDNIGHT
+    assert (await day.run()).name == "Paused"
     assert (await day.pause()).until == MIDNIGHT
 
 

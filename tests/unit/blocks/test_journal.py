@@ -145,7 +145,7 @@ async def test_what_a_person_said_cost_nothing_and_the_engine_charged_is_set_asi
     await later(store, lease)
     assert await settle_journal(journal, store) == 0
     (file,) = (await journal.content()).contradicting
-    assert f"is booked at 0.000000, and the engine said 0.75 before; a person may look at {file}" in caplog.text
+    assert f"is booked at 0.00, and the engine said 0.75 before; a person may look at {file}" in caplog.text
     assert await journal.is_empty()
 
 

@@ -104,23 +104,22 @@ class TestBooks:
         [
             (
                 "UPDATE totals SET spent = 0 WHERE window_key = 'daily:2026-05-13'",
-                "spring-outreach, daily:2026-05-13: spent 0.000000 and reserved 0.000000 by the totals,"
-                " 1.000000 and 0.000000 by the ledger",
+                "spring-outreach, daily:2026-05-13: spent 0.00 and reserved 0.00 by the totals,"
+                " 1.00 and 0.00 by the ledger",
             ),
             (
                 "UPDATE totals SET reserved = 2000000 WHERE campaign_key = '@account' AND window_key LIKE 'weekly:%'",
-                "account, weekly:2026-05-10: spent 1.000000 and reserved 2.000000 by the totals,"
-                " 1.000000 and 0.000000 by the ledger",
+                "account, weekly:2026-05-10: spent 1.00 and reserved 2.00 by the totals, 1.00 and 0.00 by the ledger",
             ),
             (
                 "UPDATE reservations SET account_day = '2026-05-12'",
-                "account, daily:2026-05-12: spent 1.000000 and reserved 0.000000 by the reservations,"
-                " 0.000000 and 0.000000 by the ledger",
+                "account, daily:2026-05-12: spent 1.00 and reserved 0.00 by the reservations,"
+                " 0.00 and 0.00 by the ledger",
             ),
             (
                 "DELETE FROM reservations",
-                "spring-outreach, monthly:2026-05-01: spent 0.000000 and reserved 0.000000 by the reservations,"
-                " 1.000000 and 0.000000 by the ledger",
+                "spring-outreach, monthly:2026-05-01: spent 0.00 and reserved 0.00 by the reservations,"
+                " 1.00 and 0.00 by the ledger",
             ),
         ],
     )

@@ -272,7 +272,7 @@ class TestExpiry:
         await store.save_campaign(make_campaign(daily=5))
         await send(store, lease, "5", hold_seconds=60)
         clock.advance(seconds=60)
-        with pytest.raises(BudgetRefused, match=r"spent 5\.00; the next step needs 1"):
+        with pytest.raises(BudgetRefused, match=r"spent 5\.00; the next step needs 1\.00$"):
             await reserve(store, lease, "1", attempt=2)
         assert await store.run_cost(RUN_1) == 5
 

@@ -327,3 +327,11 @@ def test_a_window_begins_and_ends_where_its_key_says_whatever_the_rules_here() -
     }
     (found,) = values.budget_status(row).limits
     assert found.window == window(Period.DAILY, datetime(2026, 5, 14, 12, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
+
+
+def test_where_the_books_differ_is_said_as_the_sqlite_store_says_it() -> None:
+    row = {"window": "daily:2026-05-13", "source": "totals"}
+    amounts = {"spent": "0.024000", "reserved": "0.000000", "line_spent": "12.500000", "line_reserved": "0.100000"}
+    assert values.difference(KEY, {**row, **amounts}) == (
+        f"{KEY}, daily:2026-05-13: spent 0.024 and reserved 0.00 by the totals, 12.50 and 0.10 by the ledger"
+    )

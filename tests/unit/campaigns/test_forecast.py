@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import count, islice
+from itertools import dropwhile, islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -129,7 +129,7 @@ CLOCK_CHANGES = ["2026-03-08", "2026-11-01", "2026-03-29", "2026-10-25", "2026-0
     zone=st.sampled_from(ZONES),
     day=st.sampled_from(CLOCK_CHANGES),
     minutes=st.integers(-2000, 2000),
-    microseconds=st.sampled_from([0, 500, 30_000_000]),
+    microseconds=st.sampled_from([0, 500, 999_999, 30_000_000]),
 )
 async def test_runs_are_due_when_prefect_makes_them(
     cron: str, zone: str, day: str, minutes: int, microseconds: int
@@ -166,16 +166,19 @@ def status(
     return BudgetStatus(at=NOON, limits=of(Scope.CAMPAIGN, limits), account=of(Scope.ACCOUNT, account or {}))
 
 
-def daily_at_nine() -> Iterator[datetime]:
-    return (datetime(2026, 5, 14, 9, tzinfo=UTC) + timedelta(days=day) for day in count())
+def at(*instants: datetime) -> Callable[[datetime], Iterator[datetime]]:
+    return lambda after: dropwhile(lambda instant: instant <= after, instants)
 
 
-def hourly() -> Iterator[datetime]:
-    return (NOON + timedelta(hours=hour) for hour in count(1))
+def by(cron: str) -> Callable[[datetime], Iterator[datetime]]:
+    return lambda after: fire_times(Schedule(cron=cron), after=after)
 
 
-def reached(now: BudgetStatus, due: Iterator[datetime], cost: str) -> dict[str, tuple[str, int]]:
-    found = exhaustions(now, due, Decimal(cost), zone=UTC, account_zone=UTC)
+daily_at_nine, hourly, minutely = by("0 9 * * *"), by("0 * * * *"), by("* * * * *")
+
+
+def reached(now: BudgetStatus, due: Callable[[datetime], Iterator[datetime]], cost: str) -> dict[str, tuple[str, int]]:
+    found = exhaustions(now, due, Decimal(cost), since=NOON, zone=UTC, account_zone=UTC)
     return {one.limit.name: (f"{one.at:%d %b %H:%M}", one.run) for one in found}
 
 
@@ -200,17 +203,36 @@ REACHED: list[tuple[dict[str, Any], Any, str, dict[str, tuple[str, int]]]] = [
     # Not this month, and then the next.
     ({"monthly": "29"}, daily_at_nine, "1", {"monthly": ("30 Jun 09:00", 48)}),
     ({"monthly": "30"}, daily_at_nine, "1", {}),
-    # Each by itself.
+    # What a day's limit stops is not spent: no week gets there.
+    ({"daily": "0.5", "weekly": "2"}, daily_at_nine, "1", {"daily": ("14 May 09:00", 1)}),
+    # Three a day, from midnight on, and the one that is stopped: the week has three days for its seven.
+    ({"daily": "3", "weekly": "7"}, hourly, "1", {"daily": ("13 May 16:00", 4), "weekly": ("15 May 01:00", 10)}),
+    # Nothing runs before the longer of two is over.
     (
-        {"daily": "0.5", "weekly": "2"},
-        daily_at_nine,
+        {"daily": "2", "weekly": "2", "monthly": "4"},
+        hourly,
         "1",
-        {"daily": ("14 May 09:00", 1), "weekly": ("16 May 09:00", 3)},
+        {"daily": ("13 May 15:00", 3), "weekly": ("13 May 15:00", 3), "monthly": ("17 May 02:00", 6)},
+    ),
+    # The account's limit holds it back as its own does.
+    (
+        {"weekly": "4", "account": {"daily": "3"}},
+        hourly,
+        "1",
+        {"account daily": ("13 May 16:00", 4), "weekly": ("14 May 01:00", 6)},
+    ),
+    # However many runs a day's limit holds back: two a day, and the second month is the longer one.
+    (
+        {"daily": "0.05", "monthly": "1"},
+        minutely,
+        "0.024",
+        {"daily": ("13 May 12:03", 3), "monthly": ("21 Jun 00:01", 119)},
     ),
     # Reached already: even a run that costs nothing may not start, this week.
     ({"weekly": "1", "spent": "1"}, daily_at_nine, "0", {"weekly": ("14 May 09:00", 1)}),
-    # A limit of 0 holds for ever.
+    # A limit of 0 holds for ever, and the others have nothing to hold.
     ({"daily": "0"}, daily_at_nine, "0", {"daily": ("14 May 09:00", 1)}),
+    ({"daily": "0", "weekly": "2"}, daily_at_nine, "1", {"daily": ("14 May 09:00", 1)}),
     # Runs that cost nothing reach nothing.
     ({"daily": "1"}, hourly, "0", {}),
     # The account's, too.
@@ -218,12 +240,12 @@ REACHED: list[tuple[dict[str, Any], Any, str, dict[str, tuple[str, int]]]] = [
     # A run far away is looked at all the same.
     (
         {"daily": "0.50"},
-        lambda: iter([datetime(2027, 2, 1, 9, tzinfo=UTC), datetime(2028, 2, 1, 9, tzinfo=UTC)]),
+        at(datetime(2027, 2, 1, 9, tzinfo=UTC), datetime(2028, 2, 1, 9, tzinfo=UTC)),
         "1",
         {"daily": ("01 Feb 09:00", 1)},
     ),
     # Nothing is due.
-    ({"daily": "0.50"}, lambda: iter(()), "1", {}),
+    ({"daily": "0.50"}, at(), "1", {}),
 ]
 
 
@@ -231,7 +253,7 @@ REACHED: list[tuple[dict[str, Any], Any, str, dict[str, tuple[str, int]]]] = [
 def test_a_limit_is_reached_by_the_run_that_it_stops(
     given_status: dict[str, Any], due: Any, cost: str, expected: dict[str, tuple[str, int]]
 ) -> None:
-    assert reached(status(**given_status), due(), cost) == expected
+    assert reached(status(**given_status), due, cost) == expected
 
 
 def test_windows_end_in_the_timezone_of_their_limit() -> None:
@@ -244,14 +266,13 @@ def test_windows_end_in_the_timezone_of_their_limit() -> None:
         if window.period is Period.WEEKLY
     ]
     now = BudgetStatus(at=NOON, limits=(limits[0],), account=(limits[1],))
-    due = [datetime(2026, 5, day, 12, tzinfo=UTC) for day in (14, 15, 16)]
-    found = exhaustions(now, due, Decimal(1), zone=kiritimati, account_zone=UTC)
+    due = at(*(datetime(2026, 5, day, 12, tzinfo=UTC) for day in (14, 15, 16)))
+    found = exhaustions(now, due, Decimal(1), since=NOON, zone=kiritimati, account_zone=UTC)
     assert [one.limit.name for one in found] == ["account weekly"]
 
 
 def test_a_campaign_that_runs_every_minute_is_looked_ahead_in_no_time() -> None:
-    due = fire_times(Schedule(cron="* * * * *"), after=NOON)
-    assert reached(status(monthly="1000000"), due, "0.01") == {}
+    assert reached(status(monthly="1000000"), minutely, "0.01") == {}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from clocks import SettableClock
 from rich.text import Text
+from spending import lose_an_answer
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store import CampaignStore
@@ -28,6 +29,7 @@ from prefect_campaigns.deployments.budget_view import (
 )
 from prefect_campaigns.deployments.printing import local_time, time_until
 from prefect_campaigns.deployments.standing import CampaignState, Standing
+from prefect_campaigns.flows.pausing import NO_REASON
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus
 
@@ -61,8 +63,8 @@ BARS: list[tuple[tuple[str, str, str], list[str], str]] = [
     (("9.999999", "0", "10"), [], "█████████░"),
     # More than there was: an engine charges what it charges.
     (("12", "3", "10"), [], "██████████"),
-    # Nothing may be spent.
-    (("0", "0", "0"), [], "██████████"),
+    # Nothing may be spent, and nothing is.
+    (("0", "0", "0"), [], "░░░░░░░░░░"),
     # Where somebody is told.
     (("1", "0", "10"), ["0.8"], "█░░░░░░░│░"),
     (("9", "0", "10"), ["0.5", "1"], "█████│███│"),
@@ -95,6 +97,14 @@ def test_where_there_is_no_limit_there_is_no_bar() -> None:
     assert [line.plain for line in lines] == [
         "weekly   no limit, resets Sun 17 May 00:00, in 3 d 16 h",
         "         0.148 spent",
+    ]
+
+
+@pytest.mark.parametrize("spent", ["0", "0.30"])
+def test_a_limit_of_nothing_says_so_in_words(spent: str) -> None:
+    assert plain(limit_lines(limit(spent, of="0"), NEW_YORK, now=NOON)) == [
+        "daily    limit 0.00: nothing may be spent",
+        f"         {Decimal(spent):.2f} spent",
     ]
 
 
@@ -249,6 +259,12 @@ RESTING: list[tuple[Standing, Pause | None, str, list[str]]] = [
     ),
     (
         Standing.PAUSED_BY_PERSON,
+        Pause(by=PausedBy.PERSON, reason=NO_REASON, since=NOON),
+        "Paused by a person since Wed 13 May 08:00",
+        ["The money that is left lasts for one more run at that cost."],
+    ),
+    (
+        Standing.PAUSED_BY_PERSON,
         None,
         "Paused by a person: its schedule is switched off in Prefect.",
         ["The money that is left lasts for one more run at that cost."],
@@ -273,6 +289,35 @@ async def test_a_campaign_that_does_not_run_by_itself_says_why(
     lines = plain(view_lines(view))
     assert lines[2] == said
     assert lines[lines.index("") + 2 :] == outlook
+
+
+async def test_a_run_that_is_due_at_the_very_moment_of_the_reset_is_the_next(
+    store: CampaignStore, clock: SettableClock
+) -> None:
+    await store.save_campaign(campaign(schedule={"cron": "* * * * *"}, budget={"daily": 0.05, "weekly": 0.20}))
+    await spend(store, clock, "0.02", "0.02")
+    midnight = datetime(2026, 5, 14, tzinfo=UTC)
+    pause = Pause(by=PausedBy.BUDGET, reason="budget: daily", since=clock.now(), until=midnight)
+    lines = await shown(store, Standing.PAUSED, pause)
+    assert lines[lines.index("") + 2 :] == [
+        "It is due Thu 14 May 00:00, in 12 h.",
+        "At that pace daily stops the 3rd run, Thu 14 May 00:02 (in 12 h).",
+        # Two a day and the one that is stopped: the day's limit holds back what the week's would have to bear.
+        "At that pace weekly stops the 24th run, Thu 21 May 00:02 (in 7 d 12 h).",
+    ]
+
+
+async def test_what_is_unconfirmed_is_summed_up_with_the_command_that_lists_it(
+    store: CampaignStore, clock: SettableClock
+) -> None:
+    await store.save_campaign(campaign())
+    await spend(store, clock, "0.10")
+    assert not any("unconfirmed" in line for line in await shown(store))
+    for estimate in ("0.024", "0.10"):
+        await lose_an_answer(store, "weekly-restaurant-outreach", estimate)
+    lines = await shown(store)
+    start = lines.index("2 bookings are unconfirmed, 0.124 in all; listed by")
+    assert lines[start + 1] == "         campaigns budget weekly-restaurant-outreach --unconfirmed"
 
 
 async def test_before_any_run_nothing_is_made_up(store: CampaignStore) -> None:
@@ -302,6 +347,10 @@ async def test_programs_read_the_same(store: CampaignStore, clock: SettableClock
     assert body["likelyCost"] == {"amount": "0.20", "lowest": "0.20", "highest": "0.20", "runs": 1}
     assert (body["nextRun"], body["runsLeft"]) == ("2026-05-13T13:00:00+00:00", 1)
     assert body["reached"] == [{"limit": "weekly", "at": "2026-05-14T13:00:00+00:00", "run": 2}]
+    assert body["unconfirmed"] == {"count": 0, "booked": "0.00"}
+    await lose_an_answer(store, "weekly-restaurant-outreach", "0.024")
+    body = view_json(await view_budget(store, CampaignState(record=record, standing=Standing.ACTIVE)))
+    assert body["unconfirmed"] == {"count": 1, "booked": "0.024"}
 
 
 async def test_the_account_shows_what_all_campaigns_spent_even_without_a_limit(
