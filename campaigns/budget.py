@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -162,6 +163,17 @@ class LimitStatus:
 def describe_limits(limits: Iterable[LimitStatus]) -> str:
     """Return the limits in words, one after the other."""
     return "; ".join(limit.describe() for limit in limits)
+
+
+_PASSED = re.compile(r"budget: ([a-z ]+) ([0-9.]+) would be passed, spent ([0-9.]+)(?:, reserved ([0-9.]+))?")
+
+
+def read_passed(description: str) -> dict[str, tuple[Decimal, Decimal]]:
+    """Return what ``describe_limits`` has said of limits that would be passed: each by name, and how much was used."""
+    return {
+        name: (Decimal(limit), Decimal(spent) + Decimal(reserved or 0))
+        for name, limit, spent, reserved in _PASSED.findall(description)
+    }
 
 
 def first_moment_without(limits: Iterable[LimitStatus]) -> datetime | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
 
 from prefect.client.orchestration import PrefectClient
@@ -13,7 +11,14 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
-from prefect_campaigns.budget import BudgetStatus, LimitStatus, Scope, describe_limits, first_moment_without
+from prefect_campaigns.budget import (
+    BudgetStatus,
+    LimitStatus,
+    Scope,
+    describe_limits,
+    first_moment_without,
+    read_passed,
+)
 from prefect_campaigns.flows.paused_deployment import (
     describe,
     due_resumptions,
@@ -32,10 +37,6 @@ PUNCTUAL = timedelta(minutes=1)
 
 OVERDUE = timedelta(minutes=5)
 """A campaign that is still paused this long after its moment needs another run to resume it."""
-
-
-_PASSED = re.compile(r"budget: ([a-z ]+) ([0-9.]+) would be passed, spent ([0-9.]+)(?:, reserved ([0-9.]+))?")
-"""What the reason of a pause says of a limit that a step's estimate would have passed."""
 
 
 class Outcome(StrEnum):
@@ -104,10 +105,7 @@ def _refusing_still(pause: Pause, status: BudgetStatus, *, now: datetime) -> tup
     """
     if pause.until is not None and pause.until <= now:
         return ()
-    then = {
-        name: (Decimal(limit), Decimal(spent) + Decimal(reserved or 0))
-        for name, limit, spent, reserved in _PASSED.findall(pause.reason)
-    }
+    then = read_passed(pause.reason)
     return tuple(
         limit
         for limit in status.all
