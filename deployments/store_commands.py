@@ -60,7 +60,10 @@ async def migrate_command(*, sql: bool = False, json: AsJson = False) -> int:
     cancel_on_signals()
     settings = load_settings()
     if sql:
-        print(whole_sql())
+        if json:
+            print_json({"success": True, "sql": whole_sql()})
+        else:
+            print(whole_sql())
         return EXIT_OK
     # Whoever names the database wants it migrated, whatever else is set yet.
     if settings.supabase_db_url is not None:

@@ -67,19 +67,18 @@ async def figures_of(path: Path) -> Figures:
     return await asyncio.to_thread(_figures_of, path)
 
 
-async def backup(path: Path, target: Path, *, overwrite: bool = False) -> Figures:
+async def backup(path: Path, target: Path) -> Figures:
     """Copy the store at ``path``, as it is at one instant, into one file that only its owner can read.
 
-    Runs go on writing meanwhile. Whatever happens, ``target`` is a whole backup or what it was before.
+    Runs go on writing meanwhile. Whatever happens, ``target`` is a whole backup or is not there.
 
     Returns:
         What the backup holds.
 
     Raises:
-        StoreError: there is no campaign store at ``path``, or ``target`` cannot be written, or exists and
-            ``overwrite`` is not set.
+        StoreError: there is no campaign store at ``path``, or ``target`` cannot be written, or exists.
     """
-    return await asyncio.to_thread(_backup, path, target, overwrite)
+    return await asyncio.to_thread(_backup, path, target)
 
 
 async def restore(path: Path, source: Path, *, clock: Clock | None = None) -> Restored:
@@ -105,9 +104,9 @@ def _figures_of(path: Path) -> Figures:
         return figures_in(db)
 
 
-def _backup(path: Path, target: Path, overwrite: bool) -> Figures:
+def _backup(path: Path, target: Path) -> Figures:
     with opened(path, writable=True) as db:
-        _copy_to_file(db, target, overwrite=overwrite)
+        _copy_to_file(db, target)
     return _figures_of(target)
 
 
@@ -204,12 +203,10 @@ def refuse_while_a_run_goes_on(db: sqlite3.Connection, now: datetime) -> None:
         )
 
 
-def _copy_to_file(db: sqlite3.Connection, target: Path, *, overwrite: bool = False) -> None:
+def _copy_to_file(db: sqlite3.Connection, target: Path) -> None:
     """Write all that ``db`` sees into a file of its own, in one step."""
-    if target.exists() and not overwrite:
-        raise StoreError(f"{target} exists already; name another file, or say that it may be overwritten")
-    if target.with_name(f"{target.name}-wal").exists():
-        raise StoreError(f"{target} is a database in use, and cannot be overwritten")
+    if target.exists():
+        raise StoreError(f"{target} exists already; name another file")
     part = _part_of(target)
     with translated(target, "written"):
         os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -219,9 +216,8 @@ def _copy_to_file(db: sqlite3.Connection, target: Path, *, overwrite: bool = Fal
                 db.backup(copy)
                 # Without a log beside it, the file is all there is to carry about.
                 copy.execute("PRAGMA journal_mode = DELETE")
-            if not overwrite:
-                # Takes the name, unless somebody took it meanwhile.
-                os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            # Takes the name, unless somebody took it meanwhile.
+            os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)

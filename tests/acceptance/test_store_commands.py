@@ -71,9 +71,10 @@ async def test_a_sqlite_file_migrates_itself(alone) -> None:
 
 
 async def test_the_sql_is_printed_for_the_dashboard(alone) -> None:
-    printed = await alone("db", "migrate", "--sql")
+    printed, as_json = await asyncio.gather(alone("db", "migrate", "--sql"), alone("db", "migrate", "--sql", "--json"))
     assert (printed.code, printed.err) == (0, "")
     assert all(migration.sql in printed.out for migration in migrations())
+    assert json.loads(as_json.out)["sql"] == printed.out.removesuffix("\n")
 
 
 async def test_without_the_database_url_it_is_said_what_to_do(alone) -> None:

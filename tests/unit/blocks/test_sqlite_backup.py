@@ -136,23 +136,12 @@ class TestBackup:
             async with SqliteStore(copy, clock=SettableClock()) as store:
                 await assert_books_are_whole(store)
 
-    async def test_what_exists_is_overwritten_only_when_told(
-        self, path: Path, target: Path, clock: SettableClock
-    ) -> None:
+    async def test_what_exists_is_left_as_it_is(self, path: Path, target: Path, clock: SettableClock) -> None:
         await spend_more(path, clock, "2")
         with pytest.raises(StoreError, match=r"monday\.db exists already; name another file"):
             await backup(path, target)
         assert await figures_of(target) == ONE_SPENT
-        assert (await backup(path, target, overwrite=True)).spent == 3
-        assert (await figures_of(target)).spent == 3
         assert modes_in(target.parent) == {"monday.db": 0o600}
-
-    async def test_a_store_in_use_is_not_overwritten(self, path: Path, target: Path, clock: SettableClock) -> None:
-        async with SqliteStore(path, clock=clock):
-            for victim in (path, target.parent / "another.db"):
-                async with SqliteStore(victim, clock=clock):
-                    with pytest.raises(StoreError, match="is a database in use, and cannot be overwritten"):
-                        await backup(path, victim, overwrite=True)
 
     @pytest.mark.parametrize("missing", ["nothing.db", "no folder/nothing.db"])
     async def test_what_is_not_there_is_not_made(self, tmp_path: Path, missing: str) -> None:
@@ -167,8 +156,6 @@ class TestBackup:
     async def test_a_folder_is_no_target(self, path: Path, target: Path) -> None:
         with pytest.raises(StoreError, match="backups exists already"):
             await backup(path, target.parent)
-        with pytest.raises(StoreError, match="backups cannot be written: "):
-            await backup(path, target.parent, overwrite=True)
         assert modes_in(path.parent).keys() == {"campaigns.db", "backups"}
 
     async def test_the_loop_goes_on_meanwhile(self, path: Path, tmp_path: Path) -> None:
