@@ -22,6 +22,10 @@ class Saving(StrEnum):
     UNCHANGED = "unchanged"
 
 
+class UnusableBlock(ServerError):
+    """A block on the server that is not valid for its type."""
+
+
 @dataclass(frozen=True)
 class SavedBlock:
     """A block as the server has it now, by its document's id."""
@@ -31,8 +35,11 @@ class SavedBlock:
 
 
 async def save_if_changed(block: Block, name: str) -> SavedBlock:
-    """Save a block unless the server has it just so."""
-    existing = await load_block(type(block), name)
+    """Save a block unless the server has it just so; in the place of one that cannot be used, too."""
+    try:
+        existing = await load_block(type(block), name)
+    except UnusableBlock:
+        return SavedBlock(await block.asave(name, overwrite=True), Saving.CHANGED)
     if existing is not None and _content(existing) == _content(block):
         return SavedBlock(document_id(existing), Saving.UNCHANGED)
     saved: UUID = await block.asave(name, overwrite=existing is not None)
@@ -40,12 +47,21 @@ async def save_if_changed(block: Block, name: str) -> SavedBlock:
 
 
 async def load_block(block_type: type[B], name: str) -> B | None:
-    """Return a block of the server; None when it has none of that name."""
+    """Return a block of the server; None when it has none of that name.
+
+    Raises:
+        UnusableBlock: it lacks something: somebody has deleted a block that it refers to, or edited it.
+    """
     try:
         found: B = await block_type.aload(name)
     except ValueError:
         # What Prefect raises for a block that is not there.
         return None
+    except RuntimeError as error:
+        raise UnusableBlock(
+            f"block {block_type.get_block_type_slug()}/{name} on the Prefect server cannot be used; delete it there,"
+            " and run campaigns setup or apply again"
+        ) from error
     return found
 
 

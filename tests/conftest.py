@@ -35,8 +35,8 @@ hypothesis.settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long tests, so that no process is left with one when the others have nothing more to do."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """End with the quick tests, so that no process is left with a long file when the others have nothing more to do."""
+    items.sort(key=lambda item: "unit" in item.path.parts)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,6 @@ def temporary(folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.long
 async def test_the_demo_shows_it_all_ends_and_leaves_nothing(start, tmp_path: Path) -> None:
     # Two at once, which must not get in each other's way.
     demo = start(CAMPAIGNS, "demo", TMPDIR=temporary(tmp_path / "one"))

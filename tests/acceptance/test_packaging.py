@@ -16,7 +16,6 @@ from campaign_files import campaign_json
 from processes import run, user_environment
 
 # What is made for the whole module is made in one process.
-pytestmark = pytest.mark.xdist_group("wheel")
 
 PROJECT = Path(__file__).parents[2]
 SOURCES = ["pyproject.toml", "uv.lock", "README.md", "LICENSE", "campaigns", "blocks", "flows", "deployments"]

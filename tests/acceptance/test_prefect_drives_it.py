@@ -22,7 +22,7 @@ from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
 
 # One loop for all: the engines go on answering while one test waits for the minute to end.
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300), pytest.mark.xdist_group("driven")]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
@@ -62,7 +62,6 @@ async def test_prefects_rest_api_runs_a_campaign(api: Api) -> None:
     assert (ended["id"], ended["state_name"]) == (started["id"], "Completed")
 
 
-@pytest.mark.long
 async def test_prefects_schedule_runs_a_campaign_when_the_minute_comes(api: Api, stack: Stack, tmp_path) -> None:
     deployment_id = await api.deployment_id("every-minute")
 

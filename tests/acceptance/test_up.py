@@ -29,7 +29,6 @@ def assert_nothing_is_left(process: LongRunning, port: int) -> None:
     assert "Traceback" not in process.output
 
 
-@pytest.mark.long
 async def test_one_command_starts_everything_as_the_readme_shows_and_one_ctrl_c_ends_it(start, write, engines) -> None:
     (shown,) = readme.blocks("console")
     write("my-campaigns/first.json", re.sub(r"http://localhost:\d+", engines.url, readme.blocks("json")[0]))

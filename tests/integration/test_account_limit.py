@@ -17,7 +17,6 @@ ESTIMATES = {"prospecting": {"estimatedCost": "0.012"}, "analysis": {"estimatedC
 RUNS_THAT_FIT = Decimal("15.5")
 
 
-@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_thirty_runs_of_ten_campaigns_spend_no_cent_more_than_the_account_may(driver, engines) -> None:
     store = driver.store

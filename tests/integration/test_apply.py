@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from campaign_files import campaign
 from driving import Driver, until
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import BlockDocumentUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
@@ -18,6 +18,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import BlockDocument, FlowRun
 from prefect.client.schemas.schedules import CronSchedule
 
+from prefect_campaigns.blocks.email import CampaignEmail
 from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.deployments.apply import Change, apply
 from prefect_campaigns.deployments.demo.engines import DemoEngines
@@ -210,6 +211,20 @@ async def test_without_a_mail_server_campaigns_run_and_apply_says_that_no_mail_w
     assert "No mail will be sent" in result.notes[0] and "SMTP_HOST" in result.notes[0]
     flow_run = await driver.run(result.campaigns[0].deployment_id)
     assert flow_run.state.name == "Completed"
+
+
+async def test_a_mail_block_that_lost_its_mail_server_is_mended(driver) -> None:
+    told = {"onComplete": {"email": "mended@example.com"}}
+    await applied(driver, "Mended", URL, notifications=told)
+    (name, *_) = await our_automations(driver, "mended@example.com")
+    (automation,) = await driver.client.read_automations_by_name(name)
+    document = await driver.client.read_block_document(automation.actions[0].block_document_id)
+    # As when somebody deletes the block of the mail server, and with it every reference to it.
+    broken = BlockDocumentUpdate(data={"sender": "campaigns@example.com"}, merge_existing_data=False)
+    await driver.client.update_block_document(document.id, broken)
+    await applied(driver, "Mended", URL, notifications=told)
+    mended = await CampaignEmail.aload(document.name)
+    assert mended.recipient == "mended@example.com" and mended.credentials.smtp_server
 
 
 async def test_two_applies_at_once_make_no_doubles(driver) -> None:

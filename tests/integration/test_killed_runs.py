@@ -113,7 +113,6 @@ def numbered(number: int, url: str) -> Campaign:
     return campaign(f"Killed {number}", url, only=1, steps=steps)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_what_a_killed_run_cost_is_booked_once_whether_it_is_retried_or_not(
     driver: Driver, engines: DemoEngines, runner: RunProcess, in_stack: Stack

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from driving import until
 from mails import mails_to
 from zones import midnight_in
@@ -12,7 +11,6 @@ from zones import midnight_in
 from prefect_campaigns.blocks.store_types import PausedBy
 
 
-@pytest.mark.long
 async def test_the_budget_pauses_until_midnight_and_the_midnight_run_happens(driver, engines, in_stack) -> None:
     options = {
         "only": 1,

@@ -9,7 +9,6 @@ from driving import until
 RUNS = 10
 
 
-@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_ten_runs_in_progress_all_finish_and_none_twice(driver, engines, in_stack) -> None:
     engines.pace = 1.0

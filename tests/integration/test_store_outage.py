@@ -112,7 +112,6 @@ async def task_in_state(client: PrefectClient, run_id: UUID, task: str, state: s
     return await until(look, f"{task} in state {state}")
 
 
-@pytest.mark.long
 async def test_without_the_store_no_run_starts_and_it_is_retried_and_mailed(
     campaign_run, cut_off, supabase_proxy, engines, in_stack
 ) -> None:

@@ -17,7 +17,6 @@ from supabase_rig import Project, Proxy
 from supabase_rig.supervise import __file__ as supervise
 
 # What is made for the whole module is made in one process.
-pytestmark = pytest.mark.xdist_group("rig")
 
 SCHEMA = """
     create table notes (id int primary key generated always as identity, text text not null);
