@@ -10,7 +10,7 @@ demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
 
 test: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
-	.venv/bin/pytest -n 2 --dist loadfile $(ARGS)
+	.venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/dev.stamp
 	.venv/bin/ruff check .

@@ -6,13 +6,14 @@ import base64
 import binascii
 import ipaddress
 import json
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
 
-from prefect_campaigns.blocks.store import CampaignStore
+if TYPE_CHECKING:
+    from prefect_campaigns.blocks.supabase.store import SupabaseStore
 
 STORE_BLOCK_NAME = "campaigns-supabase"
 """The block that names the store where neither the environment nor ``.env`` does."""
@@ -127,7 +128,7 @@ class SupabaseCredentials(Block):
     def _is_a_key(cls, value: SecretStr) -> SecretStr:
         return SecretStr(check_supabase_key(value.get_secret_value()))
 
-    def store(self) -> CampaignStore:
+    def store(self) -> SupabaseStore:
         """Return the store, not yet opened."""
         # Only here: the Supabase client takes more than a second to import, and who keeps SQLite never needs it.
         from prefect_campaigns.blocks.supabase.store import SupabaseStore

@@ -242,7 +242,13 @@ async def _apply_one(
     if row and row.pause and row.pause.by is PausedBy.BUDGET:
         if pause:
             await show_pause(client, store, await store.get_campaign(compiled.slug), pause)
-        resumption = await resume_after_budget(client, store, compiled.slug, now=current_clock().now())
+        resumption = await resume_after_budget(
+            client,
+            store,
+            compiled.slug,
+            now=current_clock().now(),
+            is_worth_a_try=row.campaign.steps != compiled.campaign.steps,
+        )
     deployment = await client.read_deployment(deployment_id) if row and row.pause else existing
     return Applied(
         compiled=compiled,

@@ -218,7 +218,7 @@ async def up_command(
     paths
         Campaign files, or folders of them; by default the folder campaigns/ where there is one.
     port
-        The port of the embedded Prefect server; by default the one in PREFECT_API_URL, or 4200.
+        The port of the embedded Prefect server; 4200 by default.
     """
     cancel_on_signals()
     paths = paths or _default_folder()

@@ -31,6 +31,7 @@ from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.saved_mail import SMTP_BLOCK_NAME, MailServer, load_mail
 from prefect_campaigns.deployments.server import configured_api_url, connect
 from prefect_campaigns.errors import ServerError, SettingsError, StoreError, StoreUnavailable
+from prefect_campaigns.flows.campaign import ENTRYPOINT
 from prefect_campaigns.words import hide_login
 
 SERVER_SECONDS = 30.0
@@ -107,7 +108,10 @@ async def _examine_server() -> _Server:
             for check in (check_api, check_blocks, check_work_pool, check_workers):
                 server.findings.append(await check(client))
             server.mail = await load_mail(client)
-            server.deployed = [deployment.name for deployment in await read_deployments(client)]
+            # The name of our flow is one that others may give to theirs.
+            server.deployed = [
+                deployment.name for deployment in await read_deployments(client) if deployment.entrypoint == ENTRYPOINT
+            ]
     except ServerError as error:
         server.findings.append(_broken("Prefect API", error))
     except TimeoutError:
@@ -256,7 +260,8 @@ async def check_journal(journal: Journal, books: str) -> Finding:
         return _broken(
             "Journal",
             f"{_answers(sum(elsewhere.values()), 'wait')} for another store: {where}",
-            "let a worker run on this machine with that store for half a minute",
+            "let a worker run on this machine with that store for half a minute; of books that are closed, correct what"
+            " they were carried over to: campaigns budget NAME --settle",
         )
     if waiting := content.waiting.get(books, 0):
         return _doubtful("Journal", f"{_answers(waiting, 'wait')} to be settled", "a worker on this machine does it")

@@ -19,19 +19,20 @@ NEAR = timedelta(minutes=5)
 
 def emit_scheduled(flow_run: FlowRun) -> None:
     """Tell Prefect of the making of a run, if its scheduler has just made it; more than once does no harm."""
-    if not flow_run.auto_scheduled or flow_run.state_type is not StateType.SCHEDULED or flow_run.created is None:
+    # One that is Late by now has left the state in which it was made, whose id is not known here.
+    if not flow_run.auto_scheduled or flow_run.state_name != "Scheduled" or flow_run.created is None:
         return
     if datetime.now(UTC) - flow_run.created > NEAR:
         return
     emit_event(
-        f"prefect.flow-run.{flow_run.state_name}",
+        "prefect.flow-run.Scheduled",
         occurred=flow_run.created,
         resource={
             "prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
             "prefect.resource.name": flow_run.name,
-            "prefect.state-name": str(flow_run.state_name),
+            "prefect.state-name": "Scheduled",
             "prefect.state-timestamp": flow_run.created.isoformat(),
-            "prefect.state-type": flow_run.state_type.value,
+            "prefect.state-type": StateType.SCHEDULED.value,
         },
         # By this the server knows what it waits for.
         id=flow_run.state_id,

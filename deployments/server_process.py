@@ -65,7 +65,11 @@ def _collect(ended: threading.Event) -> None:
 
 @contextmanager
 def writing_in_turn() -> Iterator[None]:
-    """Let every transaction begun in the block wait for its turn to write, instead of failing when it comes to it."""
+    """Let every transaction begun in the block wait for its turn to write, instead of failing when it comes to it.
+
+    A session that Prefect opens beside one that writes reads without a transaction: it would wait for the other one,
+    which waits for it.
+    """
     event.listen(Engine, "before_cursor_execute", _begin_immediately, retval=True)
     try:
         yield
@@ -76,7 +80,13 @@ def writing_in_turn() -> Iterator[None]:
 def _begin_immediately(
     _connection: Connection, _cursor: object, statement: str, parameters: object, _context: object, _many: bool
 ) -> tuple[str, object]:
-    return "BEGIN IMMEDIATE" if statement == "BEGIN DEFERRED" else statement, parameters
+    if statement != "BEGIN DEFERRED":
+        return statement, parameters
+    from prefect.server.database.configurations import SQLITE_BEGIN_MODE
+
+    # For what is opened within this transaction; Prefect sets it back at its end.
+    SQLITE_BEGIN_MODE.set(None)
+    return "BEGIN IMMEDIATE", parameters
 
 
 def main() -> None:

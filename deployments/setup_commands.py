@@ -15,7 +15,7 @@ from rich.table import Table
 
 from prefect_campaigns.blocks.email import CampaignEmail, check_mail_server
 from prefect_campaigns.blocks.settings import Settings, load_settings
-from prefect_campaigns.blocks.sqlite.closing import left_behind
+from prefect_campaigns.blocks.sqlite.closing import Successor, left_behind
 from prefect_campaigns.blocks.stores import SupabaseChoice, forget_saved_store, open_chosen
 from prefect_campaigns.blocks.supabase_credentials import STORE_BLOCK_NAME, SupabaseCredentials
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, out, print_json, say
@@ -118,22 +118,37 @@ async def _faults(settings: Settings) -> list[str]:
 
 
 async def _books_left_behind(project: SupabaseCredentials, path: Path) -> list[str]:
-    """Return a fault if saving the project would leave spending behind in a SQLite file."""
+    """Return a fault if saving the project would leave spending behind, in a SQLite file or another project."""
     saved = await load_block(SupabaseCredentials, STORE_BLOCK_NAME)
-    if saved is not None and saved.url == project.url:
-        return []
+    if saved is not None:
+        if saved.url == project.url:
+            return []
+        return [
+            f"the books are in {saved.url} until now; take them along as campaigns db backup says, or begin with others"
+            f" in {project.url}: campaigns setup --new-books"
+        ]
     try:
-        figures = await left_behind(path)
+        books = await left_behind(path)
+        if books is None or (books.successor is not None and await _have_arrived(project, books.successor)):
+            return []
     except StoreError as error:
         return [f"{error}; if it holds no books of yours: campaigns setup --new-books"]
-    if figures is None:
-        return []
-    campaigns = f"{figures.campaigns} campaign{'s' * (figures.campaigns != 1)}"
+    campaigns = f"{books.figures.campaigns} campaign{'s' * (books.figures.campaigns != 1)}"
+    held = f"{campaigns}, {format_money(books.figures.spent)} USD spent"
+    where = (
+        f"the books are in {path} until now ({held})"
+        if books.successor is None
+        else f"the books in {path} ({held}) were closed for {books.successor.books}"
+    )
     return [
-        f"the books are in {path} until now ({campaigns}, {format_money(figures.spent)} USD spent), and"
-        f" {project.url} knows nothing of them; carry them over: campaigns db import {shlex.quote(str(path))}, or begin"
-        " with empty books: campaigns setup --new-books"
+        f"{where}, and {project.url} knows nothing of them; carry them over: campaigns db import"
+        f" {shlex.quote(str(path))}, or begin with empty books: campaigns setup --new-books"
     ]
+
+
+async def _have_arrived(project: SupabaseCredentials, successor: Successor) -> bool:
+    async with project.store() as store:
+        return await store.was_imported(successor.id)
 
 
 def _nothing_saved(faults: Sequence[str]) -> CampaignsError:

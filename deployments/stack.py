@@ -42,29 +42,35 @@ def saying_it_starts(console: Console) -> AbstractContextManager[object]:
 async def embedded_server(*, port: int | None, home: Path | None = None) -> AsyncIterator[EmbeddedServer | None]:
     """Yield a Prefect server of our own, used by this process; None where the settings name one that answers.
 
-    It is also started where the settings name a port of this machine on which nothing listens. ``port`` is None for
-    the one that the settings name, or else the usual one.
+    Where they name one that does not, ours takes its place only if ``port`` asks for it: the other may be restarting.
 
     Raises:
         ServerError: what the settings name is no Prefect API that answers, or a server of our own does not come up.
         SettingsError: the settings name another server than the one that ``port`` asks for.
     """
     url = configured_api_url()
-    named = own_port(url) if url else DEFAULT_PORT
-    if url and port not in (None, named):
+    if url and port not in (None, own_port(url)):
         raise SettingsError(
             f"PREFECT_API_URL names {hide_login(url)}, and --port {port} asks for another server; unset one of them"
         )
-    if url and (named is None or not port_is_free(named)):
-        async with connect():
-            yield None
+    if url and (port is None or not port_is_free(port)):
+        await _must_answer(url)
+        yield None
         return
     home = home or PREFECT_HOME.value()
-    async with EmbeddedServer(
-        home=home, port=port or named or DEFAULT_PORT, log=home / "campaigns-server.log"
-    ) as server:
+    async with EmbeddedServer(home=home, port=port or DEFAULT_PORT, log=home / "campaigns-server.log") as server:
         with using(server):
             yield server
+
+
+async def _must_answer(url: str) -> None:
+    try:
+        async with connect():
+            return
+    except ServerError as error:
+        if (port := own_port(url)) is None:
+            raise
+        raise ServerError(f"{error} With --port {port} this command starts one there.") from error
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from rich.markup import escape
 from prefect_campaigns.blocks.journal import Journal, settle_journal
 from prefect_campaigns.blocks.settings import Settings, load_settings
 from prefect_campaigns.blocks.sqlite.backup import Figures, Restored, backup, figures_of, restore
-from prefect_campaigns.blocks.sqlite.closing import successor_of
+from prefect_campaigns.blocks.sqlite.closing import left_behind, successor_of
 from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.stores import SqliteChoice, choose_store, open_chosen
@@ -168,6 +168,7 @@ async def import_command(file: Path, /, *, json: AsJson = False) -> int:
         )
     database_url = settings.supabase_db_url.get_secret_value()
     _check_it_is_one_project(settings, database_url)
+    await _check_it_is_in_use(settings.database_path, file)
     if await successor_of(file) is None:
         await _settle_answers(Journal(settings.journal_folder), file)
     with _showing_progress() as progress:
@@ -196,12 +197,37 @@ def _check_it_is_one_project(settings: Settings, database_url: str) -> None:
         raise SettingsError(f"SUPABASE_URL names {project}, and SUPABASE_DB_URL the database of another, {database}")
 
 
+async def _check_it_is_in_use(in_use: Path, file: Path) -> None:
+    """Refuse a backup while the books that it was made of are there: what they hold since could never follow."""
+    if await asyncio.to_thread(lambda: not file.exists() or (in_use.exists() and file.samefile(in_use))):
+        return
+    books = await left_behind(in_use)
+    if books is not None and books.successor is None:
+        raise CampaignsError(
+            f"the books in use are in {in_use}, and not in {file}; import those, or set CAMPAIGNS_DATABASE to {file} if"
+            " it is the one that campaigns have run by"
+        )
+
+
 async def _settle_answers(journal: Journal, file: Path) -> None:
-    """Settle what engines charged while the file was away: afterwards nobody could."""
+    """Settle what engines charged while the file was away: afterwards nobody could.
+
+    Raises:
+        CampaignsError: some of it cannot be settled.
+    """
     store = SqliteStore(file)
-    if await journal.entries(store.books):
-        async with store:
-            await settle_journal(journal, store)
+    if not await journal.entries(store.books):
+        return
+    async with store:
+        # What has expired is seen to first: an answer waits for the end of a later attempt.
+        await store.account_status()
+        await settle_journal(journal, store)
+    if left := await journal.entries(store.books):
+        runs = ", ".join(sorted({entry.reservation.run_id for entry in left}))
+        raise CampaignsError(
+            f"{journal.folder} holds answers of engines that are not in these books, of runs {runs}, and nothing was"
+            " changed; campaigns doctor says more"
+        )
 
 
 @contextmanager

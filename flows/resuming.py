@@ -63,12 +63,17 @@ class Resumption:
     refusing: tuple[LimitStatus, ...] = ()
 
 
-async def resume_after_budget(client: PrefectClient, store: CampaignStore, key: str, *, now: datetime) -> Resumption:
+async def resume_after_budget(
+    client: PrefectClient, store: CampaignStore, key: str, *, now: datetime, is_worth_a_try: bool = False
+) -> Resumption:
     """Resume a campaign that the budget paused, if no limit holds, or would be passed again by what was refused.
 
     Where a person has resumed the deployment in Prefect, the store forgets the pause, unless a limit holds.
 
     Safe to repeat, and to do several times at once: the store forgets the pause last.
+
+    Args:
+        is_worth_a_try: whether what was refused may have become cheaper.
 
     Raises:
         UnknownCampaign: it has been deleted.
@@ -85,7 +90,7 @@ async def resume_after_budget(client: PrefectClient, store: CampaignStore, key: 
         why = "" if pause.reason == NO_REASON else f": {pause.reason}"
         return Resumption(Outcome.PAUSED_BY_PERSON, f"{key} stays paused by a person{why}")
     status = await store.budget_status(key)
-    refusing = () if resumed_in_prefect else _refusing_still(pause, status, now=now)
+    refusing = () if resumed_in_prefect or is_worth_a_try else _refusing_still(pause, status, now=now)
     if holding := (*status.reached, *refusing):
         if pause.by is PausedBy.PERSON:
             # Whom a person has resumed in Prefect, the budget pauses.
@@ -101,7 +106,7 @@ async def resume_after_budget(client: PrefectClient, store: CampaignStore, key: 
 def _refusing_still(pause: Pause, status: BudgetStatus, *, now: datetime) -> tuple[LimitStatus, ...]:
     """Return the limits that a step's estimate would have passed and that leave no more than they left then.
 
-    A limit that has been changed since, or of which less is spent by now, is worth a try.
+    A limit that has been raised since, or of which less is spent by now, is worth a try.
     """
     if pause.until is not None and pause.until <= now:
         return ()
@@ -111,7 +116,8 @@ def _refusing_still(pause: Pause, status: BudgetStatus, *, now: datetime) -> tup
         for limit in status.all
         if not limit.reached
         and limit.name in then
-        and limit.limit == then[limit.name][0]
+        and limit.limit is not None
+        and limit.limit <= then[limit.name][0]
         and limit.spent + limit.reserved >= then[limit.name][1]
     )
 
@@ -199,10 +205,11 @@ def _refusal(limits: tuple[LimitStatus, ...]) -> str:
     """Say that these limits will refuse the next run, until when, and what to do."""
     until = first_moment_without(limits)
     when = f"any run before {until:%Y-%m-%d %H:%M} UTC" if until else "every run"
+    will = "will" if any(limit.reached for limit in limits) else "may"
     scopes = {limit.scope for limit in limits}
     acts = ["raise the limit in its file and apply"] if Scope.CAMPAIGN in scopes else []
     acts += ["raise the account's with campaigns budget --account"] if Scope.ACCOUNT in scopes else []
-    return f"{when} will be refused: {describe_limits(limits)}. To have it run, {', and '.join(acts)}."
+    return f"{when} {will} be refused: {describe_limits(limits)}. To have it run, {', and '.join(acts)}."
 
 
 def _lateness(pause: Pause, now: datetime) -> str:

@@ -69,20 +69,32 @@ async def successor_of(path: Path) -> Successor | None:
     return await asyncio.to_thread(lambda: _look(path)[1])
 
 
-async def left_behind(path: Path) -> Figures | None:
+@dataclass(frozen=True, kw_only=True)
+class LeftBehind:
+    """What would be lost if other books took the place of those in a file.
+
+    Attributes:
+        successor: where they were to go on, if they are closed: whether they have arrived there, that store knows.
+    """
+
+    figures: Figures
+    successor: Successor | None
+
+
+async def left_behind(path: Path) -> LeftBehind | None:
     """Return what would be lost if other books took the place of those in a file; None when that is nothing.
 
-    Nothing is in a file that does not exist (and is not made), holds neither campaigns nor spending, or is closed.
+    Nothing is in a file that does not exist (and is not made), or holds neither campaigns nor spending.
 
     Raises:
         StoreError: it is no campaign store, or cannot be read.
     """
 
-    def look() -> Figures | None:
+    def look() -> LeftBehind | None:
         if not path.exists() or path.stat().st_size == 0:
             return None
         figures, successor = _look(path)
-        return figures if successor is None and (figures.campaigns or figures.ledger_lines) else None
+        return LeftBehind(figures=figures, successor=successor) if figures.campaigns or figures.ledger_lines else None
 
     return await asyncio.to_thread(look)
 
@@ -107,7 +119,7 @@ class HeldBooks:
 
     Attributes:
         figures: what they hold.
-        successor: where they went on, if they have been closed before.
+        successor: where they go on, if they are closed.
     """
 
     figures: Figures

@@ -128,10 +128,10 @@ async def import_books(
         try:
             async with connected(database_url) as connection:
                 return await _import_held(held, connection, books, progress)
-        except StoreUnavailable as error:
-            if held.successor is None:
+        except StoreError as error:
+            if held.successor is None or held.successor.books != books:
                 raise
-            raise StoreUnavailable(f"{error}; {path} is closed: import it again, until it is carried over") from error
+            raise type(error)(f"{error}; {path} is closed: import it again, until it is carried over") from error
 
 
 async def _import_held(held: HeldBooks, connection: asyncpg.Connection, books: str, progress: Progress) -> Imported:
@@ -145,7 +145,7 @@ async def _import_held(held: HeldBooks, connection: asyncpg.Connection, books: s
         if await connection.fetchval(_IS_IMPORTED, earlier.id):
             return Imported(books=books, figures=held.figures, earlier=earlier)
         if earlier.books != books:
-            raise StoreError(f"{held.path} is closed: its books were carried over to {earlier.books}, not to {books}")
+            raise StoreError(f"{held.path} is closed: its books go on in {earlier.books}, and not in {books}")
     async with connection.transaction():
         writing = _Import(held, connection, progress)
         await writing.write()

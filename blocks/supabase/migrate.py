@@ -185,6 +185,8 @@ def _host(database_url: str) -> str:
         url = urlsplit(database_url)
         # Reading the port tells of one that is none.
         usable = url.scheme in ("postgres", "postgresql") and bool(url.hostname) and url.port != 0
+        # A password with a slash in it ends the host's part too early.
+        usable = usable and "@" not in url.path
     except ValueError:
         usable = False
     if not usable or "[YOUR-PASSWORD]" in database_url:

@@ -72,6 +72,10 @@ class SupabaseStore:
         """Return what the clock says; None where there is none, for the database to look at its own."""
         return None if self._clock is None else instant_text(self._clock.now())
 
+    async def was_imported(self, id: UUID) -> bool:
+        """Whether a carrying over of books of this id has arrived."""
+        return bool(await self._value("campaigns_was_imported", p_id=str(id)))
+
     # Campaigns
 
     async def save_campaign(

@@ -6,17 +6,23 @@ import asyncio
 import json
 import os
 import pty
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from campaign_files import campaign
+from clocks import SettableClock
 from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
 from processes import CAMPAIGNS, user_environment
+from pydantic import SecretStr
 from spending import lose_an_answer, spend
 from supabase_rig import Project
 
 from prefect_campaigns.blocks.journal import Journal, JournalEntry
+from prefect_campaigns.blocks.sqlite.closing import HeldBooks
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials
 
@@ -120,6 +126,39 @@ async def test_what_an_engine_charged_while_the_file_was_away_is_settled_first(
     assert await journal.is_empty()
 
 
+async def test_an_answer_that_waits_for_a_later_attempt_is_settled_first_too(
+    alone, clean_supabase: Project, tmp_path: Path
+) -> None:
+    path = tmp_path / "campaigns.db"
+    journal = Journal(tmp_path / "prefect" / "campaigns-journal")
+    clock = SettableClock(datetime.now(UTC) - timedelta(hours=1))
+    async with SqliteStore(path, clock=clock) as books:
+        await books.save_campaign(campaign("Spring Outreach", NOWHERE))
+        lease = await books.acquire_lease(
+            KEY, run_id=str(uuid4()), run_name="killed", holder="x", ttl_seconds=60, waiting_since=clock.now()
+        )
+        attempts = []
+        for attempt in (1, 2):
+            reserved = await books.reserve(
+                lease, step="find", attempt=attempt, estimated_cost=Decimal(1), hold_seconds=60
+            )
+            attempts.append(await books.mark_sent(lease, reserved))
+        await journal.write(JournalEntry(books=books.books, reservation=attempts[0], amount=Decimal(3), step=None))
+    imported = await alone("db", "import", "campaigns.db", env=database(clean_supabase))
+    assert imported.code == 0 and "4.00 USD spent in all" in imported.out, imported.text
+    assert await journal.is_empty()
+
+
+async def test_a_backup_is_not_taken_for_the_books_in_use(alone, clean_supabase: Project, tmp_path: Path) -> None:
+    await spend_in(tmp_path / "campaigns.db", "1")
+    assert (await alone("db", "backup", "copy.db")).code == 0
+    refused = await alone("db", "import", "copy.db", env=database(clean_supabase))
+    assert (
+        refused.code == 1 and f"the books in use are in {tmp_path / 'campaigns.db'}, and not in copy.db" in refused.err
+    )
+    assert clean_supabase.rows("select count(*) from public.campaign_ledger") == [(0,)]
+
+
 async def test_a_terminal_is_told_how_far_it_is(clean_supabase: Project, tmp_path: Path) -> None:
     await spend_in(tmp_path / "campaigns.db", "1")
     ours, theirs = pty.openpty()
@@ -192,6 +231,34 @@ async def test_setup_goes_on_when_the_books_are_carried_over_or_there_are_none(
     imported = await campaigns("db", "import", str(path), env=env)
     assert imported.code == 0, imported.text
     assert (await campaigns("setup", env=env)).code == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("no_blocks")
+async def test_setup_asks_the_project_whether_closed_books_have_arrived(
+    campaigns, clean_supabase: Project, tmp_path: Path
+) -> None:
+    path = tmp_path / "campaigns.db"
+    env = {**project_env(clean_supabase), "CAMPAIGNS_DATABASE": str(path)}
+    await spend_in(path, "1.25")
+    async with HeldBooks(path) as held:
+        await held.close_for("abc.supabase.co", id=uuid4())
+    refused = await campaigns("setup", env=env)
+    closed = f"✗ the books in {path} (1 campaign, 1.25 USD spent) were closed for abc.supabase.co, and"
+    assert refused.code == 1 and refused.err.startswith(f"{closed} {clean_supabase.url} knows nothing of them; carry")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("no_blocks")
+async def test_setup_does_not_go_from_one_project_to_another_by_the_way(
+    campaigns, client: PrefectClient, clean_supabase: Project, tmp_path: Path
+) -> None:
+    env = {**project_env(clean_supabase), "CAMPAIGNS_DATABASE": str(tmp_path / "none.db")}
+    saved = SupabaseCredentials(url="https://abc.supabase.co", key=SecretStr("sb_secret_swordfish"))
+    await saved.asave("campaigns-supabase", client=client)
+    refused = await campaigns("setup", env=env)
+    assert refused.code == 1 and "✗ the books are in https://abc.supabase.co until now;" in refused.err
+    assert (await campaigns("setup", "--new-books", env=env)).code == 0
 
 
 @pytest.mark.usefixtures("no_blocks")

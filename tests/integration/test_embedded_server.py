@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
+from prefect_campaigns.deployments.compile import WORK_POOL
+
 AT_ONCE = 40
 
 
@@ -22,3 +24,11 @@ async def test_many_who_ask_for_a_run_at_once_are_all_answered(driver, engines, 
             )
         )
     assert {answer.status_code for answer in answers} == {201}
+
+
+async def test_a_request_that_reads_beside_what_it_writes_does_not_wait_for_itself(driver, in_stack) -> None:
+    await driver.apply()
+    queue = f"{in_stack.server.api_url}/work_pools/{WORK_POOL}/queues/default"
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        answers = [await client.patch(queue, json={"is_paused": paused}) for paused in (True, False)]
+    assert {answer.status_code for answer in answers} == {204}

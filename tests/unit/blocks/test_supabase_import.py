@@ -404,9 +404,10 @@ class TestTheClosedFile:
             assert await left_behind(path) is None
             await store.save_campaign(make_campaign())
         left = await left_behind(path)
-        assert left is not None and left.campaigns == 1
+        assert left is not None and (left.figures.campaigns, left.successor) == (1, None)
         await carry_over(path, clean_supabase, clock)
-        assert await left_behind(path) is None
+        left = await left_behind(path)
+        assert left is not None and left.successor == await successor_of(path)
         assert names_in(tmp_path) == ["campaigns.db"]
 
 
@@ -459,9 +460,25 @@ class TestOnce:
         assert contents(clean_supabase) == before
         with pytest.raises(StoreError, match=CLOSED):
             await take_lease(old, "run-2")
+        successor = await successor_of(path)
+        assert successor is not None and not await new.was_imported(successor.id)
         assert (await carry_over(path, clean_supabase, clock)).earlier is None
+        assert await new.was_imported(successor.id)
         assert await today(new) == ("2.000000", "0.000000")
         assert (await carry_over(path, clean_supabase, clock)).earlier is not None
+
+    async def test_a_commit_that_is_refused_says_that_the_file_is_closed(
+        self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
+    ) -> None:
+        await finished_run(old, "run-1", "2")
+        no_room = "raise exception 'no space left on device' using errcode = '53100'"
+        with (
+            meanwhile(clean_supabase, no_room, at_commit=True),
+            pytest.raises(StoreError, match=r"no space left on device; .*campaigns\.db is closed: import it again"),
+        ):
+            await carry_over(path, clean_supabase, clock)
+        await carry_over(path, clean_supabase, clock)
+        assert await today(new) == ("2.000000", "0.000000")
 
     async def test_a_file_that_was_closed_for_another_database_is_refused(
         self, old: SqliteStore, path: Path, supabase: Project, clock: SettableClock
@@ -472,7 +489,7 @@ class TestOnce:
                 project.migrate()
             await carry_over(path, first, clock)
             name = project_name(first.database_url)
-            with pytest.raises(StoreError, match=rf"is closed: its books were carried over to {name}, not to "):
+            with pytest.raises(StoreError, match=rf"is closed: its books go on in {name}, and not in "):
                 await carry_over(path, second, clock)
             assert contents(second) == [(0,) * 8]
 
