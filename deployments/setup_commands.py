@@ -141,8 +141,8 @@ async def _books_left_behind(project: SupabaseCredentials, path: Path) -> list[s
         else f"the books in {path} ({held}) were closed for {books.successor.books}"
     )
     return [
-        f"{where}, and {project.url} knows nothing of them; carry them over: campaigns db import"
-        f" {shlex.quote(str(path))}, or begin with empty books: campaigns setup --new-books"
+        f"{where}, and would be left behind; carry them over to {project.url}: campaigns db import"
+        f" {shlex.quote(str(path))}, or begin with empty books there: campaigns setup --new-books"
     ]
 
 

@@ -149,6 +149,7 @@ async def restore_command(file: Path, /, *, yes: bool = False, json: AsJson = Fa
     say(f"[green]✓[/] {escape(str(choice.path))} holds what {escape(str(file))} held.")
     if restored.kept is not None:
         say(f"  What it held before is kept in {escape(str(restored.kept))}.")
+    say("  Its limits, pauses and campaigns hold now, too; campaigns apply makes Prefect agree with them.")
     return EXIT_OK
 
 

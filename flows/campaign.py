@@ -21,7 +21,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect_campaigns.blocks.journal import Journal
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import AttemptState, LeaseHeld
+from prefect_campaigns.blocks.store_types import AttemptState, LeaseHeld, PausedBy
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits, first_moment_without
 from prefect_campaigns.clock import current_clock
@@ -30,6 +30,7 @@ from prefect_campaigns.flows.alerts import tell_alerts
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
+from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
 from prefect_campaigns.flows.resuming import MOMENT, resume_after_budget
 from prefect_campaigns.flows.run import CampaignRun, trigger_type
@@ -285,9 +286,16 @@ async def _over_budget(
     except (httpx.HTTPError, PrefectException, ServerError) as error:
         # The store has it, and stops every run that Prefect makes nevertheless.
         get_run_logger().error("The deployment could not be paused in Prefect: %s", error)
-    return await _finish(
-        run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name=name), why, *map(_failure, failures)
-    )
+    state = State(type=StateType.CANCELLED, name=name)
+    return await _finish(run, RunStatus.ABORTED, state, why, *await _consequence(run, limits), *map(_failure, failures))
+
+
+async def _consequence(run: CampaignRun, limits: Sequence[LimitStatus]) -> list[str]:
+    """Say, to people who may hear of it by this run's mail alone, that the campaign is paused now and what to do."""
+    pause = (await run.patiently(lambda: run.store.get_campaign(run.campaign.slug))).pause
+    if not limits or pause is None or pause.by is not PausedBy.BUDGET:
+        return []
+    return [f"The campaign is paused{until_text(pause.until)}; raising the limit resumes it at once."]
 
 
 async def _people_have_been_told(run: CampaignRun) -> bool:

@@ -201,8 +201,9 @@ async def test_setup_leaves_no_books_behind(
     what, nothing = refused.err.splitlines()
     assert (refused.code, refused.out, nothing) == (1, "", "✗ nothing was saved")
     assert what == (
-        f"✗ the books are in {path} until now (1 campaign, 1.25 USD spent), and {clean_supabase.url} knows nothing of"
-        f" them; carry them over: campaigns db import '{path}', or begin with empty books: campaigns setup --new-books"
+        f"✗ the books are in {path} until now (1 campaign, 1.25 USD spent), and would be left behind; carry them over"
+        f" to {clean_supabase.url}: campaigns db import '{path}', or begin with empty books there: campaigns setup"
+        " --new-books"
     )
     mail, left, _ = json.loads(both.out)["error"].splitlines()
     assert both.code == 1 and mail.startswith("the mail server cannot be used: ") and left == what[2:]
@@ -245,7 +246,7 @@ async def test_setup_asks_the_project_whether_closed_books_have_arrived(
         await held.close_for("abc.supabase.co", id=uuid4())
     refused = await campaigns("setup", env=env)
     closed = f"✗ the books in {path} (1 campaign, 1.25 USD spent) were closed for abc.supabase.co, and"
-    assert refused.code == 1 and refused.err.startswith(f"{closed} {clean_supabase.url} knows nothing of them; carry")
+    assert refused.code == 1 and refused.err.startswith(f"{closed} would be left behind; carry them over to")
 
 
 @pytest.mark.timeout(300)

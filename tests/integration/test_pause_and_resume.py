@@ -217,6 +217,9 @@ async def test_a_person_who_resumes_hears_until_when_the_limit_refuses_runs_and_
     assert (await day.run()).name == "Paused"
     assert await day.is_paused()
     told = await mails_to(in_stack, "resumed@example.com", 2)
+    stopped = next(mail for mail in told if mail.message["Subject"].startswith("BudgetExceeded"))
+    midnight = f"{MIDNIGHT.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    assert f"The campaign is paused until {midnight}; raising the limit resumes it at once." in stopped.text
     assert sorted(mail.message["Subject"].split(":")[0] for mail in told) == ["Budget alert", "BudgetExceeded"]
 
 
