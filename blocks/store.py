@@ -1,4 +1,4 @@
-"""What keeps campaigns, runs and every cent: the one Protocol that all stores follow.
+"""What keeps campaigns, runs, every cent, and who did what: the one Protocol that all stores follow.
 
 Amounts are US dollars as Decimal; instants are aware and in UTC. Every method may raise StoreUnavailable.
 Every write of a run takes its Lease and raises LeaseLost, changing nothing, when another run (or another
@@ -7,14 +7,25 @@ execution of the same run) holds the campaign now.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import Protocol, Self
 from uuid import UUID
 
-from prefect_campaigns.blocks.store_types import CampaignRecord, Lease, LeaseHeld, Pause, Reservation
+from prefect_campaigns.blocks.store_types import (
+    ApprovalRecord,
+    ApprovalState,
+    AuditEntry,
+    CampaignFigures,
+    CampaignRecord,
+    Lease,
+    LeaseHeld,
+    Pause,
+    Reservation,
+    Stop,
+)
 from prefect_campaigns.budget import AccountBudget, BudgetStatus
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, StepResult
@@ -48,6 +59,7 @@ class CampaignStore(Protocol):
         *,
         deployment_id: UUID | None = None,
         applied_schedule_active: bool | None = None,
+        origin: str | None = None,
     ) -> CampaignRecord:
         """Insert the campaign, or update the row with its key; None leaves what the row has."""
         ...
@@ -64,10 +76,14 @@ class CampaignStore(Protocol):
         """Return all rows, by name."""
         ...
 
+    async def campaign_figures(self) -> Mapping[str, CampaignFigures]:
+        """Return what the runs of every campaign come to, by key; costs the same however long the ledger is."""
+        ...
+
     async def delete_campaign(self, key: str) -> None:
         """Delete the campaign's row and the records of its runs.
 
-        Its lease, ledger, totals and alerts stay: a campaign of the same key has spent what this one had spent.
+        Its lease, ledger, totals, alerts and audit stay: a campaign of the same key has spent what this one had spent.
 
         Raises:
             UnknownCampaign: there is none with that key.
@@ -83,6 +99,56 @@ class CampaignStore(Protocol):
         Raises:
             UnknownCampaign: there is none with that key.
         """
+        ...
+
+    # The emergency stop
+
+    async def read_stop(self) -> Stop | None:
+        """Return the emergency stop that stands; None where none does."""
+        ...
+
+    async def set_stop(self, stop: Stop | None) -> Stop | None:
+        """Let the stop stand from now on (None: end it); one that stands already is kept.
+
+        Returns:
+            The one that stood there before; None where none did.
+        """
+        ...
+
+    # Approvals
+
+    async def ask_approval(self, lease: Lease, *, step: str, timeout_seconds: float) -> ApprovalRecord:
+        """Write down that a step of the lease's run waits for a person; asking again returns what is there.
+
+        Raises:
+            LeaseLost: see above.
+        """
+        ...
+
+    async def decide_approval(self, run_id: str, step: str, state: ApprovalState, *, by: str) -> ApprovalRecord:
+        """Decide an approval that waits, and return it; one that is decided already is returned as it is.
+
+        Needs no lease: whoever decides holds none.
+
+        Raises:
+            StoreError: nobody has asked for it.
+        """
+        ...
+
+    async def list_approvals(
+        self, *, campaign_key: str | None = None, run_id: str | None = None, waiting_only: bool = False
+    ) -> Sequence[ApprovalRecord]:
+        """Return approvals, oldest first: those of a campaign, of a run, or all."""
+        ...
+
+    # Who did what
+
+    async def record_audit(self, entry: AuditEntry) -> None:
+        """Write down what somebody did."""
+        ...
+
+    async def list_audit(self, *, campaign_key: str | None = None, limit: int = 50) -> Sequence[AuditEntry]:
+        """Return what was done, newest first; of one campaign, or of all. It outlives the campaign."""
         ...
 
     # The lease
@@ -313,6 +379,14 @@ class CampaignStore(Protocol):
         """Write the run's end: status, state, message and time (now, if the report has none).
 
         Its steps are those that ``save_step`` wrote, its total cost is that of the ledger.
+
+        Raises:
+            StoreError: the run was never started, or the report is about another run than the lease.
+        """
+        ...
+
+    async def suspend_run(self, lease: Lease, report: RunReport) -> None:
+        """Write down that the run waits for a person: its state's name and message, while it counts as running.
 
         Raises:
             StoreError: the run was never started, or the report is about another run than the lease.

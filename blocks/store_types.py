@@ -1,24 +1,27 @@
-"""What the stores give back: campaigns and their pauses, leases, and the money of each request.
+"""What the stores give back: campaigns and their pauses, leases, the money of each request, and who did what.
 
 Amounts are US dollars as Decimal; instants are aware and in UTC.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from prefect_campaigns.models import Campaign
 
 
 class PausedBy(StrEnum):
-    """Who paused a campaign. What a person paused, only a person resumes."""
+    """Who paused a campaign. What a person paused, only a person resumes; what the emergency stop paused, its end."""
 
     BUDGET = "budget"
     PERSON = "person"
+    STOP = "stop"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,8 @@ class CampaignRecord:
             schedule that is off on the server although this says on was switched off by a person.
         pause: why it is paused, as far as we paused it; None when we did not. A deployment that is paused on the
             server although this is None was paused by a person.
+        origin: where it came from: the folder of its file, as an absolute path, or ``api``; None where nobody wrote
+            that down.
     """
 
     id: UUID
@@ -63,6 +68,103 @@ class CampaignRecord:
     pause: Pause | None
     created_at: datetime
     updated_at: datetime
+    origin: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignFigures:
+    """What a campaign's runs come to.
+
+    Attributes:
+        cost: all that its key's ledger has booked, in US dollars.
+        last_run_at: when its newest run began; None where it has none.
+    """
+
+    runs: int
+    cost: Decimal
+    last_run_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """The emergency stop: while it stands no run begins, and no campaign resumes.
+
+    Attributes:
+        by: who has said so.
+        reason: one line.
+    """
+
+    by: str
+    reason: str
+    since: datetime
+
+
+class ApprovalState(StrEnum):
+    """Where an approval stands.
+
+    waiting → approved (somebody said so), expired (nobody did in time) or withdrawn (the run was cancelled). What is
+    decided first stays.
+    """
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalRecord:
+    """That a step of a run waits, or waited, for a person to say yes.
+
+    Attributes:
+        expires_at: until when it is waited for.
+        decided_at, decided_by: when it was decided, and by whom; None while it waits.
+    """
+
+    campaign_key: str
+    run_id: str
+    step: str
+    state: ApprovalState
+    asked_at: datetime
+    expires_at: datetime
+    decided_at: datetime | None = None
+    decided_by: str | None = None
+
+
+class AuditAction(StrEnum):
+    """What somebody did."""
+
+    CAMPAIGN_CREATED = "campaign.created"
+    CAMPAIGN_CHANGED = "campaign.changed"
+    CAMPAIGN_DELETED = "campaign.deleted"
+    CAMPAIGN_PAUSED = "campaign.paused"
+    CAMPAIGN_RESUMED = "campaign.resumed"
+    RUN_STARTED = "run.started"
+    RUN_RETRIED = "run.retried"
+    RUN_CANCELLED = "run.cancelled"
+    STEP_APPROVED = "step.approved"
+    STEP_EXPIRED = "step.expired"
+    ALL_STOPPED = "all.stopped"
+    ALL_STARTED = "all.started"
+    ACCOUNT_LIMITED = "account.limited"
+    BOOKING_SETTLED = "booking.settled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEntry:
+    """Who did what, and when.
+
+    Attributes:
+        actor: the name of an API key, or a person and their machine; never a key itself.
+        campaign_key: None where it is about all campaigns.
+        detail: JSON, with nothing secret in it.
+    """
+
+    at: datetime
+    actor: str
+    action: AuditAction
+    campaign_key: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

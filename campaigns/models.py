@@ -49,6 +49,7 @@ __all__ = [
     "MAX_NAME",
     "MAX_STEPS",
     "SLACK_BLOCK_PREFIX",
+    "Approval",
     "Backoff",
     "Budget",
     "Campaign",
@@ -171,6 +172,25 @@ class Retry(_Written):
         return [min(self.delay_ms * factor(retry), self.max_delay_ms) / 1000 for retry in range(1, self.attempts + 1)]
 
 
+class Approval(_Written):
+    """That a person has to say yes before a step."""
+
+    timeout_ms: Annotated[int, Field(ge=1_000, le=30 * 24 * 3_600_000), BeforeValidator(whole_number)] = Field(
+        default=24 * 3_600_000,
+        alias="timeout",
+        description="Milliseconds that the run waits for somebody to approve. Default: a day.",
+    )
+    on_timeout: Literal["abort", "continue"] = Field(
+        default="abort",
+        description="When nobody has approved in time. abort: the run ends as aborted. continue: the step is done.",
+    )
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long the run waits."""
+        return self.timeout_ms / 1000
+
+
 class Step(_Written):
     """One request to an engine."""
 
@@ -191,6 +211,15 @@ class Step(_Written):
         default_factory=dict,
         description="The JSON body (the query string of a GET). A string may refer to an earlier step's result:"
         " {{ steps.prospecting.runId }}.",
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="HTTP headers of the request. {{ secret.NAME }} in a value, or in a string of params, is a Prefect"
+        " Secret block, looked up when the request is made. A value that is written here is kept as such a block.",
+        examples=[{"Authorization": "Bearer {{ secret.crm-token }}"}],
+    )
+    approval: Approval | None = Field(
+        default=None, description="Before the step the run suspends until somebody approves. Absent: it does not."
     )
     timeout_ms: Milliseconds | None = Field(
         default=None,
@@ -265,6 +294,9 @@ class Notifications(_Written):
     on_failure: Recipients | None = Field(default=None, description="Failed, crashed, timed-out and Partial runs.")
     on_budget: Recipients | None = Field(
         default=None, description="Runs that the budget stopped. Default: whom onFailure names."
+    )
+    on_approval: Recipients | None = Field(
+        default=None, description="Runs that wait for an approval. Default: whom onFailure names."
     )
 
 
