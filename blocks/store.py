@@ -118,7 +118,9 @@ class CampaignStore(Protocol):
     # Approvals
 
     async def ask_approval(self, lease: Lease, *, step: str, timeout_seconds: float) -> ApprovalRecord:
-        """Write down that a step of the lease's run waits for a person; asking again returns what is there.
+        """Write down that a step of the lease's run waits for a person from now on, and until when.
+
+        What has expired or was withdrawn is asked for anew; what is approved stays approved, and is returned as it is.
 
         Raises:
             LeaseLost: see above.
