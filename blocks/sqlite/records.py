@@ -6,14 +6,14 @@ Every function runs inside a transaction that its caller began; ``now`` is that 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
 from prefect_campaigns.blocks.sqlite import leases
-from prefect_campaigns.blocks.store_types import CampaignRecord, Lease, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import CampaignFigures, CampaignRecord, Lease, Pause, PausedBy
 from prefect_campaigns.blocks.values import (
     amount_micros,
     instant,
@@ -42,17 +42,20 @@ def save_campaign(
     *,
     deployment_id: UUID | None,
     applied_schedule_active: bool | None,
+    origin: str | None,
 ) -> CampaignRecord:
     """Insert or update the campaign's row."""
     row = db.execute(
-        "INSERT INTO campaigns (key, id, name, config, deployment_id, applied_schedule_active, created_at,"
-        " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+        "INSERT INTO campaigns (key, id, name, config, origin, deployment_id, applied_schedule_active, created_at,"
+        " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
         " name = excluded.name, config = excluded.config, updated_at = excluded.updated_at,"
+        " origin = coalesce(excluded.origin, origin),"
         " deployment_id = coalesce(excluded.deployment_id, deployment_id),"
         " applied_schedule_active = coalesce(excluded.applied_schedule_active, applied_schedule_active)"
         " RETURNING *",
         (
             *(campaign.slug, str(uuid4()), campaign.name, campaign.model_dump_json(by_alias=True)),
+            None if origin is None else storable_text(origin),
             *(None if deployment_id is None else str(deployment_id), applied_schedule_active),
             *(instant_text(now), instant_text(now)),
         ),
@@ -74,11 +77,28 @@ def list_campaigns(db: sqlite3.Connection) -> Sequence[CampaignRecord]:
     return [_campaign_record(row) for row in rows]
 
 
+def campaign_figures(db: sqlite3.Connection) -> Mapping[str, CampaignFigures]:
+    """Return what the runs of every campaign come to; every cent stands in one of its months."""
+    rows = db.execute(
+        "SELECT key, (SELECT count(*) FROM runs WHERE campaign_key = campaigns.key) AS runs,"
+        " (SELECT max(started_at) FROM runs WHERE campaign_key = campaigns.key) AS last_run_at,"
+        " (SELECT coalesce(sum(spent), 0) FROM totals"
+        " WHERE campaign_key = campaigns.key AND window_key > 'monthly:' AND window_key < 'monthly;') AS cost FROM campaigns"
+    )
+    return {
+        row["key"]: CampaignFigures(
+            runs=row["runs"], cost=from_micros(row["cost"]), last_run_at=optional_instant(row["last_run_at"])
+        )
+        for row in rows
+    }
+
+
 def delete_campaign(db: sqlite3.Connection, key: str) -> None:
-    """Delete the campaign's row, and its runs with their steps; the books stay."""
+    """Delete the campaign's row, and its runs with their steps and approvals; the books stay."""
     if not db.execute("DELETE FROM campaigns WHERE key = ?", (key,)).rowcount:
         raise _unknown(key)
     db.execute("DELETE FROM runs WHERE campaign_key = ?", (key,))
+    db.execute("DELETE FROM approvals WHERE campaign_key = ?", (key,))
 
 
 def set_pause(db: sqlite3.Connection, key: str, pause: Pause | None, *, replacing: Pause | None) -> bool:
@@ -139,6 +159,7 @@ def _campaign_record(row: sqlite3.Row) -> CampaignRecord:
         pause=_pause(row),
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
+        origin=row["origin"],
     )
 
 
@@ -207,13 +228,21 @@ def _write_step(db: sqlite3.Connection, run_id: str, step: StepResult) -> None:
 
 def finish_run(db: sqlite3.Connection, now: datetime, lease: Lease, report: RunReport) -> None:
     """Write how and when the run ended; what it cost stands in the ledger."""
+    _write_state(db, lease, report, report.status, completed_at=report.completed_at or now)
+
+
+def suspend_run(db: sqlite3.Connection, lease: Lease, report: RunReport) -> None:
+    """Write what the run waits for; it goes on counting as running."""
+    _write_state(db, lease, report, RunStatus.RUNNING, completed_at=None)
+
+
+def _write_state(
+    db: sqlite3.Connection, lease: Lease, report: RunReport, status: RunStatus, *, completed_at: datetime | None
+) -> None:
     _require_own(db, lease, report)
     changed = db.execute(
         "UPDATE runs SET status = ?, state_name = ?, message = ?, completed_at = ? WHERE run_id = ?",
-        (
-            *(report.status, report.state_name, _message(report)),
-            *(instant_text(report.completed_at or now), report.run_id),
-        ),
+        (status, report.state_name, _message(report), optional_instant_text(completed_at), report.run_id),
     ).rowcount
     if not changed:
         raise _never_started(report.run_id)

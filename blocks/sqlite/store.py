@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,10 +11,21 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from prefect_campaigns.blocks.sqlite import alerts, leases, ledger, limits, records, verify
+from prefect_campaigns.blocks.sqlite import alerts, approvals, audit, leases, ledger, limits, records, stopping, verify
 from prefect_campaigns.blocks.sqlite.bookings import Author
 from prefect_campaigns.blocks.sqlite.file import SqliteFile
-from prefect_campaigns.blocks.store_types import CampaignRecord, Lease, LeaseHeld, Pause, Reservation
+from prefect_campaigns.blocks.store_types import (
+    ApprovalRecord,
+    ApprovalState,
+    AuditEntry,
+    CampaignFigures,
+    CampaignRecord,
+    Lease,
+    LeaseHeld,
+    Pause,
+    Reservation,
+    Stop,
+)
 from prefect_campaigns.budget import AccountBudget, BudgetStatus
 from prefect_campaigns.clock import Clock, current_clock
 from prefect_campaigns.errors import BudgetRefused
@@ -61,6 +72,7 @@ class SqliteStore:
         *,
         deployment_id: UUID | None = None,
         applied_schedule_active: bool | None = None,
+        origin: str | None = None,
     ) -> CampaignRecord:
         return await self._file.write(
             lambda db, now: records.save_campaign(
@@ -69,6 +81,7 @@ class SqliteStore:
                 campaign,
                 deployment_id=deployment_id,
                 applied_schedule_active=applied_schedule_active,
+                origin=origin,
             )
         )
 
@@ -78,11 +91,47 @@ class SqliteStore:
     async def list_campaigns(self) -> Sequence[CampaignRecord]:
         return await self._file.read(lambda db: records.list_campaigns(db))
 
+    async def campaign_figures(self) -> Mapping[str, CampaignFigures]:
+        return await self._file.read(records.campaign_figures)
+
     async def delete_campaign(self, key: str) -> None:
         await self._file.write(lambda db, now: records.delete_campaign(db, key))
 
     async def set_pause(self, key: str, pause: Pause | None, *, replacing: Pause | None) -> bool:
         return await self._file.write(lambda db, now: records.set_pause(db, key, pause, replacing=replacing))
+
+    # The emergency stop
+
+    async def read_stop(self) -> Stop | None:
+        return await self._file.read(stopping.read_stop)
+
+    async def set_stop(self, stop: Stop | None) -> Stop | None:
+        return await self._file.write(lambda db, now: stopping.set_stop(db, stop))
+
+    # Approvals
+
+    async def ask_approval(self, lease: Lease, *, step: str, timeout_seconds: float) -> ApprovalRecord:
+        return await self._file.write(
+            lambda db, now: approvals.ask(db, now, lease, step=step, timeout_seconds=timeout_seconds)
+        )
+
+    async def decide_approval(self, run_id: str, step: str, state: ApprovalState, *, by: str) -> ApprovalRecord:
+        return await self._file.write(lambda db, now: approvals.decide(db, now, run_id, step, state, by=by))
+
+    async def list_approvals(
+        self, *, campaign_key: str | None = None, run_id: str | None = None, waiting_only: bool = False
+    ) -> Sequence[ApprovalRecord]:
+        return await self._file.read(
+            lambda db: approvals.listed(db, campaign_key=campaign_key, run_id=run_id, waiting_only=waiting_only)
+        )
+
+    # Who did what
+
+    async def record_audit(self, entry: AuditEntry) -> None:
+        await self._file.write(lambda db, now: audit.record(db, entry))
+
+    async def list_audit(self, *, campaign_key: str | None = None, limit: int = 50) -> Sequence[AuditEntry]:
+        return await self._file.read(lambda db: audit.newest(db, campaign_key=campaign_key, limit=limit))
 
     # The lease
 
@@ -230,6 +279,9 @@ class SqliteStore:
 
     async def finish_run(self, lease: Lease, report: RunReport) -> None:
         await self._file.write(lambda db, now: records.finish_run(db, now, lease, report))
+
+    async def suspend_run(self, lease: Lease, report: RunReport) -> None:
+        await self._file.write(lambda db, now: records.suspend_run(db, lease, report))
 
     async def record_skipped_run(self, report: RunReport) -> None:
         await self._file.write(lambda db, now: records.record_skipped_run(db, report))

@@ -28,7 +28,7 @@ from store_cases import (
 
 from prefect_campaigns.blocks.sqlite import verify
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store_types import Lease, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, AuditEntry, Lease, Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.errors import BudgetRefused, StoreError
 
@@ -181,7 +181,16 @@ class TestLongBooks:
         await store.claim_alerts(KEY, ["campaign daily:2026-05-13 0.8"])
         await store.alert_told(KEY, "campaign daily:2026-05-13 0.8")
         await store.set_pause(KEY, Pause(by=PausedBy.PERSON, reason="", since=lease.expires_at), replacing=None)
+        await store.ask_approval(lease, step="late", timeout_seconds=60)
+        await store.suspend_run(lease, make_report())
+        await store.decide_approval(RUN_1, "late", ApprovalState.APPROVED, by="Ada")
+        for asked in ({"campaign_key": KEY}, {"run_id": RUN_1}, {"waiting_only": True}):
+            await store.list_approvals(**asked)
+        await store.record_audit(AuditEntry(at=lease.expires_at, actor="Ada", action=AuditAction.STEP_APPROVED))
+        await store.list_audit()
+        await store.list_audit(campaign_key=KEY)
         await store.finish_run(lease, make_report())
+        await store.campaign_figures()
         await store.run_cost(RUN_1)
         await store.get_run(RUN_1)
         await store.list_runs(KEY)
@@ -204,7 +213,9 @@ class TestLongBooks:
             (statement, step)
             for statement, plan in plans.items()
             for step in plan
+            # Approvals that wait have an index of their own, and of the audit the newest are read, up to a limit.
             if re.match(r"SCAN (reservations|ledger|totals|alerts|runs|run_steps|leases|lease_queue)", step)
+            or re.match(r"SCAN (approvals|audit)(?! USING INDEX (waiting_approvals|audit_by_time))", step)
         }
         assert scans == set()
 

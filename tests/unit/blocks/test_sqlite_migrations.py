@@ -6,17 +6,27 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from store_cases import KEY, RUN_1, SettableClock, account_books, assert_books_are_whole, make_campaign, send, today
 
 from prefect_campaigns.blocks.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store_types import AttemptState, Lease
+from prefect_campaigns.blocks.store_types import (
+    ApprovalState,
+    AttemptState,
+    AuditAction,
+    AuditEntry,
+    Lease,
+    Pause,
+    PausedBy,
+    Stop,
+)
 from prefect_campaigns.budget import AccountBudget, Period, window_key
 from prefect_campaigns.errors import StoreError
 
@@ -145,8 +155,8 @@ async def test_no_limits_pauses_alerts_or_corrections_by_a_person_are_made_up(st
         assert db.execute("SELECT * FROM alerts").fetchall() == []
 
 
-async def test_its_run_goes_on(store: SqliteStore) -> None:
-    lease = Lease(
+def running_lease() -> Lease:
+    return Lease(
         campaign_key=KEY,
         run_id=RUN_1,
         run_name="blue fox",
@@ -154,6 +164,10 @@ async def test_its_run_goes_on(store: SqliteStore) -> None:
         fence=7,
         expires_at=SettableClock().now(),
     )
+
+
+async def test_its_run_goes_on(store: SqliteStore) -> None:
+    lease = running_lease()
     async with store:
         (sent,) = [a for a in await store.attempts(RUN_1, f"{KEY} 0") if a.state is AttemptState.SENT]
         await store.settle(lease, sent, Decimal("0.1"))
@@ -203,3 +217,104 @@ async def test_a_process_of_the_older_version_can_book_nothing_any_more(store: S
             with pytest.raises(sqlite3.IntegrityError, match=r"NOT NULL constraint failed: reservations\.account_day"):
                 spend_in_version_1(older, KEY, TODAY, 1000)
             older.rollback()
+
+
+PAUSED = Pause(
+    by=PausedBy.BUDGET,
+    reason="budget: daily 5.00 reached, spent 5.03",
+    since=datetime(2026, 5, 13, 9, tzinfo=UTC),
+    until=datetime(2026, 5, 14, tzinfo=UTC),
+    awaited_run_id=UUID(int=7),
+)
+SUCCESSOR = ("00000000-0000-0000-0000-000000000001", "the other books", LEASED)
+
+
+class TestVersion3:
+    """The first one whose campaigns were paused, and whose books were closed."""
+
+    @pytest.fixture
+    def older(self, path: Path) -> Path:
+        with closing(sqlite3.connect(path)) as db, db:
+            for name in MIGRATIONS[1:3]:
+                folder = resources.files("prefect_campaigns.blocks.sqlite")
+                db.executescript(folder.joinpath(f"migrations/{name}").read_text())
+            db.execute("PRAGMA user_version = 3")
+            db.execute(
+                "UPDATE campaigns SET paused_by = ?, pause_reason = ?, paused_since = ?, paused_until = ?,"
+                " awaited_run_id = ?, deployment_id = ? WHERE key = ?",
+                (
+                    *(PAUSED.by, PAUSED.reason, "2026-05-13T09:00:00.000000+00:00"),
+                    *("2026-05-14T00:00:00.000000+00:00", str(PAUSED.awaited_run_id), str(UUID(int=8)), KEY),
+                ),
+            )
+        return path
+
+    async def test_nothing_of_it_is_lost(self, older: Path) -> None:
+        before = content(older)
+        async with SqliteStore(older, clock=SettableClock()) as store:
+            records = {record.key: record for record in await store.list_campaigns()}
+            assert await store.read_stop() is None
+            assert list(await store.list_audit()) == list(await store.list_approvals()) == []
+        assert {
+            table: [{column: row[column] for column in before[table][0]} for row in rows]
+            for table, rows in content(older).items()
+        } == before
+        assert [(records[key].pause, records[key].origin) for key in (KEY, "another")] == [(PAUSED, None), (None, None)]
+        assert (records[KEY].id.int, records[KEY].deployment_id) == (int("15", 16), UUID(int=8))
+
+    async def test_its_campaigns_may_be_paused_by_the_stop_from_now_on(self, older: Path) -> None:
+        stopped = Pause(by=PausedBy.STOP, reason="stopped by ada", since=PAUSED.since)
+        async with SqliteStore(older, clock=SettableClock()) as store:
+            assert await store.set_pause("another", stopped, replacing=None)
+            with pytest.raises(StoreError, match="CHECK constraint failed: paused_by"):
+                await store._file.write(lambda db, _: db.execute("UPDATE campaigns SET paused_by = 'nobody'"))
+
+    async def test_books_that_were_closed_are_upgraded_and_stay_closed(self, older: Path) -> None:
+        with closing(sqlite3.connect(older)) as db, db:
+            db.execute("INSERT INTO successor VALUES (1, ?, ?, ?)", SUCCESSOR)
+        closed = "these books are closed: they were carried over to another store"
+        async with SqliteStore(older, clock=SettableClock()) as store:
+            assert (await store.get_campaign(KEY)).pause == PAUSED
+            for refused in (
+                store.save_campaign(make_campaign("Third")),
+                store.save_campaign(make_campaign()),
+                store.delete_campaign(KEY),
+                store.set_pause(KEY, None, replacing=PAUSED),
+                store.set_stop(Stop(by="ada", reason="", since=PAUSED.since)),
+                store.ask_approval(running_lease(), step="send", timeout_seconds=60),
+                store.record_audit(AuditEntry(at=PAUSED.since, actor="ada", action=AuditAction.ALL_STOPPED)),
+            ):
+                with pytest.raises(StoreError, match=closed):
+                    await refused
+        assert [row["key"] for row in content(older)["campaigns"]] == [KEY, "another"]
+
+    async def test_books_that_are_closed_now_end_no_stop_and_decide_no_approval(self, older: Path) -> None:
+        async with SqliteStore(older, clock=SettableClock()) as store:
+            await store.set_stop(Stop(by="ada", reason="", since=PAUSED.since))
+            asked = await store.ask_approval(running_lease(), step="send", timeout_seconds=60)
+            await store._file.write(lambda db, _: db.execute("INSERT INTO successor VALUES (1, ?, ?, ?)", SUCCESSOR))
+            for refused in (
+                store.set_stop(None),
+                store.decide_approval(RUN_1, "send", ApprovalState.APPROVED, by="ada"),
+            ):
+                with pytest.raises(StoreError, match="these books are closed"):
+                    await refused
+            assert await store.read_stop() is not None
+            assert list(await store.list_approvals()) == [asked]
+
+
+async def test_the_audit_is_append_only(store: SqliteStore, path: Path) -> None:
+    async with store:
+        await store.record_audit(AuditEntry(at=PAUSED.since, actor="ada", action=AuditAction.ALL_STOPPED))
+    with closing(sqlite3.connect(path)) as db:
+        for deed in ("UPDATE audit SET actor = 'bob'", "DELETE FROM audit", "REPLACE INTO audit SELECT * FROM audit"):
+            with pytest.raises(sqlite3.IntegrityError, match="the audit is append-only"):
+                db.execute(deed)
+
+
+async def test_a_line_of_an_action_that_only_a_newer_version_knows_is_named(store: SqliteStore) -> None:
+    async with store:
+        insert = "INSERT INTO audit (at, actor, action, detail) VALUES (?, 'ada', 'moon.landed', '{}')"
+        await store._file.write(lambda db, _: db.execute(insert, (LEASED,)))
+        with pytest.raises(StoreError, match=r"has the action 'moon\.landed', .* it knows campaign\.created, "):
+            await store.list_audit()
