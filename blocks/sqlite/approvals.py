@@ -16,11 +16,12 @@ from prefect_campaigns.errors import StoreError
 
 
 def ask(db: sqlite3.Connection, now: datetime, lease: Lease, *, step: str, timeout_seconds: float) -> ApprovalRecord:
-    """Insert a waiting approval for a step of the lease's run, unless there is one in whatever state."""
+    """Let a step of the lease's run wait for approval from now on, unless it is approved."""
     leases.require(db, lease)
     db.execute(
         "INSERT INTO approvals (campaign_key, run_id, step, state, asked_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (run_id, step) DO NOTHING",
+        " ON CONFLICT (run_id, step) DO UPDATE SET state = excluded.state, asked_at = excluded.asked_at,"
+        " expires_at = excluded.expires_at, decided_at = NULL, decided_by = NULL WHERE state <> 'approved'",
         (
             *(lease.campaign_key, lease.run_id, step, ApprovalState.WAITING),
             *(instant_text(now), instant_text(now + timedelta(seconds=timeout_seconds))),
@@ -55,7 +56,7 @@ def listed(
     wanted = " AND ".join(condition for condition, is_asked in conditions.items() if is_asked) or "true"
     # The conditions are written above, never given.
     rows = db.execute(
-        f"SELECT * FROM approvals WHERE {wanted} ORDER BY id",  # noqa: S608
+        f"SELECT * FROM approvals WHERE {wanted} ORDER BY asked_at, id",  # noqa: S608
         {"campaign_key": campaign_key, "run_id": run_id},
     )
     return [_record(row) for row in rows]

@@ -78,12 +78,12 @@ def list_campaigns(db: sqlite3.Connection) -> Sequence[CampaignRecord]:
 
 
 def campaign_figures(db: sqlite3.Connection) -> Mapping[str, CampaignFigures]:
-    """Return what the runs of every campaign come to; every cent stands in one of its months."""
+    """Return what the runs of every campaign come to: those that have begun, and the cents, each of one month."""
+    begun = "FROM runs WHERE campaign_key = campaigns.key AND state_name IS NOT 'Skipped'"
     rows = db.execute(
-        "SELECT key, (SELECT count(*) FROM runs WHERE campaign_key = campaigns.key) AS runs,"
-        " (SELECT max(started_at) FROM runs WHERE campaign_key = campaigns.key) AS last_run_at,"
-        " (SELECT coalesce(sum(spent), 0) FROM totals"
-        " WHERE campaign_key = campaigns.key AND window_key > 'monthly:' AND window_key < 'monthly;') AS cost FROM campaigns"
+        f"SELECT key, (SELECT count(*) {begun}) AS runs, (SELECT max(started_at) {begun}) AS last_run_at,"  # noqa: S608
+        " (SELECT coalesce(sum(spent), 0) FROM totals WHERE campaign_key = campaigns.key"
+        " AND window_key > 'monthly:' AND window_key < 'monthly;') AS cost FROM campaigns"
     )
     return {
         row["key"]: CampaignFigures(

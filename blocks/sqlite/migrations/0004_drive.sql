@@ -48,6 +48,9 @@ BEGIN
     SELECT RAISE (ABORT, 'these books are closed: they were carried over to another store');
 END;
 
+-- Runs that have begun are counted by this, however many there are; one that was skipped has not.
+CREATE INDEX begun_runs ON runs (campaign_key, started_at) WHERE state_name IS NOT 'Skipped';
+
 -- One row while the stop stands, none otherwise.
 CREATE TABLE stop (
     one    INTEGER PRIMARY KEY CHECK (one = 1),
@@ -82,13 +85,13 @@ CREATE TABLE approvals (
     CHECK ((decided_at IS NULL) = (state = 'waiting') AND (decided_by IS NULL) = (state = 'waiting'))
 ) STRICT;
 
-CREATE INDEX approvals_of_campaign ON approvals (campaign_key);
-CREATE INDEX waiting_approvals ON approvals (id) WHERE state = 'waiting';
+CREATE INDEX approvals_of_campaign ON approvals (campaign_key, asked_at);
+CREATE INDEX waiting_approvals ON approvals (asked_at) WHERE state = 'waiting';
 
-CREATE TRIGGER what_is_decided_stays BEFORE UPDATE ON approvals
-WHEN OLD.state <> 'waiting'
+CREATE TRIGGER what_is_approved_stays BEFORE UPDATE ON approvals
+WHEN OLD.state = 'approved'
 BEGIN
-    SELECT RAISE (ABORT, 'an approval is decided once');
+    SELECT RAISE (ABORT, 'what is approved stays approved');
 END;
 
 CREATE TRIGGER closed_books_ask_nobody BEFORE INSERT ON approvals

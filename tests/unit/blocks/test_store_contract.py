@@ -239,6 +239,8 @@ WRITES: dict[str, Callable[[CampaignStore, Lease, Reservation], Awaitable[Any]]]
     "start_run": lambda store, lease, _: store.start_run(lease, make_report(message="late")),
     "save_step": lambda store, lease, _: store.save_step(lease, make_step("late")),
     "finish_run": lambda store, lease, _: store.finish_run(lease, make_report(status=RunStatus.FAILED)),
+    "suspend_run": lambda store, lease, _: store.suspend_run(lease, make_report(state_name="Suspended")),
+    "ask_approval": lambda store, lease, _: store.ask_approval(lease, step="find", timeout_seconds=60),
 }
 
 
@@ -258,10 +260,11 @@ class TestFencing:
         else:
             clock.advance(hours=1)
             await take_lease(store, taken_by, holder="the other worker")
-        before = (await store.attempts(RUN_1, "find"), await store.get_run(RUN_1))
+        before = (await store.attempts(RUN_1, "find"), await store.get_run(RUN_1), await store.list_approvals())
         with pytest.raises(LeaseLost, match="no longer holds the lease of campaign spring-outreach"):
             await WRITES[write](store, lease, reservation)
-        assert (await store.attempts(RUN_1, "find"), await store.get_run(RUN_1)) == before
+        after = (await store.attempts(RUN_1, "find"), await store.get_run(RUN_1), await store.list_approvals())
+        assert after == before
 
     async def test_one_that_ran_out_but_was_not_taken_still_counts(
         self, store: CampaignStore, lease: Lease, clock: SettableClock
