@@ -19,6 +19,8 @@ from prefect_campaigns.words import nearest
 
 CRON_ALIASES = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 SLACK_BLOCK_PREFIX = "slack-webhook/"
+MIN_SECRET = 4
+"""A secret has at least this many characters: a shorter one cannot be told from what engines answer by chance."""
 MAX_CRON = 200
 MAX_EMAIL = 320
 

@@ -11,6 +11,9 @@ from typing import Any
 
 MAX_SHOWN = 60
 
+HIDDEN = "********"
+"""What stands for a secret wherever something is shown or kept."""
+
 
 def _printable(text: str) -> str:
     """Escape what a terminal or a log cannot take: control characters, lone surrogates, direction marks."""

@@ -136,7 +136,8 @@ def test_neither_params_nor_results_change() -> None:
         (
             "{{ runId }}",
             '"{{ runId }}" came; allowed is {{ steps.<name>.<key> }}, with [<index>] into a list and ["…"] or'
-            " ['…'] around a name that has other characters than letters, digits, _ and -",
+            " ['…'] around a name that has other characters than letters, digits, _ and -;"
+            " and {{ secret.<name> }}, with a name of letters, digits, _ and -",
         ),
     ],
 )
