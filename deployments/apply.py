@@ -33,6 +33,7 @@ from prefect_campaigns.deployments.compile import (
 )
 from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.notifiers import OUR_TAG, Notifiers
+from prefect_campaigns.deployments.saved_secrets import save_secret
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.worker import CampaignWorker
 from prefect_campaigns.errors import ServerError, UnknownCampaign
@@ -117,7 +118,8 @@ async def apply(campaigns: Sequence[Campaign], *, store: CampaignStore, settings
         notifiers = Notifiers(client, settings)
         await notifiers.look()
         for campaign in compiled:
-            await notifiers.ensure_slack_webhooks(campaign.slack_webhooks)
+            for secret in campaign.secrets:
+                await save_secret(secret)
             await notifiers.ensure(campaign.automations)
         await _ensure_resume_deployment(client)
         flow_id = await client.create_flow_from_name(FLOW_NAME)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Any
 from prefect.utilities.callables import parameter_schema
 from slugify import slugify
 
+from prefect_campaigns.deployments.secrets_in_files import CompiledSecret, digest, without_secrets
 from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
 from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME, run_campaign
 from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients, Schedule
@@ -75,7 +75,7 @@ class MailRecipient:
     @property
     def block_name(self) -> str:
         """The name of the recipient's CampaignEmail block."""
-        return f"campaigns-mail-{slugify(self.address)}-{_digest(self.address)}"
+        return f"campaigns-mail-{slugify(self.address)}-{digest(self.address)}"
 
 
 @dataclass(frozen=True, order=True)
@@ -111,17 +111,6 @@ class CompiledAutomation:
         return f"campaigns: {self.kind} → {self.recipient.label}"
 
 
-@dataclass(frozen=True)
-class SlackWebhookSecret:
-    """A webhook URL from a campaign file, on its way into a block. Its repr does not show it."""
-
-    block_name: str
-    url: str
-
-    def __repr__(self) -> str:
-        return f"SlackWebhookSecret({self.block_name!r})"
-
-
 @dataclass(frozen=True, kw_only=True)
 class CompiledSchedule:
     """When a deployment runs; inactive ones are deployed all the same."""
@@ -137,6 +126,7 @@ class CompiledCampaign:
 
     Attributes:
         campaign: the campaign with nothing secret in it; the flow's parameter and the stored config.
+        secrets: what was secret in the campaign, each on its way into a block that the campaign now refers to.
         slug: the deployment's name, and the campaign's key in the store.
         schedule: None when the campaign is run by hand only.
     """
@@ -148,7 +138,7 @@ class CompiledCampaign:
     parameters: dict[str, Any]
     tags: tuple[str, ...]
     automations: tuple[CompiledAutomation, ...]
-    slack_webhooks: tuple[SlackWebhookSecret, ...]
+    secrets: tuple[CompiledSecret, ...]
     flow_name: str = FLOW_NAME
     entrypoint: str = ENTRYPOINT
     work_pool: str = WORK_POOL
@@ -162,7 +152,7 @@ class CompiledCampaign:
 def compile_campaign(campaign: Campaign) -> CompiledCampaign:
     """Return the deployment, the automations and the secrets that a campaign comes to."""
     # The editor's schema stays in the file: stored without it, the campaign would seem changed at every apply.
-    public, webhooks = _without_webhooks(campaign.model_copy(update={"json_schema": None}))
+    public, secrets = without_secrets(campaign.model_copy(update={"json_schema": None}))
     automations = tuple(sorted(_automations(public), key=lambda automation: automation.name))
     tags = {CAMPAIGN_TAG, *(automation.tag for automation in automations)}
     return CompiledCampaign(
@@ -173,7 +163,7 @@ def compile_campaign(campaign: Campaign) -> CompiledCampaign:
         parameters={"campaign": public.model_dump(mode="json", by_alias=True, exclude_unset=True)},
         tags=tuple(sorted(tags)),
         automations=automations,
-        slack_webhooks=webhooks,
+        secrets=secrets,
     )
 
 
@@ -187,27 +177,6 @@ def _compile_schedule(schedule: Schedule | None) -> CompiledSchedule | None:
 def deployment_parameter_schema() -> dict[str, Any]:
     """Return the JSON Schema of the flow's parameters, by which Prefect checks a run's parameters."""
     return parameter_schema(run_campaign).model_dump(exclude_unset=True, mode="json")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _without_webhooks(campaign: Campaign) -> tuple[Campaign, tuple[SlackWebhookSecret, ...]]:
-    """Replace every webhook URL by the name of the block that will hold it."""
-    if campaign.notifications is None:
-        return campaign, ()
-    secrets: dict[str, SlackWebhookSecret] = {}
-    replaced: dict[str, Recipients] = {}
-    for field in type(campaign.notifications).model_fields:
-        recipients: Recipients | None = getattr(campaign.notifications, field)
-        if recipients is None or recipients.slack is None or recipients.slack.startswith(SLACK_BLOCK_PREFIX):
-            continue
-        secret = SlackWebhookSecret(f"campaigns-slack-{_digest(recipients.slack)}", recipients.slack)
-        secrets[secret.block_name] = secret
-        replaced[field] = recipients.model_copy(update={"slack": f"{SLACK_BLOCK_PREFIX}{secret.block_name}"})
-    notifications = campaign.notifications.model_copy(update=replaced)
-    return campaign.model_copy(update={"notifications": notifications}), tuple(secrets.values())
 
 
 def _recipients(recipients: Recipients | None) -> Iterator[Recipient]:

@@ -25,7 +25,6 @@ from prefect_campaigns.deployments.compile import (
     MailRecipient,
     NotificationKind,
     SlackChannel,
-    SlackWebhookSecret,
 )
 from prefect_campaigns.deployments.saved_blocks import document_id, load_block, save_if_changed
 from prefect_campaigns.deployments.saved_mail import MailServer, load_mail, save_mail
@@ -80,11 +79,6 @@ class Notifiers:
                 if OUR_TAG in automation.tags:
                     ours.setdefault(automation.name, []).append(automation)
         return ours
-
-    async def ensure_slack_webhooks(self, secrets: Iterable[SlackWebhookSecret]) -> None:
-        """Keep the webhook URLs of campaign files as Prefect's own Slack blocks."""
-        for secret in secrets:
-            await save_if_changed(SlackWebhook(url=secret.url), secret.block_name)
 
     async def ensure(self, automations: Iterable[CompiledAutomation]) -> int:
         """Create or mend the automations; return how many were changed.

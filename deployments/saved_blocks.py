@@ -8,6 +8,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from prefect.blocks.core import Block
+from prefect.client.orchestration import PrefectClient
 
 from prefect_campaigns.errors import ServerError
 
@@ -34,6 +35,17 @@ class SavedBlock:
     saving: Saving
 
 
+async def saving_of(block: Block, name: str, *, client: PrefectClient) -> Saving:
+    """Say what saving a block would come to; nothing is written."""
+    try:
+        existing = await load_block(type(block), name, client=client)
+    except UnusableBlock:
+        return Saving.CHANGED
+    if existing is None:
+        return Saving.CREATED
+    return Saving.UNCHANGED if _content(existing) == _content(block) else Saving.CHANGED
+
+
 async def save_if_changed(block: Block, name: str) -> SavedBlock:
     """Save a block unless the server has it just so; in the place of one that cannot be used, too."""
     try:
@@ -46,14 +58,14 @@ async def save_if_changed(block: Block, name: str) -> SavedBlock:
     return SavedBlock(saved, Saving.CREATED if existing is None else Saving.CHANGED)
 
 
-async def load_block(block_type: type[B], name: str) -> B | None:
+async def load_block(block_type: type[B], name: str, *, client: PrefectClient | None = None) -> B | None:
     """Return a block of the server; None when it has none of that name.
 
     Raises:
         UnusableBlock: it lacks something: somebody has deleted a block that it refers to, or edited it.
     """
     try:
-        found: B = await block_type.aload(name)
+        found: B = await block_type.aload(name, client=client)
     except ValueError:
         # What Prefect raises for a block that is not there.
         return None

@@ -178,7 +178,7 @@ async def test_a_slack_webhook_becomes_prefects_own_block_and_is_shown_nowhere(d
 
     secret = "https://hooks.slack.com/services/T000/B000/topsecret42"
     one = await applied(driver, "Slacked", URL, notifications={"onFailure": {"slack": secret}})
-    (webhook,) = one.compiled.slack_webhooks
+    (webhook,) = one.compiled.secrets
     assert (await SlackWebhook.aload(webhook.block_name)).url.get_secret_value() == secret
     deployment = await http.get(f"{in_stack.server.api_url}/deployments/{one.deployment_id}")
     automations = await http.post(f"{in_stack.server.api_url}/automations/filter", json={})

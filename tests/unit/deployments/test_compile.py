@@ -16,6 +16,7 @@ from prefect_campaigns.deployments.compile import (
     compile_campaign,
     deployment_parameter_schema,
 )
+from prefect_campaigns.deployments.secrets_in_files import SecretKind
 from prefect_campaigns.flows.campaign import run_campaign
 from prefect_campaigns.models import Campaign
 
@@ -114,8 +115,8 @@ def test_every_automation_has_its_tag_on_the_deployment() -> None:
 
 def test_a_slack_webhook_is_in_nothing_that_is_shown() -> None:
     compiled = compile_campaign(campaign("Slack", URL, notifications={"onFailure": {"slack": WEBHOOK}}))
-    (secret,) = compiled.slack_webhooks
-    assert secret.url == WEBHOOK
+    (secret,) = compiled.secrets
+    assert (secret.kind, secret.value) == (SecretKind.SLACK, WEBHOOK)
     assert "verysecret" not in repr(compiled) + str(compiled.parameters) + compiled.campaign.model_dump_json()
     assert compiled.campaign.notifications.on_failure.slack == f"slack-webhook/{secret.block_name}"
     assert kinds_told(compiled.campaign, SlackChannel(secret.block_name)) == {"failure", "partial", "budget", "alert"}
@@ -123,7 +124,7 @@ def test_a_slack_webhook_is_in_nothing_that_is_shown() -> None:
 
 def test_a_slack_block_that_exists_is_named_as_it_is() -> None:
     compiled = compile_campaign(campaign("Slack", URL, notifications={"onFailure": {"slack": "slack-webhook/ours"}}))
-    assert compiled.slack_webhooks == ()
+    assert compiled.secrets == ()
     assert {one.recipient for one in compiled.automations} == {SlackChannel("ours")}
 
 
