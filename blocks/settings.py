@@ -10,7 +10,7 @@ import difflib
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from prefect_campaigns.blocks.api_keys import ApiKey, parse_api_keys
 from prefect_campaigns.blocks.email_composing import parse_address
 from prefect_campaigns.blocks.supabase_credentials import (
     SupabaseCredentials,
@@ -40,7 +41,7 @@ SmtpType = Literal["SSL", "STARTTLS", "INSECURE"]
 DEFAULT_PORTS: dict[SmtpType, int] = {"SSL": 465, "STARTTLS": 587, "INSECURE": 587}
 
 _NO_SENDER = "SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who the mails come from"
-_NEVER_SHOWN = ("SUPABASE_KEY", "SUPABASE_DB_URL")
+_NEVER_SHOWN = ("SUPABASE_KEY", "SUPABASE_DB_URL", "CAMPAIGNS_API_KEY")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -192,6 +193,20 @@ def _validate_database_url(value: Any) -> SecretStr:
     return SecretStr(text)
 
 
+def _validate_api_keys(value: Any) -> SecretStr:
+    parse_api_keys(str(value))
+    return SecretStr(str(value))
+
+
+def _validate_origins(value: Any) -> str:
+    origins = [origin.strip().rstrip("/") for origin in str(value).split(",")]
+    for origin in origins:
+        # Every origin at once would be every web page there is.
+        if not re.fullmatch(r"https?://[^\s/?#@*,]+", origin):
+            raise ValueError("allowed are origins such as https://app.example.com, with commas between")
+    return ",".join(origins)
+
+
 class Settings(BaseSettings):
     """All settings of this package; ``load_settings`` makes them, with errors that name the variable."""
 
@@ -219,6 +234,10 @@ class Settings(BaseSettings):
     supabase_db_url: Annotated[SecretStr, BeforeValidator(_validate_database_url)] | None = None
     campaigns_database: Annotated[Path, BeforeValidator(_validate_database)] = Field(default_factory=_default_database)
     campaigns_timezone: Annotated[str, AfterValidator(check_timezone)] = "UTC"
+    campaigns_api_key: Annotated[SecretStr, BeforeValidator(_validate_api_keys)] | None = None
+    campaigns_api_host: Annotated[str, AfterValidator(_validate_host)] = "127.0.0.1"
+    port: Annotated[int, BeforeValidator(_validate_port)] = 3020
+    campaigns_api_cors_origins: Annotated[str, BeforeValidator(_validate_origins)] | None = None
 
     @field_validator("smtp_host")
     @classmethod
@@ -260,6 +279,16 @@ class Settings(BaseSettings):
             sender=sender,
             verify=self.smtp_verify,
         )
+
+    @property
+    def api_keys(self) -> Sequence[ApiKey]:
+        """Who may use the REST API; nobody in particular when CAMPAIGNS_API_KEY is not set."""
+        return parse_api_keys(self.campaigns_api_key.get_secret_value()) if self.campaigns_api_key else ()
+
+    @property
+    def api_origins(self) -> Sequence[str]:
+        """The origins whose web pages may use the REST API, as browsers write them."""
+        return self.campaigns_api_cors_origins.split(",") if self.campaigns_api_cors_origins else ()
 
     @property
     def journal_folder(self) -> Path:
