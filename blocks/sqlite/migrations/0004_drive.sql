@@ -49,7 +49,7 @@ BEGIN
 END;
 
 -- Runs that have begun are counted by this, however many there are; one that was skipped has not.
-CREATE INDEX begun_runs ON runs (campaign_key, started_at) WHERE state_name IS NOT 'Skipped';
+CREATE INDEX begun_runs ON runs (campaign_key, started_at, state_name) WHERE state_name IS NOT 'Skipped';
 
 -- One row while the stop stands, none otherwise.
 CREATE TABLE stop (
