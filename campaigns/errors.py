@@ -20,6 +20,11 @@ CampaignsError
 ├── TooEarly                  a campaign's pause is about to end, and has not ended yet by every clock
 ├── SendMayHaveHappened       a send step is not repeated, because an earlier request left and was never answered
 ├── UnsupportedFlow           the campaign worker was given a flow that is not of this package
+├── EverythingStopped         the emergency stop stands: nothing begins, nothing resumes
+├── NotDeployed               the campaign has no deployment on the Prefect server
+├── UnknownRun                the Prefect server has no such run of a campaign
+├── WrongState                a run is not in a state in which that can be done to it
+├── InvalidChange             what a single run is to do differently cannot be used; says all that is wrong
 ├── SettingsError             the environment or .env holds something that cannot be used
 └── ServerError               Prefect's API did not do what was asked, or is not there
 """
@@ -28,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +216,44 @@ class SendMayHaveHappened(CampaignsError):
 
 class UnsupportedFlow(CampaignsError):
     """The campaign worker runs this package's flows only."""
+
+
+class EverythingStopped(CampaignsError):
+    """The emergency stop stands: nothing begins, and nothing resumes.
+
+    Attributes:
+        by: who has said so.
+        reason: why, in one line.
+    """
+
+    def __init__(self, *, by: str, reason: str, since: datetime) -> None:
+        super().__init__(
+            f"everything is stopped since {since:%Y-%m-%d %H:%M} UTC, by {by}: {reason}."
+            " `campaigns start --all` ends the stop"
+        )
+        self.by = by
+        self.reason = reason
+        self.since = since
+
+
+class NotDeployed(CampaignsError):
+    """The campaign has no deployment on the Prefect server."""
+
+
+class UnknownRun(CampaignsError):
+    """The Prefect server has no such run of a campaign."""
+
+
+class WrongState(CampaignsError):
+    """The run is not in a state in which that can be done."""
+
+
+class InvalidChange(CampaignsError):
+    """What the run is to do differently cannot be used."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults: Sequence[str] = tuple(faults)
+        super().__init__("\n".join(self.faults))
 
 
 class SettingsError(CampaignsError):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import re
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,6 +11,7 @@ from rich.markup import escape
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Reservation
+from prefect_campaigns.deployments.audit import local_actor
 from prefect_campaigns.deployments.cli import EXIT_OK, out, print_json, say
 from prefect_campaigns.deployments.printing import local_time, plain_table
 from prefect_campaigns.errors import StoreError
@@ -114,16 +111,16 @@ async def settle_unconfirmed(
         step=reservation.step,
         attempt=reservation.attempt,
         amount=amount,
-        by=_who(),
+        by=local_actor(),
         note=note,
     )
     if as_json:
-        print_json({"success": True, **_unconfirmed_json(_Unconfirmed(corrected, one.run_name)), "by": _who()})
+        print_json({"success": True, **_unconfirmed_json(_Unconfirmed(corrected, one.run_name)), "by": local_actor()})
         return EXIT_OK
     was = format_money(_booked(reservation))
     say(
         f"[green]✓[/] {escape(one.reference)} is booked at {format_money(_booked(corrected))}, and no longer at {was}."
-        f" The ledger says that {escape(_who())} said so."
+        f" The ledger says that {escape(local_actor())} said so."
     )
     return EXIT_OK
 
@@ -142,13 +139,3 @@ def _find(reference: str, among: Sequence[_Unconfirmed], key: str) -> _Unconfirm
     raise StoreError(
         f"{reference!r} is not among what is unconfirmed; {hint}campaigns budget {key} --unconfirmed lists it"
     )
-
-
-def _who() -> str:
-    """Return who is asking, for the ledger: ``ana@office-3``."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        # Nobody has given this user id a name, as happens in a container.
-        user = str(os.getuid())
-    return f"{re.sub(r'[^ -~]', '?', user)}@{socket.gethostname()}"

@@ -18,7 +18,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
     FlowRunFilterState,
-    FlowRunFilterStateType,
+    FlowRunFilterStateName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectException
@@ -41,6 +41,8 @@ CLIENT_MAX_RETRIES = 8
 """How often a run repeats a request to Prefect's API that finds no server: 2, 4, 8 … seconds, eight minutes in all."""
 
 CANCELLATION_POLL_SECONDS = 2.0
+_UNWANTED = ("Cancelling", "Cancelled")
+"""The names of the states of runs that somebody wants cancelled."""
 
 STOP_LISTENING_SECONDS = 2.0
 
@@ -173,20 +175,27 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             del self._running[flow_run.id]
 
     async def _watch_for_cancellation(self) -> None:
-        """Ask, once for all runs, which of them somebody wants cancelled; end when none is left."""
+        """Ask, once for all runs, which of them somebody wants cancelled; end when none is left.
+
+        One that was written down as cancelled, because it did not answer in time, is cancelled too; most that are seen
+        so are just ending by themselves, and are not seen so twice.
+        """
+        written_down: set[UUID] = set()
         async with get_client() as client:
             while self._running:
                 await asyncio.sleep(CANCELLATION_POLL_SECONDS)
                 try:
-                    cancelling = await client.read_flow_runs(
+                    found = await client.read_flow_runs(
                         flow_run_filter=FlowRunFilter(
                             id=FlowRunFilterId(any_=list(self._running)),
-                            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING])),
+                            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[*_UNWANTED])),
                         )
                     )
                 except (httpx.HTTPError, PrefectException) as error:
                     self._logger.debug("not known which runs are to be cancelled: %s", error)
                     continue
-                for flow_run in cancelling:
-                    if running := self._running.get(flow_run.id):
+                for flow_run in found:
+                    is_unwanted = flow_run.state_type is StateType.CANCELLING or flow_run.id in written_down
+                    if is_unwanted and (running := self._running.get(flow_run.id)):
                         running.cancel()
+                written_down = {flow_run.id for flow_run in found if flow_run.state_type is StateType.CANCELLED}

@@ -8,6 +8,9 @@ scheduler makes no runs of a paused deployment, and none in the past of one that
 What a person paused stays paused. A person says so by ``campaigns pause``, which writes it into the store, or by
 pausing the deployment in Prefect. If the budget had paused it before, Prefect shows no difference, save one: pausing
 deletes the runs that are scheduled, and the run that we had scheduled is gone.
+
+The emergency stop pauses what is not paused, and its end resumes that and nothing else. ``campaigns pause`` makes its
+pause a person's; the budget does not touch it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy, Stop
 from prefect_campaigns.budget import LimitStatus, Scope, describe_limits, first_moment_without
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.flows.paused_deployment import (
@@ -62,10 +65,10 @@ async def pause_for_budget(
 ) -> bool:
     """Pause a campaign that these limits stop, until the first moment at which none of them holds.
 
-    The limit of a run (``perRun``) pauses nothing. What a person paused is left as it is. What the budget has paused
-    already is paused for longer, if it has to be; and for less, if these are all limits that hold now (``are_all``)
-    and not just those that a step ran into. The store comes first: while Prefect cannot be reached the deployment goes
-    on making runs, and each of them ends at the budget gate.
+    The limit of a run (``perRun``) pauses nothing. What a person or the emergency stop paused is left as it is. What
+    the budget has paused already is paused for longer, if it has to be; and for less, if these are all limits that
+    hold now (``are_all``) and not just those that a step ran into. The store comes first: while Prefect cannot be
+    reached the deployment goes on making runs, and each of them ends at the budget gate.
 
     Returns:
         Whether the budget had not paused it before.
@@ -90,7 +93,7 @@ async def pause_for_budget(
             if await store.set_pause(key, wanted, replacing=None):
                 await show_pause(client, store, record, wanted)
                 return True
-        elif present.by is PausedBy.PERSON:
+        elif present.by is not PausedBy.BUDGET:
             return True
         elif wanted.until == present.until or not (are_all or _is_longer(wanted, present)):
             deployment = await read_deployment(client, record)
@@ -216,5 +219,38 @@ async def pause_by_person(
         if await store.set_pause(record.key, pause, replacing=record.pause):
             await show_pause(client, store, record, pause)
             return
+        record = await store.get_campaign(record.key)
+    raise _unsettled(record.key)
+
+
+async def pause_by_stop(
+    client: PrefectClient, store: CampaignStore, record: CampaignRecord, stop: Stop, *, now: datetime
+) -> bool:
+    """Pause a campaign that is not paused, until the emergency stop ends.
+
+    What a person or the budget has paused stays theirs, unless somebody has resumed it in Prefect since. Safe to
+    repeat. The store comes first: a deployment that is paused, and of which the store knows nothing, counts as paused
+    by a person, and the end of the stop would leave it so.
+
+    Returns:
+        Whether the campaign is paused by the stop now.
+
+    Raises:
+        UnknownCampaign: it has been deleted.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there; the store knows of the pause all the same.
+    """
+    wanted = Pause(by=PausedBy.STOP, reason=f"emergency stop by {stop.by}: {stop.reason}", since=now)
+    for _ in range(_TRIES):
+        present, deployment = record.pause, await read_deployment(client, record)
+        is_paused = deployment.paused if deployment is not None else present is not None
+        if present is not None and present.by is PausedBy.STOP:
+            wanted = present
+        elif is_paused:
+            return False
+        if wanted == present or await store.set_pause(record.key, wanted, replacing=present):
+            if deployment is not None:
+                await show_pause(client, store, record, wanted)
+            return True
         record = await store.get_campaign(record.key)
     raise _unsettled(record.key)

@@ -19,6 +19,7 @@ from prefect_campaigns.budget import (
     first_moment_without,
     read_passed,
 )
+from prefect_campaigns.errors import EverythingStopped
 from prefect_campaigns.flows.paused_deployment import (
     describe,
     due_resumptions,
@@ -39,6 +40,9 @@ OVERDUE = timedelta(minutes=5)
 """A campaign that is still paused this long after its moment needs another run to resume it."""
 
 
+_START_ALL = "`campaigns start --all` resumes what it has paused"
+
+
 class Outcome(StrEnum):
     """What became of an attempt to resume a campaign."""
 
@@ -46,6 +50,7 @@ class Outcome(StrEnum):
     NOT_PAUSED = "not paused"
     LIMIT_HOLDS = "a limit holds"
     PAUSED_BY_PERSON = "paused by a person"
+    STOPPED = "everything is stopped"
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ async def resume_after_budget(
 ) -> Resumption:
     """Resume a campaign that the budget paused, if no limit holds, or would be passed again by what was refused.
 
-    Where a person has resumed the deployment in Prefect, the store forgets the pause, unless a limit holds.
+    Where a person has resumed the deployment in Prefect, the store forgets the pause, unless a limit holds. While the
+    emergency stop stands nothing resumes, and what it has paused only its end does.
 
     Safe to repeat, and to do several times at once: the store forgets the pause last.
 
@@ -81,6 +87,8 @@ async def resume_after_budget(
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
     record = await store.get_campaign(key)
+    if (stop := await store.read_stop()) is not None:
+        return Resumption(Outcome.STOPPED, f"{key} does not resume: everything is stopped by {stop.by}: {stop.reason}")
     pause = await find_out_who_paused(client, store, record)
     deployment = await read_deployment(client, record)
     if pause is None:
@@ -89,10 +97,12 @@ async def resume_after_budget(
     if pause.by is PausedBy.PERSON and not resumed_in_prefect:
         why = "" if pause.reason == NO_REASON else f": {pause.reason}"
         return Resumption(Outcome.PAUSED_BY_PERSON, f"{key} stays paused by a person{why}")
+    if pause.by is PausedBy.STOP and not resumed_in_prefect:
+        return Resumption(Outcome.STOPPED, f"{key} stays paused by the emergency stop: {_START_ALL}")
     status = await store.budget_status(key)
     refusing = () if resumed_in_prefect or is_worth_a_try else _refusing_still(pause, status, now=now)
     if holding := (*status.reached, *refusing):
-        if pause.by is PausedBy.PERSON:
+        if pause.by is not PausedBy.BUDGET:
             # Whom a person has resumed in Prefect, the budget pauses.
             await store.set_pause(key, None, replacing=pause)
         await pause_for_budget(client, store, key, holding, now=now, are_all=True)
@@ -140,7 +150,8 @@ async def resume_overdue(client: PrefectClient, store: CampaignStore, *, now: da
         and record.pause.until is not None
         and now - record.pause.until > OVERDUE
     ]
-    if not overdue:
+    if not overdue or await store.read_stop() is not None:
+        # The end of the emergency stop looks at them.
         return []
     waiting = await due_resumptions(client, now, begun_within=OVERDUE)
     unseen = [key for key in overdue if key not in waiting]
@@ -176,6 +187,27 @@ async def _resume_deployment(
         await schedule_own_run(client, deployment.id, min(until or now, now))
 
 
+async def resume_after_stop(client: PrefectClient, store: CampaignStore, key: str, *, now: datetime) -> bool:
+    """Resume a campaign that the emergency stop has paused, now that the stop has ended; safe to repeat.
+
+    Returns:
+        Whether it was the stop that had paused it.
+
+    Raises:
+        EverythingStopped: the stop stands, again perhaps.
+        UnknownCampaign: it has been deleted.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    if (stop := await store.read_stop()) is not None:
+        raise EverythingStopped(by=stop.by, reason=stop.reason, since=stop.since)
+    record = await store.get_campaign(key)
+    if record.pause is None or record.pause.by is not PausedBy.STOP:
+        return False
+    await _resume(client, store, record, await read_deployment(client, record), now=now)
+    return True
+
+
 async def resume_by_person(
     client: PrefectClient, store: CampaignStore, record: CampaignRecord, *, now: datetime
 ) -> Resumption:
@@ -185,9 +217,12 @@ async def resume_by_person(
     people who have been told of a limit that is reached are not told again.
 
     Raises:
+        EverythingStopped: the emergency stop stands.
         StoreError: the store is not there.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
+    if (stop := await store.read_stop()) is not None:
+        raise EverythingStopped(by=stop.by, reason=stop.reason, since=stop.since)
     pause, status = record.pause, await store.budget_status(record.key)
     refusing = (*status.reached, *(_refusing_still(pause, status, now=now) if pause else ()))
     deployment = await read_deployment(client, record)

@@ -1,0 +1,184 @@
+"""Ending runs that have not ended: asking for it, waiting for it, and saying so of those that nobody answers for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID, uuid4
+
+import anyio
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import OrchestrationResult
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_logger
+from prefect.states import Cancelled, Cancelling
+
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import ApprovalState, Lease
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.flows.campaign import FLOW_NAME
+from prefect_campaigns.results import RunStatus
+
+CANCEL_SECONDS = 8.0
+"""How long whoever executes a run has for ending it: the worker looks every two seconds."""
+
+UNENDED = (
+    StateType.SCHEDULED,
+    StateType.PENDING,
+    StateType.RUNNING,
+    StateType.PAUSED,
+    StateType.CANCELLING,
+)
+
+ASKED_AT_ONCE = 8
+"""How many requests are made to Prefect's API at the same time; on SQLite it refuses what comes in heaps."""
+
+_POLL_SECONDS = 0.25
+_PAGE = 200
+_LEASE_SECONDS = 30.0
+_TURN_SECONDS = 3.0
+_logger = get_logger("campaigns.cancelling")
+
+
+async def unended_runs(client: PrefectClient, *, deployment_id: UUID | None = None) -> list[FlowRun]:
+    """Return the runs of a campaign's deployment, or of all campaigns, that have not ended."""
+    wanted = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(UNENDED))),
+        # Runs keep the id of a deployment that is deleted.
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]) if deployment_id else None,
+    )
+    found: list[FlowRun] = []
+    while True:
+        page = await client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW_NAME])),
+            flow_run_filter=wanted,
+            limit=_PAGE,
+            offset=len(found),
+        )
+        found += page
+        if len(page) < _PAGE:
+            return found
+
+
+async def end_runs(
+    client: PrefectClient, store: CampaignStore, flow_runs: Sequence[FlowRun], *, actor: str
+) -> Sequence[FlowRun]:
+    """Cancel runs, in whatever state they are, and return them as they have ended.
+
+    A run that goes on is asked to end, and says itself what was under way. One that waits to be started, or for a
+    person, ends at once. Of a run that has not ended within eight seconds nobody may be left to answer for, and it is
+    written down as cancelled; should it be executed all the same, its worker sees that and ends it.
+
+    Raises:
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    turns = asyncio.Semaphore(ASKED_AT_ONCE)
+    deadline = anyio.current_time() + CANCEL_SECONDS
+
+    async def ask(flow_run: FlowRun) -> None:
+        async with turns:
+            await _ask(client, flow_run, actor)
+
+    async def insist(flow_run: FlowRun) -> None:
+        async with turns:
+            message = f"Cancelled by {actor}; nobody who executes the run has answered"
+            # One that is deleted meanwhile has ended for good.
+            with suppress(ObjectNotFound):
+                await client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
+
+    await asyncio.gather(*map(ask, flow_runs))
+    ended = await _ended_by(client, [run.id for run in flow_runs], deadline)
+    await asyncio.gather(*(insist(run) for run in flow_runs if run.id not in ended))
+    ended |= await _read_ended(client, [run.id for run in flow_runs if run.id not in ended])
+    for flow_run in flow_runs:
+        if flow_run.state is not None and flow_run.state.is_paused():
+            await _close_suspended(store, flow_run, actor)
+    return [ended.get(run.id, run) for run in flow_runs]
+
+
+async def _ask(client: PrefectClient, flow_run: FlowRun, actor: str) -> None:
+    message = f"Cancelled by {actor}"
+    was_waiting = flow_run.state is not None and flow_run.state.is_scheduled()
+    # One that is deleted meanwhile has ended for good.
+    with suppress(ObjectNotFound):
+        asked: OrchestrationResult[Any] = await client.set_flow_run_state(flow_run.id, Cancelling(message=message))
+        if was_waiting and asked.state is not None and asked.state.type is StateType.CANCELLING:
+            # A retry that nobody has taken up: the server takes it for one that is still executed.
+            await client.set_flow_run_state(flow_run.id, Cancelled(message=message))
+
+
+async def _ended_by(client: PrefectClient, run_ids: Sequence[UUID], deadline: float) -> dict[UUID, FlowRun]:
+    """Wait for the end of runs until a deadline; return those that have ended."""
+    ended: dict[UUID, FlowRun] = {}
+    while True:
+        ended |= await _read_ended(client, [one for one in run_ids if one not in ended])
+        if len(ended) == len(run_ids) or anyio.current_time() >= deadline:
+            return ended
+        await anyio.sleep(_POLL_SECONDS)
+
+
+async def _read_ended(client: PrefectClient, run_ids: Sequence[UUID]) -> dict[UUID, FlowRun]:
+    ended: dict[UUID, FlowRun] = {}
+    for start in range(0, len(run_ids), _PAGE):
+        ids = list(run_ids[start : start + _PAGE])
+        runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)), limit=_PAGE)
+        ended |= {run.id: run for run in runs if run.state is not None and run.state.is_final()}
+    return ended
+
+
+async def _close_suspended(store: CampaignStore, flow_run: FlowRun, actor: str) -> None:
+    """Write down the end of a run that waited for a person: no worker has it, to do that itself."""
+    run_id = str(flow_run.id)
+    for approval in await store.list_approvals(run_id=run_id, waiting_only=True):
+        await store.decide_approval(run_id, approval.step, ApprovalState.WITHDRAWN, by=actor)
+    report = await store.get_run(run_id)
+    if report is None or report.status is not RunStatus.RUNNING:
+        return
+    lease = await _take_lease(store, report.campaign_key, flow_run)
+    if lease is None:
+        _logger.warning("Run %s is cancelled, and its record says so only when it is run again", flow_run.name)
+        return
+    try:
+        cancelled = {
+            "status": RunStatus.ABORTED,
+            "state_name": "Cancelled",
+            "message": f"Cancelled by {actor}\n{report.summary()}.",
+            "completed_at": current_clock().now(),
+        }
+        await store.finish_run(lease, report.model_copy(update=cancelled))
+    finally:
+        await store.release_lease(lease)
+
+
+async def _take_lease(store: CampaignStore, key: str, flow_run: FlowRun) -> Lease | None:
+    """Take the campaign's lease for a moment; None where another run keeps it for longer than that."""
+    run_id, holder, began = str(flow_run.id), uuid4().hex, anyio.current_time()
+    since = flow_run.expected_start_time or current_clock().now()
+    while True:
+        lease = await store.acquire_lease(
+            key,
+            run_id=run_id,
+            run_name=flow_run.name,
+            holder=holder,
+            ttl_seconds=_LEASE_SECONDS,
+            waiting_since=since,
+        )
+        if isinstance(lease, Lease):
+            return lease
+        if anyio.current_time() - began >= _TURN_SECONDS:
+            await store.leave_queue(key, run_id=run_id)
+            return None
+        await anyio.sleep(_POLL_SECONDS)
