@@ -1,0 +1,30 @@
+"""Telling one version of a campaign from another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from prefect_campaigns.models import Campaign
+
+_DIGITS = 12
+
+
+def version_of(campaign: Campaign) -> str:
+    """Return what names the campaign's content, as twelve hexadecimal digits of its SHA-256.
+
+    Equal campaigns have the same version, on whatever way they came: defaults do not count, nor does whether a number
+    was written 5 or 5.0, which databases change.
+    """
+    content = _canonical(campaign.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

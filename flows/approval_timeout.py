@@ -1,0 +1,68 @@
+"""The flow that ends the waiting for an approval that nobody gave in time."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from prefect import State, flow, get_run_logger
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Completed, Failed
+
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import ApprovalState
+from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.errors import CampaignsError, StoreUnavailable
+from prefect_campaigns.flows.approval import EXPIRE_FLOW_NAME, audit_of
+
+EXPIRE_ENTRYPOINT = "prefect_campaigns.flows.approval_timeout.expire_approval"
+
+RETRIES = 20
+RETRY_SECONDS = 60.0
+
+
+async def _expire(client: PrefectClient, store: CampaignStore, run_id: str, step: str) -> str:
+    approvals = await store.list_approvals(run_id=run_id)
+    approval = next((one for one in approvals if one.step == step), None)
+    if approval is None:
+        return f"nobody has asked for an approval of {step!r} in run {run_id}"
+    if approval.state is ApprovalState.WAITING and approval.expires_at > current_clock().now():
+        return f"it was asked for anew, and waits until {approval.expires_at:%Y-%m-%d %H:%M} UTC"
+    if approval.state is ApprovalState.WAITING:
+        approval = await store.decide_approval(run_id, step, ApprovalState.EXPIRED, by="the clock")
+        if approval.state is ApprovalState.EXPIRED:
+            await store.record_audit(audit_of(approval))
+    if approval.state is not ApprovalState.EXPIRED:
+        return f"it is {approval.state}, by {approval.decided_by}"
+    try:
+        # Also where an earlier try of this run has written it down and then broken off.
+        answer = await client.resume_flow_run(UUID(run_id))
+    except ObjectNotFound:
+        return "its run has been deleted"
+    return f"nobody approved it in time; resuming its run: {answer.status.value.lower()}"
+
+
+@flow(name=EXPIRE_FLOW_NAME, retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)
+async def expire_approval(run_id: str, step: str) -> State[Any]:
+    """End the waiting for an approval, unless it was given, or asked for anew since.
+
+    It is safe to run at any time, and twice. The run that waits is resumed, and does what its campaign says.
+
+    Args:
+        run_id: the flow run that is suspended.
+        step: the step before which it is.
+    """
+    try:
+        async with open_store(load_settings()) as store, get_client() as client:
+            message = await _expire(client, store, run_id, step)
+    except StoreUnavailable:
+        # Tried again by Prefect, every minute.
+        raise
+    except CampaignsError as error:
+        get_run_logger().error("%s", error)
+        return Failed(message=f"{type(error).__name__}: {error}")
+    get_run_logger().info(message)
+    return Completed(message=message)

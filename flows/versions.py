@@ -1,0 +1,52 @@
+"""Which version of a campaign a run does: never the steps of one and the budget of another.
+
+A deployment's parameters and the store's row are changed one after the other, and whoever changes them may be broken
+off in between. So a run that was made from a version of the file does what stands in the row, steps and budget, and
+says so in its own parameters; there a later retry finds the steps that it began with.
+
+A run whose parameters a person has edited (they do not make the version that stands beside them) does these steps,
+under the row's budget.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.flows.run import RunLogger
+from prefect_campaigns.models import Campaign
+from prefect_campaigns.versions import version_of
+
+
+def parameters_of(campaign: Campaign) -> dict[str, Any]:
+    """Return the flow's parameters for a campaign: as it was written, and its version."""
+    return {
+        "campaign": campaign.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        "version": version_of(campaign),
+    }
+
+
+async def take_version(
+    store: CampaignStore, campaign: Campaign, version: str | None, flow_run: FlowRun, *, logger: RunLogger
+) -> Campaign:
+    """Return the campaign that the run does, with the budget that stands in the store.
+
+    Raises:
+        UnknownCampaign: the store has no such campaign.
+        PrefectException, httpx.HTTPError: it is a newer version than the run was made from, and Prefect is not there
+            to be told.
+    """
+    row = (await store.get_campaign(campaign.slug)).campaign
+    is_edited = version != version_of(campaign)
+    if is_edited or await store.get_run(str(flow_run.id)) is not None:
+        return campaign.model_copy(update={"budget": row.budget})
+    in_force = version_of(row)
+    if version != in_force:
+        logger.warning("The run was made from version %s, and does version %s, which is in force", version, in_force)
+        async with get_client() as client:
+            parameters = {**flow_run.parameters, **parameters_of(row)}
+            (await client.update_flow_run(flow_run.id, parameters=parameters)).raise_for_status()
+    return row
