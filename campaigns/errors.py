@@ -18,6 +18,7 @@ CampaignsError
 │   ├── LeaseLost             another run holds the campaign now; this one may write nothing more
 │   └── BudgetRefused         a reservation that would pass a limit
 ├── TooEarly                  a campaign's pause is about to end, and has not ended yet by every clock
+├── ApprovalExpired           a step that nobody approved in time
 ├── SendMayHaveHappened       a send step is not repeated, because an earlier request left and was never answered
 ├── UnsupportedFlow           the campaign worker was given a flow that is not of this package
 ├── EverythingStopped         the emergency stop stands: nothing begins, nothing resumes
@@ -27,11 +28,12 @@ CampaignsError
 ├── InvalidChange             what a single run is to do differently cannot be used; says all that is wrong
 ├── SettingsError             the environment or .env holds something that cannot be used
 └── ServerError               Prefect's API did not do what was asked, or is not there
+    └── ApplyIncomplete       an apply did some campaigns and broke off; says which
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -210,6 +212,10 @@ class TooEarly(CampaignsError):
     """The campaign's pause is about to end, and has not ended yet by every clock."""
 
 
+class ApprovalExpired(CampaignsError):
+    """Nobody approved a step in time, and its campaign says to abort then."""
+
+
 class SendMayHaveHappened(CampaignsError):
     """An earlier request of this sending step left and was never answered: mails may have gone out."""
 
@@ -262,3 +268,23 @@ class SettingsError(CampaignsError):
 
 class ServerError(CampaignsError):
     """Prefect's API did not do what was asked."""
+
+
+class ApplyIncomplete(ServerError):
+    """An apply broke off.
+
+    Attributes:
+        done: the keys of the campaigns that are as they should be.
+        failed: those that were begun and could not be finished, each with why; they are as they were.
+        untouched: those that were not begun.
+    """
+
+    def __init__(self, *, done: Sequence[str], failed: Mapping[str, str], untouched: Sequence[str]) -> None:
+        count = len(done) + len(failed) + len(untouched)
+        lines = [f"{key}: {why}" for key, why in failed.items()]
+        lines.append(
+            f"apply broke off: {len(done)} of {count} campaigns are as they should be, {len(failed)} failed and are as"
+            f" they were, {len(untouched)} were not begun; apply again to finish"
+        )
+        super().__init__("\n".join(lines))
+        self.done, self.failed, self.untouched = tuple(done), dict(failed), tuple(untouched)

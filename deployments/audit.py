@@ -6,7 +6,8 @@ import getpass
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +28,9 @@ EVENT_PREFIX = "prefect-campaigns"
 ACCOUNT_RESOURCE = "prefect-campaigns.account"
 """What an event is about that is about all campaigns together."""
 
+EVENTS_AT_ONCE = 50
+"""How many events the server is given in one request."""
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _logger = get_logger("campaigns.audit")
 
@@ -39,6 +43,20 @@ def local_actor() -> str:
         # Nobody has given this user id a name, as happens in a container.
         user = str(os.getuid())
     return f"{re.sub(r'[^ -~]', '?', user)}@{socket.gethostname()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deed:
+    """Something that was done.
+
+    Attributes:
+        campaign_key: None where it is about all campaigns.
+        detail: JSON, with nothing secret in it.
+    """
+
+    action: AuditAction
+    campaign_key: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def record(
@@ -61,15 +79,30 @@ async def record(
     Raises:
         StoreError: the store is not there.
     """
-    entry = AuditEntry(
-        at=current_clock().now(), actor=actor, action=action, campaign_key=campaign_key, detail=dict(detail)
-    )
-    await store.record_audit(entry)
+    deed = Deed(action=action, campaign_key=campaign_key, detail=detail)
+    await record_all(client, store, actor=actor, deeds=[deed])
+
+
+async def record_all(client: PrefectClient, store: CampaignStore, *, actor: str, deeds: Sequence[Deed]) -> None:
+    """Do what ``record`` does for several deeds at once.
+
+    Raises:
+        StoreError: the store is not there.
+    """
+    now = current_clock().now()
+    entries = [
+        AuditEntry(at=now, actor=actor, action=deed.action, campaign_key=deed.campaign_key, detail=dict(deed.detail))
+        for deed in deeds
+    ]
+    for entry in entries:
+        await store.record_audit(entry)
     try:
-        # Given to the server and waited for: what Prefect emits in the background may be lost at a command's end.
-        await client.request("POST", "/events", json=[_event(entry).model_dump(mode="json")])
+        for first in range(0, len(entries), EVENTS_AT_ONCE):
+            # Given to the server and waited for: what Prefect emits in the background may be lost at a command's end.
+            events = [_event(entry).model_dump(mode="json") for entry in entries[first : first + EVENTS_AT_ONCE]]
+            await client.request("POST", "/events", json=events)
     except (httpx.HTTPError, PrefectException) as error:
-        _logger.warning("The Prefect server was not told of %s by %s: %s", action, actor, error)
+        _logger.warning("The Prefect server was not told of what %s did: %s", actor, error)
 
 
 def _event(entry: AuditEntry) -> Event:

@@ -8,17 +8,63 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 from slugify import slugify
 
 from prefect_campaigns.deployments.secrets_in_files import CompiledSecret, digest, without_secrets
 from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
+from prefect_campaigns.flows.approval import EXPIRE_DEPLOYMENT, NOT_APPROVED
+from prefect_campaigns.flows.approval_timeout import EXPIRE_ENTRYPOINT, expire_approval
 from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME, run_campaign
+from prefect_campaigns.flows.paused_deployment import RESUME_DEPLOYMENT, RESUME_ENTRYPOINT
+from prefect_campaigns.flows.resume import resume_campaign
+from prefect_campaigns.flows.versions import parameters_of
 from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients, Schedule
 
 WORK_POOL = "campaigns"
 WORK_POOL_TYPE = "campaign"
 CAMPAIGN_TAG = "campaign"
+
+OUR_TAG = "prefect-campaigns"
+"""The tag that marks an automation or a deployment as made by this package for itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpkeepDeployment:
+    """A deployment of a flow of ours that is no campaign."""
+
+    full_name: str
+    entrypoint: str
+    description: str
+    flow: Flow[..., Any]
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """What the server should have of it."""
+        return {
+            "description": self.description,
+            "entrypoint": self.entrypoint,
+            "work_pool_name": WORK_POOL,
+            "tags": [OUR_TAG],
+            "parameter_openapi_schema": _flow_parameters(self.flow),
+        }
+
+
+UPKEEP_DEPLOYMENTS = (
+    UpkeepDeployment(
+        full_name=RESUME_DEPLOYMENT,
+        entrypoint=RESUME_ENTRYPOINT,
+        description="Resumes campaigns when the budget that stopped them starts anew. Kept by `campaigns apply`.",
+        flow=resume_campaign,
+    ),
+    UpkeepDeployment(
+        full_name=EXPIRE_DEPLOYMENT,
+        entrypoint=EXPIRE_ENTRYPOINT,
+        description="Ends the waiting for an approval that nobody gave in time. Kept by `campaigns apply`.",
+        flow=expire_approval,
+    ),
+)
 
 
 class NotificationKind(StrEnum):
@@ -29,6 +75,7 @@ class NotificationKind(StrEnum):
     COMPLETE = "complete"
     BUDGET = "budget"
     ALERT = "alert"
+    APPROVAL = "approval"
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -49,7 +96,7 @@ class NotificationKind(StrEnum):
     def description(self) -> str:
         """The occasion, in words."""
         if self.state_names:
-            return f"campaign runs that end as {', '.join(self.state_names)}"
+            return f"campaign runs that become {', '.join(self.state_names)}"
         return "campaigns that have spent most of a limit"
 
 
@@ -58,6 +105,7 @@ _STATE_NAMES = {
     NotificationKind.PARTIAL: ("Partial",),
     NotificationKind.COMPLETE: ("Completed",),
     NotificationKind.BUDGET: ("BudgetExceeded",),
+    NotificationKind.APPROVAL: ("Suspended", NOT_APPROVED),
 }
 
 
@@ -160,7 +208,7 @@ def compile_campaign(campaign: Campaign) -> CompiledCampaign:
         slug=campaign.slug,
         description=campaign.description or campaign.name,
         schedule=_compile_schedule(campaign.schedule),
-        parameters={"campaign": public.model_dump(mode="json", by_alias=True, exclude_unset=True)},
+        parameters=parameters_of(public),
         tags=tuple(sorted(tags)),
         automations=automations,
         secrets=secrets,
@@ -173,10 +221,14 @@ def _compile_schedule(schedule: Schedule | None) -> CompiledSchedule | None:
     return CompiledSchedule(cron=schedule.cron, timezone=schedule.timezone, active=schedule.enabled)
 
 
-@functools.cache
 def deployment_parameter_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the flow's parameters, by which Prefect checks a run's parameters."""
-    return parameter_schema(run_campaign).model_dump(exclude_unset=True, mode="json")
+    """Return the JSON Schema of the campaign flow's parameters, by which Prefect checks a run's parameters."""
+    return _flow_parameters(run_campaign)
+
+
+@functools.cache
+def _flow_parameters(flow: Flow[..., Any]) -> dict[str, Any]:
+    return parameter_schema(flow).model_dump(exclude_unset=True, mode="json")
 
 
 def _recipients(recipients: Recipients | None) -> Iterator[Recipient]:
@@ -193,6 +245,7 @@ def _automations(campaign: Campaign) -> set[CompiledAutomation]:
         return set()
     failure, complete = set(_recipients(told.on_failure)), set(_recipients(told.on_complete))
     budget = failure if told.on_budget is None else set(_recipients(told.on_budget))
+    approval = failure if told.on_approval is None else set(_recipients(told.on_approval))
     audiences = {
         NotificationKind.FAILURE: failure,
         NotificationKind.COMPLETE: complete,
@@ -200,5 +253,6 @@ def _automations(campaign: Campaign) -> set[CompiledAutomation]:
         NotificationKind.PARTIAL: failure | complete,
         NotificationKind.BUDGET: budget,
         NotificationKind.ALERT: budget if campaign.budget.alert_at else set(),
+        NotificationKind.APPROVAL: approval if any(step.approval for step in campaign.steps) else set(),
     }
     return {CompiledAutomation(kind, recipient) for kind, audience in audiences.items() for recipient in audience}

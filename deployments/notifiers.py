@@ -2,40 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from uuid import UUID
 
 from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime, FlowRunFilterTags
 from prefect.client.schemas.sorting import AutomationSort
-from prefect.events.actions import SendNotification
-from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
+from prefect.events.schemas.automations import Automation
 
-from prefect_campaigns.blocks.email import (
-    BUDGET_ALERT,
-    RUN_ENDED,
-    CampaignEmail,
-)
+from prefect_campaigns.blocks.email import CampaignEmail
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.deployments.compile import (
-    CompiledAutomation,
-    MailRecipient,
-    NotificationKind,
-    SlackChannel,
+from prefect_campaigns.deployments.automations import is_same, tags_of, wanted_automation
+from prefect_campaigns.deployments.compile import OUR_TAG, CompiledAutomation, MailRecipient, Recipient, SlackChannel
+from prefect_campaigns.deployments.saved_blocks import (
+    Saving,
+    UnusableBlock,
+    content_of,
+    document_id,
+    load_block,
+    save_if_changed,
 )
-from prefect_campaigns.deployments.saved_blocks import document_id, load_block, save_if_changed
-from prefect_campaigns.deployments.saved_mail import MailServer, load_mail, save_mail
+from prefect_campaigns.deployments.saved_mail import (
+    SMTP_BLOCK_NAME,
+    MailServer,
+    load_mail,
+    mail_server_of,
+    save_mail,
+    saving_of_mail,
+)
+from prefect_campaigns.deployments.saved_secrets import read_secret_state
+from prefect_campaigns.deployments.secrets_in_files import CompiledSecret, SecretKind
 from prefect_campaigns.errors import ServerError
-
-OUR_TAG = "prefect-campaigns"
-"""The tag that marks an automation as made by this package."""
 
 RETRIED_WITHIN = timedelta(days=30)
 
+AT_ONCE = 8
+"""How many questions are put to the server at the same time."""
+
 _PAGE = 200
+
+
+class Telling(StrEnum):
+    """What becomes of something that tells people."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TellingChange:
+    """A block or an automation that has to be written: which, in words that show nothing secret, and why."""
+
+    change: Telling
+    what: str
 
 
 class Notifiers:
@@ -59,6 +84,94 @@ class Notifiers:
     async def look(self) -> None:
         """See which of our automations the server has."""
         self._on_server = await self._read_ours()
+
+    async def plan(
+        self, automations: Collection[CompiledAutomation], *, tags_in_use: set[str], secrets: Iterable[CompiledSecret]
+    ) -> tuple[TellingChange, ...]:
+        """Return what ``ensure`` and ``remove_unused`` would write; nothing is.
+
+        Args:
+            secrets: what apply is about to save; a Slack block among them need not be there yet.
+
+        Raises:
+            ServerError: a campaign names a Slack block that is not on the server.
+        """
+        await self.look()
+        changes = [one async for one in self._secret_changes(secrets)]
+        told = [one for one in automations if not isinstance(one.recipient, MailRecipient)]
+        mailed = [one for one in automations if isinstance(one.recipient, MailRecipient)]
+        mail = None
+        if mailed:
+            mail, saving = await self._planned_mail()
+            if saving is not None and saving is not Saving.UNCHANGED:
+                changes.append(TellingChange(change=Telling(saving), what=f"mail server (block {SMTP_BLOCK_NAME})"))
+            self.leaves_unmailed = mail is None
+        to_come = {secret.block_name for secret in secrets if secret.kind is SecretKind.SLACK}
+        wanted = (*told, *(mailed if mail else ()))
+        for recipient in sorted({one.recipient for one in wanted}, key=lambda one: one.label):
+            saving = await self._planned_block(recipient, mail, is_to_come=recipient.block_name in to_come)
+            if saving is not Saving.UNCHANGED:
+                changes.append(TellingChange(change=Telling(saving), what=f"block of {recipient.label}"))
+        for automation in dict.fromkeys(wanted):
+            changes += self._automation_changes(automation)
+        changes += [
+            TellingChange(change=Telling.DELETED, what=f"automation {one.name!r}, which nobody asks for any more")
+            for one in await self._unused(tags_in_use)
+        ]
+        return tuple(changes)
+
+    async def _secret_changes(self, secrets: Iterable[CompiledSecret]) -> AsyncIterator[TellingChange]:
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def look(secret: CompiledSecret) -> Saving:
+            async with turns:
+                return await read_secret_state(self._client, secret)
+
+        secrets = tuple(secrets)
+        for secret, saving in zip(secrets, await asyncio.gather(*map(look, secrets)), strict=True):
+            if saving is not Saving.UNCHANGED:
+                yield TellingChange(change=Telling(saving), what=f"block {secret.block_name} of a secret")
+
+    async def _planned_mail(self) -> tuple[MailServer | None, Saving | None]:
+        """Return the mail server that there will be, and what saving it comes to; None where nobody can be mailed."""
+        saved, smtp = await load_mail(self._client), self._settings.smtp
+        if smtp is None:
+            return (saved, None) if saved is not None and saved.sender is not None else (None, None)
+        wanted = mail_server_of(smtp)
+        # Blocks of recipients refer to the block of the mail server: they hold what that one holds.
+        credentials = saved.credentials if saved is not None else wanted.credentials
+        return MailServer(credentials=credentials, sender=wanted.sender), await saving_of_mail(self._client, smtp)
+
+    async def _planned_block(self, recipient: Recipient, mail: MailServer | None, *, is_to_come: bool) -> Saving:
+        """Return what saving a recipient's block comes to; a Slack block that is to come is told of as a secret."""
+        if isinstance(recipient, SlackChannel):
+            found = await self._slack_block(recipient, may_lack=is_to_come)
+            if found is not None:
+                self._block_ids[recipient.block_name] = document_id(found)
+            return Saving.UNCHANGED
+        assert mail is not None and mail.sender is not None  # noqa: S101 - nobody is mailed without
+        wanted = CampaignEmail(credentials=mail.credentials, sender=mail.sender, recipient=recipient.address)
+        try:
+            existing = await load_block(CampaignEmail, recipient.block_name, client=self._client)
+        except UnusableBlock:
+            return Saving.CHANGED
+        if existing is None:
+            return Saving.CREATED
+        self._block_ids[recipient.block_name] = document_id(existing)
+        return Saving.UNCHANGED if content_of(existing) == content_of(wanted) else Saving.CHANGED
+
+    def _automation_changes(self, automation: CompiledAutomation) -> Iterator[TellingChange]:
+        existing = self._on_server.get(automation.name, [])
+        if not existing:
+            yield TellingChange(change=Telling.CREATED, what=f"automation {automation.name!r}")
+            return
+        kept, *doubles = existing
+        for _ in doubles:
+            yield TellingChange(change=Telling.DELETED, what=f"automation {automation.name!r}, which is there twice")
+        block_id = self._block_ids.get(automation.recipient.block_name)
+        wanted = None if block_id is None else wanted_automation(automation, block_id)
+        if wanted is None or not is_same(kept, wanted.model_copy(update={"enabled": kept.enabled})):
+            yield TellingChange(change=Telling.CHANGED, what=f"automation {automation.name!r}")
 
     async def _can_mail(self) -> bool:
         """Whether there is an SMTP server to send by: that of the settings, or one that was saved before."""
@@ -95,7 +208,7 @@ class Notifiers:
         return changed
 
     async def _ensure_one(self, automation: CompiledAutomation) -> bool:
-        wanted = _automation(automation, await self._block_id(automation))
+        wanted = wanted_automation(automation, await self._block_id(automation))
         existing = self._on_server.get(automation.name, [])
         if not existing:
             created = await self._client.create_automation(wanted)
@@ -107,7 +220,7 @@ class Notifiers:
         self._on_server[automation.name] = [kept]
         # Whether it is switched on is a person's choice.
         wanted = wanted.model_copy(update={"enabled": kept.enabled})
-        if _same(kept, wanted):
+        if is_same(kept, wanted):
             return bool(doubles)
         await self._client.update_automation(kept.id, wanted)
         return True
@@ -120,29 +233,36 @@ class Notifiers:
 
     async def _ensure_block(self, recipient: MailRecipient | SlackChannel) -> UUID:
         if isinstance(recipient, SlackChannel):
-            found = await load_block(SlackWebhook, recipient.block_name)
-            if found is None:
-                raise ServerError(f"the server has no block {recipient.label!r}; create it, or give the webhook URL")
+            found = await self._slack_block(recipient)
+            assert found is not None  # noqa: S101 - or it had raised
             return document_id(found)
         if self._mail is None or self._mail.sender is None:
             raise ServerError("there is no SMTP server to send by")
         block = CampaignEmail(credentials=self._mail.credentials, sender=self._mail.sender, recipient=recipient.address)
         return (await save_if_changed(block, recipient.block_name)).id
 
+    async def _slack_block(self, channel: SlackChannel, *, may_lack: bool = False) -> SlackWebhook | None:
+        found = await load_block(SlackWebhook, channel.block_name, client=self._client)
+        if found is None and not may_lack:
+            raise ServerError(f"the server has no block {channel.label!r}; create it, or give the webhook URL")
+        return found
+
     async def remove_unused(self, tags_in_use: set[str]) -> int:
-        """Delete our automations that nobody asks for any more; return how many.
+        """Delete our automations that nobody asks for any more; return how many."""
+        unused = await self._unused(tags_in_use)
+        for automation in unused:
+            await self._client.delete_automation(automation.id)
+        return len(unused)
+
+    async def _unused(self, tags_in_use: set[str]) -> list[Automation]:
+        """Return our automations that nobody asks for any more.
 
         A run carries the tags its deployment had when it was made. Whoever is told by them is told as long as the run
         may still end: while it goes on, and for a month after, in which somebody may retry it.
         """
-        removed = 0
-        for automation in [one for several in self._on_server.values() for one in several]:
-            tags = _tags_of(automation)
-            if tags & tags_in_use or await self._has_recent_runs(tags):
-                continue
-            await self._client.delete_automation(automation.id)
-            removed += 1
-        return removed
+        ours = [(one, tags_of(one)) for several in self._on_server.values() for one in several]
+        candidates = [(one, tags) for one, tags in ours if not tags & tags_in_use]
+        return [one for one, tags in candidates if not await self._has_recent_runs(tags)]
 
     async def _has_recent_runs(self, tags: set[str]) -> bool:
         since = datetime.now(UTC) - RETRIED_WITHIN
@@ -154,67 +274,3 @@ class Notifiers:
             limit=1,
         )
         return bool(runs)
-
-
-def _automation(automation: CompiledAutomation, block_id: UUID) -> AutomationCore:
-    kind = automation.kind
-    is_mail = isinstance(automation.recipient, MailRecipient)
-    templates = BUDGET_ALERT if kind is NotificationKind.ALERT else RUN_ENDED
-    return AutomationCore(
-        name=automation.name,
-        description=f"Tells {automation.recipient.label} of {kind.description}. Kept by `campaigns apply`.",
-        tags=[OUR_TAG],
-        enabled=True,
-        trigger=EventTrigger(
-            expect=set(kind.events),
-            match=ResourceSpecification({"prefect.resource.id": kind.resource}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{automation.tag}"}
-            ),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Reactive,
-            threshold=1,
-            within=timedelta(0),
-        ),
-        actions=[
-            SendNotification(
-                block_document_id=block_id,
-                subject=templates.subject,
-                body=templates.mail if is_mail else templates.slack,
-            )
-        ],
-    )
-
-
-def _same(existing: Automation, wanted: AutomationCore) -> bool:
-    """Whether the server's automation does what it should; the server adds ids to what it was told."""
-    return all(
-        _comparable(getattr(existing, field)) == _comparable(getattr(wanted, field))
-        for field in ("name", "description", "tags", "trigger", "actions")
-    )
-
-
-def _comparable(value: object) -> object:
-    if hasattr(value, "model_dump"):
-        return _comparable(value.model_dump(mode="json", exclude={"id"}))
-    if isinstance(value, Mapping):
-        return {key: _comparable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        items = [_comparable(item) for item in value]
-        return sorted(items, key=repr)
-    return value
-
-
-def _tags_of(automation: Automation) -> set[str]:
-    trigger = automation.trigger
-    if not isinstance(trigger, EventTrigger):
-        return set()
-    related = trigger.match_related
-    specifications = related if isinstance(related, list) else [related]
-    return {value.removeprefix("prefect.tag.") for specification in specifications for value in _values(specification)}
-
-
-def _values(specification: ResourceSpecification | dict[str, str | list[str]]) -> list[str]:
-    labels = specification if isinstance(specification, dict) else specification.model_dump()
-    value = labels.get("prefect.resource.id", [])
-    return [value] if isinstance(value, str) else list(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from prefect.client.orchestration import PrefectClient
@@ -12,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord
-from prefect_campaigns.deployments.compile import UPKEEP_DEPLOYMENTS, WORK_POOL, UpkeepDeployment
+from prefect_campaigns.deployments.compile import UPKEEP_DEPLOYMENTS, WORK_POOL
 from prefect_campaigns.deployments.lookup import read_deployments
 
 
@@ -40,19 +41,12 @@ async def observe(client: PrefectClient, store: CampaignStore) -> Observed:
         StoreError: the store is not there.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
-    deployments, rows, pool_type, *upkeep = await asyncio.gather(
-        read_deployments(client),
-        store.list_campaigns(),
-        _pool_type(client),
-        *(_read(client, wanted) for wanted in UPKEEP_DEPLOYMENTS),
+    deployments, rows, pool_type, upkeep = await asyncio.gather(
+        read_deployments(client), store.list_campaigns(), _pool_type(client), _read_upkeep(client)
     )
     return Observed(
         pool_type=pool_type,
-        upkeep={
-            wanted.full_name: found
-            for wanted, found in zip(UPKEEP_DEPLOYMENTS, upkeep, strict=True)
-            if found is not None
-        },
+        upkeep=upkeep,
         deployments={deployment.name: deployment for deployment in deployments},
         rows={row.key: row for row in rows},
     )
@@ -65,8 +59,9 @@ async def _pool_type(client: PrefectClient) -> str | None:
         return None
 
 
-async def _read(client: PrefectClient, wanted: UpkeepDeployment) -> DeploymentResponse | None:
-    try:
-        return await client.read_deployment_by_name(wanted.full_name)
-    except ObjectNotFound:
-        return None
+async def _read_upkeep(client: PrefectClient) -> dict[str, DeploymentResponse]:
+    found = {}
+    for wanted in UPKEEP_DEPLOYMENTS:
+        with suppress(ObjectNotFound):
+            found[wanted.full_name] = await client.read_deployment_by_name(wanted.full_name)
+    return found

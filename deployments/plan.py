@@ -245,9 +245,7 @@ def _update(compiled: CompiledCampaign, deployment: DeploymentResponse, pause: P
         "enforce_parameter_schema": True,
         "tags": sorted(compiled.tags),
     }
-    current = {
-        field: sorted(deployment.tags) if field == "tags" else getattr(deployment, field) for field in wanted
-    }
+    current = {field: sorted(deployment.tags) if field == "tags" else getattr(deployment, field) for field in wanted}
     return {field: value for field, value in wanted.items() if value != current[field]}
 
 
@@ -268,7 +266,7 @@ def _prefect_changes(
     from_file = row is not None and applied != written(compiled.campaign)
     changes: list[FieldChange] = []
     for field, new in update.items():
-        old = sorted(deployment.tags) if field == "tags" else getattr(deployment, field)
+        old: Any = sorted(deployment.tags) if field == "tags" else getattr(deployment, field)
         if field == "parameters":
             changes += _parameter_changes(old, new, applied)
         elif field == "parameter_openapi_schema":
@@ -291,7 +289,9 @@ def _parameter_changes(old: Mapping[str, Any], new: Mapping[str, Any], applied: 
     if there == applied:
         # The file's own changes, or the version that an older apply did not write.
         others = differences(Side.PREFECT, {**old, "campaign": None}, {**new, "campaign": None}, ("parameters",))
-        return [one for one in others if one.field != "/parameters/version"] if there != _campaign(new) else list(others)
+        return (
+            [one for one in others if one.field != "/parameters/version"] if there != _campaign(new) else list(others)
+        )
     return list(differences(Side.PREFECT, there, _campaign(new)))
 
 
@@ -391,5 +391,5 @@ def orphans(observed: Observed, *, folders: Sequence[str], keys: set[str]) -> tu
 
 
 def renamed(created: CompiledCampaign, gone: Sequence[CampaignRecord]) -> CampaignRecord | None:
-    """Return the campaign that a new one probably was until its name was changed: one without a file, of the same steps."""
+    """Return the campaign that a new one probably was until its name was changed: its file is gone."""
     return next((row for row in gone if row.campaign.steps == created.campaign.steps), None)

@@ -43,7 +43,7 @@ async def saving_of(block: Block, name: str, *, client: PrefectClient) -> Saving
         return Saving.CHANGED
     if existing is None:
         return Saving.CREATED
-    return Saving.UNCHANGED if _content(existing) == _content(block) else Saving.CHANGED
+    return Saving.UNCHANGED if content_of(existing) == content_of(block) else Saving.CHANGED
 
 
 async def save_if_changed(block: Block, name: str) -> SavedBlock:
@@ -52,7 +52,7 @@ async def save_if_changed(block: Block, name: str) -> SavedBlock:
         existing = await load_block(type(block), name)
     except UnusableBlock:
         return SavedBlock(await block.asave(name, overwrite=True), Saving.CHANGED)
-    if existing is not None and _content(existing) == _content(block):
+    if existing is not None and content_of(existing) == content_of(block):
         return SavedBlock(document_id(existing), Saving.UNCHANGED)
     saved: UUID = await block.asave(name, overwrite=existing is not None)
     return SavedBlock(saved, Saving.CREATED if existing is None else Saving.CHANGED)
@@ -84,6 +84,7 @@ def document_id(block: Block) -> UUID:
     return block._block_document_id
 
 
-def _content(block: Block) -> dict[str, object]:
+def content_of(block: Block) -> dict[str, object]:
+    """Return what a block holds, by which two of them are compared."""
     # A loaded block dumps the id and name of its document besides.
     return block.model_dump(include=set(type(block).model_fields))

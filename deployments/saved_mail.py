@@ -10,7 +10,7 @@ from prefect_email import EmailServerCredentials
 
 from prefect_campaigns.blocks.email_composing import parse_address
 from prefect_campaigns.blocks.settings import SmtpSettings
-from prefect_campaigns.deployments.saved_blocks import Saving, load_block, save_if_changed
+from prefect_campaigns.deployments.saved_blocks import Saving, load_block, save_if_changed, saving_of
 
 SMTP_BLOCK_NAME = "campaigns-smtp"
 
@@ -27,6 +27,19 @@ class MailServer:
 
     credentials: EmailServerCredentials
     sender: str | None
+
+
+def mail_server_of(smtp: SmtpSettings) -> MailServer:
+    """Return the mail server of the settings."""
+    return MailServer(credentials=smtp.credentials(), sender=smtp.sender)
+
+
+async def saving_of_mail(client: PrefectClient, smtp: SmtpSettings) -> Saving:
+    """Say what saving the mail server of the settings would come to; nothing is written."""
+    saving = await saving_of(smtp.credentials(), SMTP_BLOCK_NAME, client=client)
+    before = await client.read_variable_by_name(SENDER_VARIABLE)
+    is_same = before is not None and before.value == smtp.sender
+    return Saving.CHANGED if saving is Saving.UNCHANGED and not is_same else saving
 
 
 async def save_mail(client: PrefectClient, smtp: SmtpSettings) -> Saving:

@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import PrefectException
+from prefect.exceptions import Pause, PrefectException
 from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Failed
@@ -170,9 +170,11 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         if self._cancellation_watch is None or self._cancellation_watch.done():
             self._cancellation_watch = asyncio.create_task(self._watch_for_cancellation())
         try:
-            return await running.wait()
+            ended = await running.wait()
         finally:
             del self._running[flow_run.id]
+        # A run that is suspended comes back when somebody resumes it.
+        return None if isinstance(ended, Pause) else ended
 
     async def _watch_for_cancellation(self) -> None:
         """Ask, once for all runs, which of them somebody wants cancelled; end when none is left.

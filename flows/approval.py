@@ -1,8 +1,9 @@
 """A step that a person has to say yes to: the run suspends before it, and holds nothing while it waits.
 
-It suspends as Prefect's own ``suspend_flow_run`` does: its state is Suspended, no worker has it, and whoever resumes it
-(in the Prefect UI, by ``campaigns approve``, through an API) lets it be executed again, from the start, over the results
-of the steps that are done. The lease goes back with the execution, and no money is reserved before somebody says yes.
+It suspends as Prefect's own ``suspend_flow_run`` does: its state is Suspended, no worker has it, and whoever resumes
+it (in the Prefect UI, by ``campaigns approve``, through an API) lets it be executed again, from the start, over the
+results of the steps that are done. The lease goes back with the execution, and no money is reserved before somebody
+says yes.
 
 Whether somebody did stands in the store, beside who and when. A run that was resumed although the store still waits was
 resumed in Prefect, which is a yes; it is told from a retry by what follows its suspension in the history of its states.

@@ -25,17 +25,20 @@ from prefect_campaigns.blocks.store_types import AttemptState, LeaseHeld, Paused
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits, first_moment_without
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.errors import BudgetRefused, CampaignsError, ServerError, StoreUnavailable
+from prefect_campaigns.errors import ApprovalExpired, BudgetRefused, CampaignsError, ServerError, StoreUnavailable
 from prefect_campaigns.flows.alerts import tell_alerts
+from prefect_campaigns.flows.approval import NOT_APPROVED, require_approval, was_resumed
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
 from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
 from prefect_campaigns.flows.resuming import MOMENT, resume_after_budget
-from prefect_campaigns.flows.run import CampaignRun, trigger_type
+from prefect_campaigns.flows.run import CampaignRun, StartAt, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
+from prefect_campaigns.flows.stopping import describe
+from prefect_campaigns.flows.versions import take_version
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
@@ -57,18 +60,29 @@ BREAK_OFF_SECONDS = 20.0
 
 
 @flow(name=FLOW_NAME)
-async def run_campaign(campaign: Campaign) -> State[Any]:
+async def run_campaign(
+    campaign: Campaign, version: str | None = None, from_step: str | None = None, results_of: str | None = None
+) -> State[Any]:
     """Run a campaign once: wait for its turn, look at its budget, do its steps, say what came of it.
 
     What it may spend is read from the store by the campaign's key, never from the parameter.
 
     The run ends as Completed, Partial (type COMPLETED: a step failed and the campaign went on), Failed,
     BudgetExceeded (type CANCELLED; a limit pauses the campaign), Paused (type CANCELLED: the budget has paused it
-    already) or Skipped (type COMPLETED: another run of the campaign was going).
+    already), NotApproved (type CANCELLED: nobody approved a step in time), Stopped (type CANCELLED: the emergency stop
+    stands) or Skipped (type COMPLETED: another run of the campaign was going). Before a step that needs an approval it
+    is Suspended.
+
+    Args:
+        campaign: what to do, as it was written.
+        version: the version of the file that the campaign is; another one, or none, says that a person edited it.
+        from_step: the step to begin at, with the results that the steps before it had in the flow run results_of.
+        results_of: that flow run's id.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise CampaignsError("a campaign runs as a Prefect flow run only")
+    flow_run, logger = context.flow_run, get_run_logger()
     settings = load_settings()
     try:
         async with AsyncExitStack() as stack:
@@ -78,16 +92,24 @@ async def run_campaign(campaign: Campaign) -> State[Any]:
             except StoreUnavailable:
                 # From here on as a task, for Prefect to try again.
                 store = await reach_store(stack, settings, campaign.slug)
-            return await _run(store, campaign, context.flow_run, Journal(settings.journal_folder))
+            campaign = await take_version(store, campaign, version, flow_run, logger=logger)
+            start_at = _start_at(from_step, results_of)
+            return await _run(store, campaign, flow_run, Journal(settings.journal_folder), start_at)
     except CampaignsError as error:
         # Said in the state, in words, rather than as a traceback.
-        get_run_logger().error("%s", error)
+        logger.error("%s", error)
         return Failed(message=f"{type(error).__name__}: {error}")
     except asyncio.CancelledError:
-        if not await _was_cancelled_by_a_person(context.flow_run):
+        if not await _was_cancelled_by_a_person(flow_run):
             raise
         _stay_alive()
         return Cancelled(message="The run was cancelled")
+
+
+def _start_at(from_step: str | None, results_of: str | None) -> StartAt | None:
+    if (from_step is None) != (results_of is None):
+        raise CampaignsError("from_step and results_of go together: where to begin, and which run has the results")
+    return StartAt(step=from_step, results_of=results_of) if from_step and results_of else None
 
 
 def _stay_alive() -> None:
@@ -111,7 +133,9 @@ async def _was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
         return False
 
 
-async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, journal: Journal) -> State[Any]:
+async def _run(
+    store: CampaignStore, campaign: Campaign, flow_run: FlowRun, journal: Journal, start_at: StartAt | None
+) -> State[Any]:
     clock, logger = current_clock(), get_run_logger()
     turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)
     if isinstance(turn, Overlapping):
@@ -128,6 +152,7 @@ async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, jour
             clock=clock,
             journal=journal,
             logger=logger,
+            start_at=start_at,
         )
         await run.patiently(run.begin)
         try:
@@ -136,6 +161,8 @@ async def _run(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, jour
             state = await to_its_end(_break_off(run), seconds=BREAK_OFF_SECONDS)
             _stay_alive()
             return state
+        except ApprovalExpired as error:
+            return await _finish(run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name=NOT_APPROVED), str(error))
         except CampaignsError as error:
             return await _finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")
         except Exception as error:
@@ -184,16 +211,28 @@ async def _skip(
 
 
 async def _gate_and_steps(run: CampaignRun) -> State[Any]:
+    if stop := await run.patiently(run.store.read_stop):
+        return await _finish(run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name="Stopped"), describe(stop))
     await _lift_pause(run)
     status = await check_budget(run.store, run.campaign.slug)
     if await _is_about_to_reset(status):
         await _lift_pause(run)
         status = await check_budget(run.store, run.campaign.slug)
     await tell_alerts(run, status)
-    if status.reached:
+    goes_on = await _goes_on(run)
+    if status.reached and not goes_on:
         return await _over_budget(run, status.reached, describe_limits(status.reached), [])
     failures: list[StepResult] = []
     for index, step in enumerate(run.campaign.steps):
+        recorded = run.steps[index]
+        if recorded.status is StepStatus.SKIPPED:
+            continue
+        if goes_on and recorded.status is StepStatus.FAILED:
+            # The run went on from it before it was suspended.
+            failures += [recorded] if step.on_failure == "continue" else []
+            continue
+        if recorded.status is not StepStatus.COMPLETED:
+            await require_approval(run, index)
         if index and (excess := per_lead_excess(run.campaign, await run.report())):
             return await _over_budget(run, (), excess, failures)
         state = await _do_step(run, index)
@@ -214,6 +253,11 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
             failures.append(failed)
         get_run_logger().warning("step %r failed and the campaign goes on: %s", step.name, failed.error)
     return await _end(run, failures)
+
+
+async def _goes_on(run: CampaignRun) -> bool:
+    """Whether the run was suspended for an approval and resumed: it is past its gate and past what has failed."""
+    return any(step.approval for step in run.campaign.steps) and await was_resumed(run.flow_run.id)
 
 
 async def _is_about_to_reset(status: BudgetStatus) -> bool:

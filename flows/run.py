@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -18,10 +19,11 @@ from prefect_campaigns.blocks.journal import Journal, JournalEntry, settle_journ
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease, Reservation
 from prefect_campaigns.clock import Clock
-from prefect_campaigns.errors import LeaseLost, StoreError, StoreUnavailable
+from prefect_campaigns.errors import CampaignsError, LeaseLost, StoreError, StoreUnavailable
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
+from prefect_campaigns.words import listed
 
 RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 """What Prefect's get_run_logger gives."""
@@ -37,12 +39,29 @@ OUTAGE_SECONDS = 300.0
 
 OUTAGE_RETRY_SECONDS = 1.0
 
+SCHEDULED_KEY = "scheduled "
+"""How the idempotency keys begin that Prefect's scheduler gives its runs."""
+
 T = TypeVar("T")
 
 
 def trigger_type(flow_run: FlowRun) -> str:
     """Return what made the run, in the words of the REST API: ``scheduled`` or ``manual``."""
-    return "scheduled" if flow_run.auto_scheduled else "manual"
+    # One that an apply has made again in the place of a scheduled one bears its key.
+    is_scheduled = flow_run.auto_scheduled or (flow_run.idempotency_key or "").startswith(SCHEDULED_KEY)
+    return "scheduled" if is_scheduled else "manual"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartAt:
+    """That a run begins at a later step than the first.
+
+    Attributes:
+        results_of: the flow run whose results stand for those of the steps before.
+    """
+
+    step: str
+    results_of: str
 
 
 class CampaignRun:
@@ -63,6 +82,7 @@ class CampaignRun:
         clock: Clock,
         journal: Journal,
         logger: RunLogger,
+        start_at: StartAt | None = None,
     ) -> None:
         self.campaign = campaign
         self.flow_run = flow_run
@@ -72,6 +92,7 @@ class CampaignRun:
         self.clock = clock
         self.journal = journal
         self.logger = logger
+        self.start_at = start_at
         self.started_at: datetime = clock.now()
         self.steps: list[StepResult] = []
         self.is_behind = False
@@ -84,8 +105,9 @@ class CampaignRun:
 
     @property
     def results(self) -> dict[str, Any]:
-        """The results of the steps that have completed, for the references of later ones."""
-        return {step.name: step.result for step in self.steps if step.status is StepStatus.COMPLETED}
+        """The results of the steps that have completed, here or in the run before, for the references of later ones."""
+        known = (StepStatus.COMPLETED, StepStatus.SKIPPED)
+        return {step.name: step.result for step in self.steps if step.status in known}
 
     def idempotency_key(self, step: Step) -> str:
         """Return the key of the step's requests: the same over retries and over a resumed run."""
@@ -95,7 +117,7 @@ class CampaignRun:
         """Write the run's record, taking up what an earlier execution of this run has left."""
         await settle_journal(self.journal, self.store)
         earlier = await self.store.get_run(self.run_id)
-        recorded = {step.name: step for step in earlier.steps} if earlier else {}
+        recorded = {step.name: step for step in earlier.steps} if earlier else await self._taken_over()
         if earlier:
             self.started_at = earlier.started_at
         self.steps = [
@@ -104,6 +126,34 @@ class CampaignRun:
             for position, step in enumerate(self.campaign.steps)
         ]
         await self.store.start_run(self.lease, await self.report())
+
+    async def _taken_over(self) -> dict[str, StepResult]:
+        """Return the steps before the one that the run begins at, with the results of an earlier run.
+
+        Raises:
+            CampaignsError: there is no such step, or the earlier run does not have these results.
+        """
+        if self.start_at is None:
+            return {}
+        names = [step.name for step in self.campaign.steps]
+        if self.start_at.step not in names:
+            raise CampaignsError(f"the run is to begin at step {self.start_at.step!r}; its steps are {listed(names)}")
+        source = await self.store.get_run(self.start_at.results_of)
+        results = {step.name: step for step in source.steps} if source else {}
+        before = names[: names.index(self.start_at.step)]
+        known = (StepStatus.COMPLETED, StepStatus.SKIPPED)
+        if missing := [name for name in before if name not in results or results[name].status not in known]:
+            raise CampaignsError(f"run {self.start_at.results_of} has no result of {listed(missing)} to begin with")
+        return {
+            name: StepResult(
+                name=name,
+                engine=self.campaign.steps[position].engine,
+                position=position,
+                status=StepStatus.SKIPPED,
+                result=results[name].result,
+            )
+            for position, name in enumerate(before)
+        }
 
     async def save(self, step: StepResult) -> None:
         """Write down where a step stands."""

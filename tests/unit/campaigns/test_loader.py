@@ -129,8 +129,8 @@ CRON_FIELDS = (
 AN_URL = "an http or https URL such as http://localhost:3010/api/prospect is allowed"
 RECIPIENT = "a mail address such as ops@example.com is allowed"
 IN_A_STEP = (
-    '"name", "engine", "endpoint", "method", "params", "headers", "approval", "timeout", "retry", "onSuccess", "onFailure", "sends",'
-    ' "estimatedCost" and "costPath"'
+    '"name", "engine", "endpoint", "method", "params", "headers", "approval", "timeout", "retry", "onSuccess",'
+    ' "onFailure", "sends", "estimatedCost" and "costPath"'
 )
 
 FAULTS = [
