@@ -20,10 +20,19 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 20
 """More than the API has connections to its database, where everything waits for its turn anyway."""
 
-ONCE = frozenset({"campaigns_mark_sent", "campaigns_set_pause", "campaigns_correct", "campaigns_delete"})
+ONCE = frozenset(
+    {
+        "campaigns_mark_sent",
+        "campaigns_set_pause",
+        "campaigns_set_stop",
+        "campaigns_correct",
+        "campaigns_delete",
+        "campaigns_record_audit",
+    }
+)
 """What is never called a second time by itself when a connection broke: if the first call was heard after all, the
-second would be told that somebody else did it. All other functions are idempotent: they read, they set what they are
-given, or they find by lease, run or request that they have done it already."""
+second would be told that somebody else did it, or would write it down twice. All other functions are idempotent: they
+read, they set what they are given, or they find by lease, run or request that they have done it already."""
 
 _BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 """The connection ended; most often one that was kept and that the server had closed meanwhile."""

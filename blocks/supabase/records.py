@@ -65,6 +65,7 @@ def record(row: Row) -> CampaignRecord:
         pause=pause(row["pause"]),
         created_at=instant(row["created_at"]),
         updated_at=instant(row["updated_at"]),
+        origin=row["origin"],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -11,7 +11,18 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from prefect_campaigns.blocks.store_types import CampaignRecord, Lease, LeaseHeld, Pause, Reservation
+from prefect_campaigns.blocks.store_types import (
+    ApprovalRecord,
+    ApprovalState,
+    AuditEntry,
+    CampaignFigures,
+    CampaignRecord,
+    Lease,
+    LeaseHeld,
+    Pause,
+    Reservation,
+    Stop,
+)
 from prefect_campaigns.blocks.supabase import records, values
 from prefect_campaigns.blocks.supabase.client import SupabaseApi
 from prefect_campaigns.blocks.supabase.migrate import check_schema
@@ -84,6 +95,7 @@ class SupabaseStore:
         *,
         deployment_id: UUID | None = None,
         applied_schedule_active: bool | None = None,
+        origin: str | None = None,
     ) -> CampaignRecord:
         row = await self._value(
             "campaigns_save",
@@ -92,6 +104,7 @@ class SupabaseStore:
             p_config=records.config_text(campaign),
             p_deployment_id=None if deployment_id is None else str(deployment_id),
             p_applied_schedule_active=applied_schedule_active,
+            p_origin=values.optional_storable_text(origin),
             p_now=self._now(),
         )
         return records.record(row)
@@ -101,6 +114,10 @@ class SupabaseStore:
 
     async def list_campaigns(self) -> Sequence[CampaignRecord]:
         return self._records.readable(await self._value("campaigns_list"))
+
+    async def campaign_figures(self) -> Mapping[str, CampaignFigures]:
+        rows = await self._value("campaigns_figures")
+        return {key: values.figures(row) for key, row in rows.items()}
 
     async def delete_campaign(self, key: str) -> None:
         await self._value("campaigns_delete", p_key=values.storable_text(key))
@@ -114,6 +131,61 @@ class SupabaseStore:
                 p_replacing=values.pause_text(replacing),
             )
         )
+
+    # The emergency stop
+
+    async def read_stop(self) -> Stop | None:
+        return values.stop(await self._value("campaigns_read_stop"))
+
+    async def set_stop(self, stop: Stop | None) -> Stop | None:
+        return values.stop(await self._value("campaigns_set_stop", p_stop=values.stop_text(stop)))
+
+    # Approvals
+
+    async def ask_approval(self, lease: Lease, *, step: str, timeout_seconds: float) -> ApprovalRecord:
+        row = await self._value(
+            "campaigns_ask_approval",
+            p_lease=values.lease_text(lease),
+            p_step=values.storable_text(step),
+            p_timeout_seconds=timeout_seconds,
+            p_now=self._now(),
+        )
+        return values.approval(row)
+
+    async def decide_approval(self, run_id: str, step: str, state: ApprovalState, *, by: str) -> ApprovalRecord:
+        row = await self._value(
+            "campaigns_decide_approval",
+            p_run_id=values.storable_text(run_id),
+            p_step=values.storable_text(step),
+            p_state=state,
+            p_by=values.storable_text(by),
+            p_now=self._now(),
+        )
+        return values.approval(row)
+
+    async def list_approvals(
+        self, *, campaign_key: str | None = None, run_id: str | None = None, waiting_only: bool = False
+    ) -> Sequence[ApprovalRecord]:
+        rows = await self._value(
+            "campaigns_list_approvals",
+            p_campaign_key=values.optional_storable_text(campaign_key),
+            p_run_id=values.optional_storable_text(run_id),
+            p_waiting_only=waiting_only,
+        )
+        return [values.approval(row) for row in rows]
+
+    # Who did what
+
+    async def record_audit(self, entry: AuditEntry) -> None:
+        await self._value("campaigns_record_audit", p_entry=values.audit_text(entry))
+
+    async def list_audit(self, *, campaign_key: str | None = None, limit: int = 50) -> Sequence[AuditEntry]:
+        rows = await self._value(
+            "campaigns_list_audit",
+            p_campaign_key=values.optional_storable_text(campaign_key),
+            p_limit=max(limit, 0),
+        )
+        return [values.audit_entry(row) for row in rows]
 
     # The lease
 
@@ -294,6 +366,11 @@ class SupabaseStore:
             p_lease=values.lease_text(lease),
             p_report=values.report_text(report),
             p_now=self._now(),
+        )
+
+    async def suspend_run(self, lease: Lease, report: RunReport) -> None:
+        await self._value(
+            "campaigns_suspend_run", p_lease=values.lease_text(lease), p_report=values.report_text(report)
         )
 
     async def record_skipped_run(self, report: RunReport) -> None:

@@ -14,9 +14,21 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from prefect_campaigns.blocks.store_types import AttemptState, Lease, Pause, PausedBy, Reservation
+from prefect_campaigns.blocks.store_types import (
+    ApprovalRecord,
+    ApprovalState,
+    AttemptState,
+    AuditEntry,
+    CampaignFigures,
+    Lease,
+    Pause,
+    PausedBy,
+    Reservation,
+    Stop,
+)
 from prefect_campaigns.blocks.values import (
     amount_micros,
+    audit_action,
     instant,
     instant_text,
     json_text,
@@ -178,6 +190,66 @@ def pause(row: Row | None) -> Pause | None:
         since=instant(row["since"]),
         until=optional_instant(row["until"]),
         awaited_run_id=None if row["awaited_run_id"] is None else UUID(row["awaited_run_id"]),
+    )
+
+
+def stop_text(stop: Stop | None) -> str | None:
+    """Return what a function takes for a stop."""
+    if stop is None:
+        return None
+    return json.dumps(
+        {"by": storable_text(stop.by), "reason": storable_text(stop.reason), "since": instant_text(stop.since)}
+    )
+
+
+def stop(row: Row | None) -> Stop | None:
+    """Return the stop of a row."""
+    return None if row is None else Stop(by=row["by"], reason=row["reason"], since=instant(row["since"]))
+
+
+def approval(row: Row) -> ApprovalRecord:
+    """Return the approval of a row."""
+    return ApprovalRecord(
+        campaign_key=row["campaign_key"],
+        run_id=row["run_id"],
+        step=row["step"],
+        state=ApprovalState(row["state"]),
+        asked_at=instant(row["asked_at"]),
+        expires_at=instant(row["expires_at"]),
+        decided_at=optional_instant(row["decided_at"]),
+        decided_by=row["decided_by"],
+    )
+
+
+def audit_text(entry: AuditEntry) -> str:
+    """Return what a function takes for a line of the audit."""
+    return json.dumps(
+        {
+            "at": instant_text(entry.at),
+            "actor": storable_text(entry.actor),
+            "action": entry.action,
+            "campaign_key": optional_storable_text(entry.campaign_key),
+            # JSON in a text of its own, so that nothing in it is changed.
+            "detail": json_text(dict(entry.detail)),
+        }
+    )
+
+
+def audit_entry(row: Row) -> AuditEntry:
+    """Return the line of the audit."""
+    return AuditEntry(
+        at=instant(row["at"]),
+        actor=row["actor"],
+        action=audit_action(row["action"]),
+        campaign_key=row["campaign_key"],
+        detail=json_value(row["detail"]),
+    )
+
+
+def figures(row: Row) -> CampaignFigures:
+    """Return what a campaign's runs come to."""
+    return CampaignFigures(
+        runs=row["runs"], cost=Decimal(row["cost"]), last_run_at=optional_instant(row["last_run_at"])
     )
 
 
