@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -180,9 +181,9 @@ class TestPrivileges:
             TABLE_PRIVILEGES,
         )
         allowed = {name: set(privileges) for name, privileges in rows}
-        assert allowed.pop("campaign_ledger") == {"select", "insert"}
+        assert allowed.pop("campaign_ledger") == allowed.pop("campaign_audit") == {"select", "insert"}
         assert allowed.pop("campaign_migrations") == {"select"}
-        assert len(allowed) == 10
+        assert len(allowed) == 12
         assert all(privileges == {"select", "insert", "update", "delete"} for privileges in allowed.values())
 
     def test_the_secret_key_may_call_every_function(self, supabase: Project) -> None:
@@ -199,7 +200,7 @@ class TestPrivileges:
             " (select count(*) from pg_policies where schemaname = 'public')"
             f" from pg_class where {OUR_TABLES}"
         )
-        assert (tables, secured, policies) == (12, 12, 0)
+        assert (tables, secured, policies) == (15, 15, 0)
 
     def test_every_function_acts_for_its_caller_and_finds_only_what_it_names(self, supabase: Project) -> None:
         query = (
@@ -228,6 +229,43 @@ class TestPrivileges:
         assert (policies, table, column) == (0, False, False)
 
 
+class TestUpgrading:
+    """A project that the version before the emergency stop has written to."""
+
+    @pytest.fixture
+    def older(self, empty: Project) -> Project:
+        for migration in migrations()[: NAMES.index("0009_origins")]:
+            empty.sql(migration.sql)
+        empty.sql(
+            "insert into campaigns (key, name, config, status, paused_by, pause_reason, paused_since, paused_until)"
+            " values ('a', 'A', '{}', 'paused', 'budget', 'daily reached', now(), now()), ('b', 'B', '{}', 'active',"
+            " null, null, null, null)"
+        )
+        return empty
+
+    async def test_nothing_of_it_is_lost(self, older: Project) -> None:
+        before = older.rows("select to_jsonb(c) from campaigns c order by key")
+        await migrate(older.database_url)
+        assert older.rows("select to_jsonb(c) - 'origin' from campaigns c order by key") == before
+        assert older.rows("select count(origin) from campaigns") == [(0,)]
+
+    async def test_its_campaigns_may_be_paused_by_the_stop_from_now_on(self, older: Project) -> None:
+        await migrate(older.database_url)
+        older.sql("update campaigns set paused_by = 'stop' where key = 'a'")
+        for nonsense in ("paused_by = 'nobody' where key = 'a'", "paused_by = 'stop' where key = 'b'"):
+            with pytest.raises(asyncpg.CheckViolationError):
+                older.sql(f"update campaigns set {nonsense}")
+
+    async def test_what_a_process_of_the_older_version_says_is_still_understood(self, older: Project) -> None:
+        await migrate(older.database_url)
+        older.sql("update campaigns set origin = 'api'")
+        older.sql(
+            "select campaigns_save(p_key => 'b', p_name => 'B', p_config => '{}', p_deployment_id => null,"
+            " p_applied_schedule_active => true, p_now => null)"
+        )
+        assert older.rows("select applied_schedule_active, origin from campaigns where key = 'b'") == [(True, "api")]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -248,3 +286,37 @@ def test_the_ledger_is_append_only_even_for_the_databases_owner(clean_supabase: 
     with pytest.raises(asyncpg.RaiseError, match="the ledger is append-only"):
         clean_supabase.sql(change)
     assert clean_supabase.rows("select spent::text from campaign_ledger") == [("1.000000",)]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("update campaign_audit set actor = 'bob'", "the audit is append-only"),
+        ("delete from campaign_audit where false", "the audit is append-only"),
+        ("truncate campaign_audit", "the audit is append-only"),
+        ("update campaign_approvals set state = 'expired' where run_id = 'x'", "what is approved stays approved"),
+    ],
+)
+def test_what_was_done_stays_done_even_for_the_databases_owner(
+    clean_supabase: Project, change: str, complaint: str
+) -> None:
+    clean_supabase.sql(
+        "insert into campaign_audit (at, actor, action, detail) values (now(), 'ada', 'all.stopped', '{}');"
+        "insert into campaign_approvals (campaign_key, run_id, step, state, asked_at, expires_at, decided_at,"
+        " decided_by) values ('x', 'x', 'x', 'approved', now(), now(), now(), 'ada')"
+    )
+    with pytest.raises(asyncpg.RaiseError, match=complaint):
+        clean_supabase.sql(change)
+
+
+@pytest.mark.parametrize("statement", ["update", "delete from"])
+def test_no_function_changes_a_whole_table(supabase: Project, statement: str) -> None:
+    """Supabase refuses the API what has no condition, which the tests' own server does not."""
+    query = f"select proname::text, prosrc from pg_proc where {OUR_FUNCTIONS}"
+    changes = [
+        (name, found.group())
+        for name, source in supabase.rows(query)
+        for found in re.finditer(rf"(?<!do ){statement} public\.[^;]*", source)
+    ]
+    assert changes
+    assert [change for change in changes if not re.search(r"\swhere\s", change[1])] == []
