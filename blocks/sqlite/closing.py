@@ -169,6 +169,14 @@ class HeldBooks:
         """Yield all alerts."""
         return self._rows("SELECT * FROM alerts")
 
+    def approvals(self) -> AsyncIterator[list[sqlite3.Row]]:
+        """Yield all approvals, oldest first."""
+        return self._rows("SELECT * FROM approvals ORDER BY id")
+
+    def audit(self) -> AsyncIterator[list[sqlite3.Row]]:
+        """Yield all lines of the audit, oldest first."""
+        return self._rows("SELECT * FROM audit ORDER BY id")
+
     async def runs(self) -> AsyncIterator[list[RunReport]]:
         """Yield all runs with their steps, oldest first."""
         last = 0

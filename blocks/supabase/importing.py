@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 
-from prefect_campaigns.blocks.sqlite import limits, records
+from prefect_campaigns.blocks.sqlite import limits, records, stopping
 from prefect_campaigns.blocks.sqlite.backup import Figures
 from prefect_campaigns.blocks.sqlite.closing import HeldBooks, Successor
 from prefect_campaigns.blocks.store_types import CampaignRecord
+from prefect_campaigns.blocks.supabase import import_rows
 from prefect_campaigns.blocks.supabase.faults import MIGRATE
 from prefect_campaigns.blocks.supabase.migrate import STATEMENT_SECONDS, connected, pending_in, project_name
 from prefect_campaigns.blocks.supabase.records import config_text, slugs_of
@@ -31,26 +31,16 @@ from prefect_campaigns.blocks.supabase.values import (
     optional_storable_text,
     pause_text,
     report_text,
-    storable_text,
+    stop_text,
 )
 from prefect_campaigns.blocks.values import instant, optional_instant
 from prefect_campaigns.budget import limits_of
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import StoreError, StoreMisconfigured, StoreUnavailable
-from prefect_campaigns.money import from_micros
 
 Progress = Callable[[str, int, int], None]
 """Is told what is being written, how many of it are, and of how many."""
 
-
-_RESERVATION = (
-    *("id", "campaign_key", "run_id", "step", "attempt", "state", "estimate", "booked"),
-    *("campaign_day", "account_day", "reserved_at", "expires_at"),
-)
-_LINE = (
-    *("at", "campaign_key", "run_id", "step", "attempt", "kind", "spent", "reserved"),
-    *("campaign_day", "account_day", "by", "note"),
-)
 
 _IS_IMPORTED = "SELECT EXISTS (SELECT FROM public.campaign_imports WHERE id = $1)"
 _REMEMBER = "INSERT INTO public.campaign_imports (id, source) VALUES ($1, $2)"
@@ -182,12 +172,15 @@ class _Import:
         before: int = await self._connection.fetchval("SELECT coalesce(max(id), 0) FROM public.campaign_ledger")
         await self._write_campaigns()
         await self._write_account()
+        await self._write_stop()
         await self._write_reservations()
         await self._write_ledger()
         await self._write_runs()
         await self._connection.execute(_ADD_TOTALS, before)
         await self._connection.execute(_ADD_COSTS, before)
         await self._write_alerts()
+        await self._write_approvals()
+        await self._write_audit()
         await self._verify(before)
 
     async def _adopt(self) -> None:
@@ -212,13 +205,14 @@ class _Import:
 
     async def _insert_campaign(self, campaign: CampaignRecord) -> None:
         await self._call(
-            "SELECT public.campaigns_save($1, $2, $3, $4, $5, $6)",
+            "SELECT public.campaigns_save($1, $2, $3, $4, $5, $6, $7)",
             campaign.key,
             campaign.campaign.name,
             config_text(campaign.campaign),
             campaign.deployment_id,
             campaign.applied_schedule_active,
             campaign.updated_at,
+            optional_storable_text(campaign.origin),
         )
         await self._connection.execute(_KEEP_ID, campaign.key, campaign.id, campaign.created_at)
 
@@ -235,6 +229,12 @@ class _Import:
         )
         self.kept_limits = tuple(p for p, limit in ours.items() if limit is not None and row[p] not in (None, limit))
 
+    async def _write_stop(self) -> None:
+        """Let the stop of the file stand, unless one stands already."""
+        stop = await self._held.read(stopping.read_stop)
+        if stop is not None:
+            await self._call("SELECT public.campaigns_set_stop($1)", stop_text(stop))
+
     async def _write_reservations(self) -> None:
         # Before all that are there: what is learned from a step's last costs is learned from the newest.
         base: int = await self._connection.fetchval(
@@ -247,17 +247,20 @@ class _Import:
         done = 0
         try:
             async for rows in self._held.reservations():
-                await self._copy("campaign_reservations", _RESERVATION, (_reservation(row, base) for row in rows))
+                await self._copy(
+                    "campaign_reservations",
+                    import_rows.RESERVATION,
+                    (import_rows.reservation(row, base) for row in rows),
+                )
                 done += len(rows)
                 self._progress("reservations", done, total)
         except asyncpg.UniqueViolationError as error:
-            found = re.search(r"=\(([^,]+), ", error.detail or "")
-            raise self._is_there_already(found[1] if found else "of one of its requests") from error
+            raise self._is_there_already(_run_in(error)) from error
 
     async def _write_ledger(self) -> None:
         done = 0
         async for rows in self._held.ledger():
-            await self._copy("campaign_ledger", _LINE, map(_line, rows))
+            await self._copy("campaign_ledger", import_rows.LINE, map(import_rows.line, rows))
             done += len(rows)
             self._progress("ledger lines", done, self._held.figures.ledger_lines)
 
@@ -292,6 +295,17 @@ class _Import:
                 ],
             )
 
+    async def _write_approvals(self) -> None:
+        try:
+            async for rows in self._held.approvals():
+                await self._copy("campaign_approvals", import_rows.APPROVAL, map(import_rows.approval, rows))
+        except asyncpg.UniqueViolationError as error:
+            raise self._is_there_already(_run_in(error)) from error
+
+    async def _write_audit(self) -> None:
+        async for rows in self._held.audit():
+            await self._copy("campaign_audit", import_rows.AUDIT, map(import_rows.audit_line, rows))
+
     async def _verify(self, before: int) -> None:
         """Add up the ledger of the account and of every campaign that has new lines."""
         keys = [row["campaign_key"] for row in await self._connection.fetch(_NEW_KEYS, before)]
@@ -322,23 +336,7 @@ class _Import:
         return answer["value"]
 
 
-def _reservation(row: sqlite3.Row, base: int) -> tuple[Any, ...]:
-    return (
-        *(base + row["id"], row["campaign_key"], row["run_id"], storable_text(row["step"]), row["attempt"]),
-        *(row["state"], from_micros(row["estimate"]), None if row["booked"] is None else from_micros(row["booked"])),
-        *(_campaign_day(row), date.fromisoformat(row["account_day"])),
-        *(instant(row["reserved_at"]), instant(row["expires_at"])),
-    )
-
-
-def _line(row: sqlite3.Row) -> tuple[Any, ...]:
-    return (
-        *(instant(row["at"]), row["campaign_key"], row["run_id"], storable_text(row["step"]), row["attempt"]),
-        *(row["kind"], from_micros(row["spent"]), from_micros(row["reserved"])),
-        *(_campaign_day(row), date.fromisoformat(row["account_day"])),
-        *(optional_storable_text(row["by"]), optional_storable_text(row["note"])),
-    )
-
-
-def _campaign_day(row: sqlite3.Row) -> date:
-    return date.fromisoformat(row["daily_window"].removeprefix("daily:"))
+def _run_in(error: asyncpg.UniqueViolationError) -> str:
+    """Return the run that is there already, by what the database says of the row."""
+    found = re.search(r"=\(([^,]+), ", error.detail or "")
+    return found[1] if found else "of one of its requests"

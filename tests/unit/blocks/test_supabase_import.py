@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -42,7 +43,16 @@ from prefect_campaigns.blocks.sqlite.closing import left_behind, successor_of
 from prefect_campaigns.blocks.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import AttemptState, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import (
+    ApprovalState,
+    AttemptState,
+    AuditAction,
+    AuditEntry,
+    CampaignFigures,
+    Pause,
+    PausedBy,
+    Stop,
+)
 from prefect_campaigns.blocks.supabase.importing import Imported, import_books
 from prefect_campaigns.blocks.supabase.migrate import project_name
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
@@ -58,6 +68,8 @@ BY_BUDGET = Pause(
     until=NOON + timedelta(hours=12),
     awaited_run_id=uuid4(),
 )
+BY_STOP = Pause(by=PausedBy.STOP, reason="stopped by ada@laptop", since=NOON)
+STOP = Stop(by="ada@laptop", reason="the list is wrong", since=NOON)
 CLOSED = "these books are closed: they were carried over to another store"
 
 MEANWHILE = """
@@ -113,7 +125,8 @@ async def finished_run(store: CampaignStore, name: str, *amounts: str, key: str 
 def contents(project: Project) -> list[tuple[object, ...]]:
     """Return how many rows there are of all that an import may write."""
     tables = ("campaigns", "campaign_runs", "campaign_ledger", "campaign_reservations", "campaign_totals")
-    tables += ("campaign_alerts", "campaign_imports", "campaign_run_steps")
+    tables += ("campaign_alerts", "campaign_imports", "campaign_run_steps", "campaign_stop", "campaign_approvals")
+    tables += ("campaign_audit",)
     return project.rows("select " + ", ".join(f"(select count(*) from {table})" for table in tables))  # noqa: S608
 
 
@@ -248,6 +261,65 @@ class TestWhatIsCarriedOver:
         await carry_over(path, clean_supabase, clock)
         assert list(await new.claim_alerts(KEY, keys)) == keys[2:]
 
+    async def test_the_stop_and_what_it_has_paused(
+        self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
+    ) -> None:
+        await old.set_stop(STOP)
+        await old.set_pause(KEY, BY_STOP, replacing=None)
+        await old.save_campaign(make_campaign(daily=5), origin="/srv/campaigns")
+        await carry_over(path, clean_supabase, clock)
+        assert await new.read_stop() == STOP
+        record = await new.get_campaign(KEY)
+        assert (record.pause, record.origin) == (BY_STOP, "/srv/campaigns")
+
+    async def test_approvals_that_wait_and_those_that_were_given(
+        self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
+    ) -> None:
+        """A run that waits for a person holds nothing; it goes on over the other books."""
+        lease = await take_lease(old)
+        await old.start_run(lease, make_report())
+        for step in ("analyze", "send"):
+            await old.ask_approval(lease, step=step, timeout_seconds=3600)
+            clock.advance(seconds=1)
+        await old.decide_approval(RUN_1, "analyze", ApprovalState.APPROVED, by="ada \x00")
+        await old.suspend_run(lease, make_report(state_name="Suspended", message="send waits"))
+        await old.release_lease(lease)
+        (given, waiting), runs = await old.list_approvals(), await old.list_runs(KEY)
+        await carry_over(path, clean_supabase, clock)
+        assert list(await new.list_approvals()) == [replace(given, decided_by="ada \\x00"), waiting]
+        assert list(await new.list_runs(KEY)) == list(runs)
+        assert (await new.decide_approval(RUN_1, "send", ApprovalState.APPROVED, by="bob")).decided_by == "bob"
+        assert (await new.ask_approval(await take_lease(new), step="analyze", timeout_seconds=1)).decided_by
+
+    async def test_who_did_what(
+        self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
+    ) -> None:
+        lines = [
+            AuditEntry(at=NOON, actor="ada", action=AuditAction.CAMPAIGN_CREATED, campaign_key=KEY),
+            AuditEntry(at=NOON, actor="ada", action=AuditAction.ALL_STOPPED, detail={"n": Decimal(1), "t": "\x00"}),
+            AuditEntry(at=NOON + timedelta(hours=1), actor="bob", action=AuditAction.RUN_STARTED, campaign_key="gone"),
+        ]
+        for line in lines:
+            await old.record_audit(line)
+        earlier = AuditEntry(at=NOON - timedelta(hours=1), actor="eve", action=AuditAction.ALL_STARTED)
+        await new.record_audit(earlier)
+        await carry_over(path, clean_supabase, clock)
+        assert list(await new.list_audit()) == [*reversed(lines), earlier]
+        assert list(await new.list_audit(campaign_key="gone")) == [lines[2]]
+
+    async def test_the_figures_of_campaigns(
+        self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
+    ) -> None:
+        await finished_run(old, "run-1", "3", "1.5")
+        await old.record_skipped_run(make_report("run-3", state_name="Skipped", status=RunStatus.ABORTED))
+        before = await old.campaign_figures()
+        await carry_over(path, clean_supabase, clock)
+        assert (
+            await new.campaign_figures()
+            == before
+            == {KEY: CampaignFigures(runs=1, cost=Decimal("4.5"), last_run_at=NOON)}
+        )
+
     async def test_the_spending_of_a_campaign_that_was_deleted(
         self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
     ) -> None:
@@ -272,17 +344,21 @@ class TestBooksThatAreThere:
     async def test_a_campaign_keeps_its_definition_and_its_spending_adds_up(
         self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
     ) -> None:
-        newer = await new.save_campaign(make_campaign(daily=9))
+        newer = await new.save_campaign(make_campaign(daily=9), origin="api")
+        await new.set_stop(STOP)
         await finished_run(new, "new", "1")
         await new.set_pause(KEY, BY_BUDGET, replacing=None)
         await new.set_account_budget(AccountBudget(daily=Decimal(3), timezone="Europe/Berlin"))
         await finished_run(old, "old", "3", "0.5")
         await old.set_pause(KEY, BY_PERSON, replacing=None)
+        await old.save_campaign(make_campaign(daily=5), origin="/srv/campaigns")
+        await old.set_stop(replace(STOP, by="bob"))
         await old.set_account_budget(AccountBudget(daily=Decimal(8), weekly=Decimal(20), timezone="UTC"))
         imported = await carry_over(path, clean_supabase, clock)
         assert (imported.kept, imported.kept_limits) == ((KEY,), ("daily",))
         record = await new.get_campaign(KEY)
         assert (record.id, record.campaign, record.pause) == (newer.id, newer.campaign, BY_BUDGET)
+        assert (record.origin, await new.read_stop()) == ("api", STOP)
         assert await new.account_budget() == AccountBudget(
             daily=Decimal(3), weekly=Decimal(20), timezone="Europe/Berlin"
         )
@@ -326,6 +402,17 @@ class TestBooksThatAreThere:
         with pytest.raises(StoreError, match=rf"^run {run_id('run-3')} of .* is in the database already"):
             await carry_over(path, clean_supabase, clock)
 
+    async def test_nor_is_an_approval_that_is_there(
+        self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
+    ) -> None:
+        for store in (old, new):
+            lease = await take_lease(store)
+            await store.ask_approval(lease, step="send", timeout_seconds=60)
+            await store.release_lease(lease)
+        with pytest.raises(StoreError, match=rf"^run {RUN_1} of .* is in the database already"):
+            await carry_over(path, clean_supabase, clock)
+        assert await successor_of(path) is None
+
     async def test_books_that_do_not_add_up_are_not_carried_over(
         self, old: SqliteStore, path: Path, clean_supabase: Project, clock: SettableClock
     ) -> None:
@@ -344,6 +431,7 @@ class TestTheClosedFile:
     ) -> None:
         lease = await take_lease(old)
         await old.book_unconfirmed(lease, await send(old, lease, "2"))
+        await old.ask_approval(lease, step="send", timeout_seconds=60)
         clock.advance(seconds=61)
         before = await figures_of(path)
         await carry_over(path, clean_supabase, clock)
@@ -363,6 +451,11 @@ class TestTheClosedFile:
             old.delete_campaign(KEY),
             old.set_account_budget(AccountBudget(daily=Decimal(9))),
             old.record_skipped_run(make_report("run-3")),
+            old.set_stop(STOP),
+            old.ask_approval(lease, step="find", timeout_seconds=60),
+            old.ask_approval(lease, step="send", timeout_seconds=60),
+            old.decide_approval(RUN_1, "send", ApprovalState.APPROVED, by="ann"),
+            old.record_audit(AuditEntry(at=NOON, actor="ann", action=AuditAction.ALL_STOPPED)),
         ]
         for act in refused:
             with pytest.raises(StoreError, match=f"refused what it was told: {CLOSED}") as raised:
@@ -491,7 +584,7 @@ class TestOnce:
             name = project_name(first.database_url)
             with pytest.raises(StoreError, match=rf"is closed: its books go on in {name}, and not in "):
                 await carry_over(path, second, clock)
-            assert contents(second) == [(0,) * 8]
+            assert contents(second) == [(0,) * 11]
 
     async def test_a_kill_leaves_both_as_they_were(
         self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
