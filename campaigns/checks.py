@@ -6,6 +6,7 @@ loader puts before it what came. None of them repeats the value: it may hold a s
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any
@@ -23,11 +24,40 @@ MIN_SECRET = 4
 """A secret has at least this many characters: a shorter one cannot be told from what engines answer by chance."""
 MAX_CRON = 200
 MAX_EMAIL = 320
+MAX_HEADERS = 50
+MAX_HEADER_VALUE = 8 * 1024
 
 _FIVE_FIELDS = (
     "a cron schedule has five fields (minute, hour, day of month, month, day of week)"
     f" or is one of {', '.join(CRON_ALIASES)}"
 )
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+_HEADER_VALUE = re.compile(r"(?:[!-~\xa1-\xff](?:[ -~\xa1-\xff]*[!-~\xa1-\xff])?)?")
+
+_CONNECTION = "how the connection and the body on it are handled is for the HTTP client to say, not for a step"
+_OUR_HEADERS = {
+    "idempotency-key": "the step's own is sent, the same for each repetition, so that an engine does nothing twice",
+    "content-type": "the body of a request is always JSON, and of a GET there is none",
+    **dict.fromkeys(
+        (
+            "accept-encoding",
+            "connection",
+            "content-encoding",
+            "content-length",
+            "expect",
+            "host",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ),
+        _CONNECTION,
+    ),
+}
+"""Headers that a step may not set, in lower case, and why."""
 
 
 def plain_json(value: Any) -> Any:
@@ -135,7 +165,7 @@ def check_endpoint(value: str) -> str:
     """Return an http or https URL without credentials."""
     problem = ValueError("an http or https URL such as http://localhost:3010/api/prospect is allowed")
     if "{{" in value:
-        raise ValueError("an endpoint holds no references; they are looked up in params only")
+        raise ValueError("an endpoint holds no references; they are looked up in params and headers only")
     try:
         url = urlsplit(value)
         port = url.port
@@ -148,6 +178,37 @@ def check_endpoint(value: str) -> str:
     if url.username is not None or url.password is not None:
         raise ValueError("an endpoint carries no user name or password: it is shown to everybody who sees a run")
     return value
+
+
+def check_header_name(value: str) -> str:
+    """Return the name of an HTTP header that a step may set."""
+    if not _HEADER_NAME.fullmatch(value):
+        raise ValueError("a header's name is letters, digits and any of !#$%&'*+-.^_`|~, at most 200 of them")
+    reason = _OUR_HEADERS.get(value.lower())
+    if reason is None and value.lower().startswith("proxy-"):
+        reason = _CONNECTION
+    if reason:
+        raise ValueError(reason)
+    return value
+
+
+def check_header_value(value: str) -> str:
+    """Return what a header may hold: references and printable text, all of which an HTTP request can carry."""
+    if problem := header_value_problem(value):
+        raise ValueError(problem)
+    return value
+
+
+def header_value_problem(value: str) -> str | None:
+    """Say what is wrong with a header's value, without repeating it; None where nothing is."""
+    if len(value) > MAX_HEADER_VALUE:
+        return f"a header's value has at most {MAX_HEADER_VALUE:,} characters"
+    if not _HEADER_VALUE.fullmatch(value):
+        return (
+            "a header's value is printable characters of Latin-1 on one line, without control characters,"
+            " and has no space at its beginning or end"
+        )
+    return None
 
 
 def check_slack(value: str) -> str:

@@ -15,15 +15,12 @@ from pydantic_core import ErrorDetails
 
 from prefect_campaigns.jsonmend import MAX_DEPTH
 from prefect_campaigns.models import Campaign, semantic_faults
-from prefect_campaigns.words import came, listed, nearest, shown
+from prefect_campaigns.words import SECRET_KEYS, came, listed, nearest, shown
 
 Path = tuple[str | int, ...]
 
 MAX_FAULTS = 1_000
 """Faults after which no more are told; a file may be wrong a hundred thousand times."""
-
-SECRET_KEYS = ("slack",)
-"""Keys whose value no complaint repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +54,7 @@ def examine(data: Any) -> tuple[Campaign | None, list[Fault]]:
 def _usable(value: Any, path: Path, faults: list[Fault]) -> Any:
     """Return a copy of the data with null for everything that is JSON, or nearly, but cannot be used anywhere."""
     if isinstance(value, str):
-        problem = _string_problem(value)
+        problem = _string_problem(value, secret=_is_secret(path))
     elif isinstance(value, (dict, list)):
         if len(path) >= MAX_DEPTH:
             problem = f"more than {MAX_DEPTH} lists and objects within each other came; {MAX_DEPTH} are allowed"
@@ -66,7 +63,7 @@ def _usable(value: Any, path: Path, faults: list[Fault]) -> Any:
         else:
             return [_usable(item, (*path, index), faults) for index, item in enumerate(value)]
     elif value is None or isinstance(value, (bool, int, float, Decimal)):
-        problem = _number_problem(value)
+        problem = _number_problem(value, secret=_is_secret(path))
     else:
         problem = f"{came(value)}; JSON has strings, numbers, true, false, null, lists and objects"
     if problem is None:
@@ -84,25 +81,31 @@ def _usable_keys(value: dict[Any, Any], path: Path, faults: list[Fault]) -> Iter
             faults.append(Fault(path=(*path, key if isinstance(key, str) else str(key)), message=problem, at_key=True))
 
 
-def _string_problem(text: str) -> str | None:
+def _is_secret(path: Path) -> bool:
+    return any(part in SECRET_KEYS for part in path)
+
+
+def _string_problem(text: str, *, secret: bool = False) -> str | None:
     if "\0" in text:
-        return f"{came(text)}; the character U+0000 is not allowed, because no database stores it"
+        return f"{came(text, secret=secret)}; the character U+0000 is not allowed, because no database stores it"
     if text.isascii():
         return None
     try:
         text.encode()
     except UnicodeEncodeError as error:
         lone = text[error.start]
-        return f"{came(text)}; half a surrogate pair, U+{ord(lone):04X}, is no character"
+        return f"{came(text, secret=secret)}; half a surrogate pair, U+{ord(lone):04X}, is no character"
     return None
 
 
-def _number_problem(value: bool | int | float | Decimal | None) -> str | None:
+def _number_problem(value: bool | int | float | Decimal | None, *, secret: bool = False) -> str | None:
     if isinstance(value, int):
         if not -(2**63) <= value < 2**64:
-            return f"{came(value)}; a whole number has at most 64 bits, a longer one is written as a string"
+            return (
+                f"{came(value, secret=secret)}; a whole number has at most 64 bits, a longer one is written as a string"
+            )
     elif value is not None and not (Decimal(value).is_finite() and math.isfinite(float(value))):
-        return f"{came(value)}; a number is finite and below 1.8e308"
+        return f"{came(value, secret=secret)}; a number is finite and below 1.8e308"
     return None
 
 
@@ -114,9 +117,12 @@ def _fault(data: Any, detail: ErrorDetails) -> Fault:
     if detail["type"] == "missing":
         path, _ = _resolve(data, location[:-1])
         return Fault(path=path, message=_missing_key(location))
+    if location[-1:] == ("[key]",):
+        # pydantic's mark for the key of an object, and not its value.
+        path = location[:-1]
+        return Fault(path=path, message=f"the name {shown(path[-1])} came; {_allowed(path, detail)}", at_key=True)
     path, value = _resolve(data, location)
-    secret = bool(path) and path[-1] in SECRET_KEYS
-    return Fault(path=path, message=f"{came(value, secret=secret)}; {_allowed(path, detail)}")
+    return Fault(path=path, message=f"{came(value, secret=_is_secret(path))}; {_allowed(path, detail)}")
 
 
 def _resolve(data: Any, location: Path) -> tuple[Path, Any]:

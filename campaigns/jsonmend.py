@@ -88,6 +88,9 @@ class Mended:
         self._open: list[tuple[str, int]] = []
         self._before = ""
         self._comma: tuple[int, int] | None = None
+        self._key = ""
+        # How many brackets are open within a step's headers; 0 outside of them.
+        self._headers_depth = 0
         self._mend()
 
     def __str__(self) -> str:
@@ -102,6 +105,11 @@ class Mended:
         # A piece that was mended may be longer than what it stands for; its end is the next piece's beginning.
         following = self._starts[piece + 1] if piece + 1 < len(self._starts) else len(self.text)
         return min(self._starts[piece] + offset - self._mended_starts[piece], following)
+
+    def _shown(self, word: str) -> str:
+        """Show what came, unless it may be part of a header's value, which is a secret."""
+        is_behind_key = self._before in ("key", ":") and self._key == "headers"
+        return '"…"' if self._headers_depth or is_behind_key else shown(word)
 
     def _slip(self, offset: int, message: str) -> None:
         self.slips.append(Mend(offset=offset, mended_offset=self._length, message=message))
@@ -139,7 +147,7 @@ class Mended:
             self._slip(at, f"the character U+{ord(piece):04X} came; between values JSON takes spaces and line breaks")
             self._write(" ", at)
             return
-        self._slip(at, f"{shown(piece)} came; a value or one of {{ }} [ ] : , is expected here")
+        self._slip(at, f"{self._shown(piece)} came; a value or one of {{ }} [ ] : , is expected here")
         self.gave_up = True
 
     def _mark(self, mark: str, at: int) -> None:
@@ -151,6 +159,8 @@ class Mended:
             self._separate(at)
             self._write(mark, at)
             self._open.append((mark, at))
+            if not self._headers_depth and self._before == ":" and self._key == "headers":
+                self._headers_depth = len(self._open)
             self._before = mark
             if len(self._open) > MAX_DEPTH:
                 self._slip(
@@ -189,6 +199,8 @@ class Mended:
             )
             self._write(_CLOSER[unclosed], at)
         self._open.pop()
+        if len(self._open) < self._headers_depth:
+            self._headers_depth = 0
         self._write(mark, at)
         self._before = "value"
 
@@ -243,6 +255,8 @@ class Mended:
         else:
             written = self._word(piece, at, is_key=is_key)
         self._write(written, at)
+        if is_key and not self._headers_depth:
+            self._key = written[1:-1]
         self._before = "key" if is_key else "value"
         return at + len(piece)
 
@@ -287,8 +301,8 @@ class Mended:
             if match["escape"]:
                 self._slip(
                     offset,
-                    f"a backslash before {shown(match['escape'][1:])} came; a backslash itself is written \\\\, and"
-                    " JSON's escapes are \\\" \\/ \\b \\f \\n \\r \\t and \\u with four hex digits",
+                    f"a backslash before {self._shown(match['escape'][1:])} came; a backslash itself is written \\\\,"
+                    " and JSON's escapes are \\\" \\/ \\b \\f \\n \\r \\t and \\u with four hex digits",
                 )
                 return "\\\\" + json.dumps(match["escape"][1:])[1:-1]
             return match.group()
@@ -310,7 +324,7 @@ class Mended:
     def _word(self, word: str, at: int, *, is_key: bool) -> str:
         """Return what JSON writes for a number, constant or bare word."""
         if is_key:
-            self._slip(at, f"the key {shown(word)} came without quotes; keys are written in double quotes")
+            self._slip(at, f"the key {self._shown(word)} came without quotes; keys are written in double quotes")
             return json.dumps(word)
         if word in ("true", "false", "null"):
             return word
@@ -318,17 +332,17 @@ class Mended:
             return self._number(word, at)
         constant = _CONSTANTS.get(word.lower())
         if constant:
-            self._slip(at, f"{_bare(word)} came; JSON writes {constant}")
+            self._slip(at, f"{self._bare(word)} came; JSON writes {constant}")
             return constant
         if word.lstrip("+-").lower() in _NO_NUMBERS:
-            self._slip(at, f"{_bare(word)} came; a number in JSON is finite")
+            self._slip(at, f"{self._bare(word)} came; a number in JSON is finite")
             self.doubtful.add(at)
             return "null"
         if word[0] in "+-.0123456789":
-            self._slip(at, f"{_bare(word)} came; a number in JSON looks like 5, -1, 0.024 or 1e3")
+            self._slip(at, f"{self._bare(word)} came; a number in JSON looks like 5, -1, 0.024 or 1e3")
             self.doubtful.add(at)
             return "0"
-        self._slip(at, f"{_bare(word)} came without quotes; strings are written in double quotes")
+        self._slip(at, f"{self._bare(word)} came without quotes; strings are written in double quotes")
         return json.dumps(word)
 
     def _number(self, number: str, at: int) -> str:
@@ -337,14 +351,13 @@ class Mended:
         except ArithmeticError:
             finite = False
         if not finite:
-            self._slip(at, f"the number {_bare(number)} came; it is beyond what JSON readers can hold")
+            self._slip(at, f"the number {self._bare(number)} came; it is beyond what JSON readers can hold")
             self.doubtful.add(at)
             return "0"
         return number
 
-
-def _bare(word: str) -> str:
-    return shown(word)[1:-1]
+    def _bare(self, word: str) -> str:
+        return self._shown(word)[1:-1]
 
 
 def place(text: str, offset: int) -> tuple[int, int]:

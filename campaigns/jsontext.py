@@ -105,7 +105,11 @@ class JsonText:
                 self.slips.append(Slip(offset=offset, path=(), message=self._expected(error)))
             return
         self.slips = [
-            Slip(offset=mend.offset, path=self._path_at(mend.mended_offset), message=mend.message)
+            Slip(
+                offset=mend.offset,
+                path=without_names_in_headers(self._path_at(mend.mended_offset)),
+                message=mend.message,
+            )
             for mend in mended.slips
         ]
         self.slips += islice(self._duplicate_keys(), MAX_SLIPS)
@@ -220,6 +224,11 @@ class JsonText:
             message=f"the key {shown(path[-1])} came again; it is already given at line {line}, column {column},"
             " and a key is given once",
         )
+
+
+def without_names_in_headers(path: Path) -> Path:
+    """Return the path up to a step's headers: where those are no JSON, a name in them may be half of a secret."""
+    return path[: path.index("headers") + 1] if "headers" in path else path
 
 
 def _value(member: Node) -> Node:

@@ -15,7 +15,7 @@ from typing import Any
 from prefect_campaigns.errors import Complaint, InvalidCampaign
 from prefect_campaigns.faults import MAX_FAULTS, Fault, examine
 from prefect_campaigns.jsonmend import place
-from prefect_campaigns.jsontext import JsonText
+from prefect_campaigns.jsontext import JsonText, without_names_in_headers
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.words import json_pointer
 
@@ -243,7 +243,9 @@ def _examined(text: str, source: str, *, marked: bool) -> _Reading:
 
 
 def _placed_faults(source: str, json: JsonText, faults: Iterable[Fault]) -> Iterator[Complaint]:
+    broken = {slip.path for slip in json.slips if "headers" in slip.path}
     for fault in faults:
-        if not json.is_doubtful(fault.path):
+        # What is said of headers that are no JSON may be said of half a secret.
+        if not json.is_doubtful(fault.path) and without_names_in_headers(fault.path) not in broken:
             offset = json.locate(fault.path, key=fault.at_key)
             yield _placed(source, json, offset, fault.path, fault.message)

@@ -29,10 +29,13 @@ from pydantic.alias_generators import to_camel
 from slugify import slugify
 
 from prefect_campaigns.checks import (
+    MAX_HEADERS,
     SLACK_BLOCK_PREFIX,
     check_cron,
     check_email,
     check_endpoint,
+    check_header_name,
+    check_header_value,
     check_slack,
     check_timezone,
     number,
@@ -41,8 +44,8 @@ from prefect_campaigns.checks import (
     whole_number,
 )
 from prefect_campaigns.money import Money
-from prefect_campaigns.references import check_references, references_in
-from prefect_campaigns.words import came
+from prefect_campaigns.references import check_header_references, check_references, references_in
+from prefect_campaigns.words import came, shown
 
 __all__ = [
     "DEFAULT_TIMEOUTS_MS",
@@ -212,7 +215,10 @@ class Step(_Written):
         description="The JSON body (the query string of a GET). A string may refer to an earlier step's result:"
         " {{ steps.prospecting.runId }}.",
     )
-    headers: dict[str, str] = Field(
+    headers: Annotated[
+        dict[Annotated[str, AfterValidator(check_header_name)], Annotated[str, AfterValidator(check_header_value)]],
+        Field(max_length=MAX_HEADERS),
+    ] = Field(
         default_factory=dict,
         description="HTTP headers of the request. {{ secret.NAME }} in a value, or in a string of params, is a Prefect"
         " Secret block, looked up when the request is made. A value that is written here is kept as such a block.",
@@ -382,3 +388,14 @@ def semantic_faults(data: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
             earlier += [reference.step for reference in references_in(params) if reference.step not in known]
         for path, message in check_references(params, earlier=earlier, all_steps=known):
             yield ("steps", index, "params", *path), message
+        for path, message in _header_faults(step.get("headers")):
+            yield ("steps", index, "headers", *path), message
+
+
+def _header_faults(headers: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    yield from check_header_references(headers)
+    first: dict[str, str] = {}
+    for name in headers if isinstance(headers, dict) else ():
+        earlier = first.setdefault(name.lower(), name)
+        if earlier != name:
+            yield (name,), f"the name {shown(name)} came; {shown(earlier)} is there already, and case does not count"

@@ -232,7 +232,7 @@ def _no_reference(found: _Found) -> str:
 
 def _near_secret(text: str) -> str:
     """Return a question that names the secret that was probably meant; empty where none was."""
-    near = _NEAR_SECRET.fullmatch(text)
+    near = _NEAR_SECRET.fullmatch(text) if len(text) <= 2 * MAX_SECRET_NAME else None
     if near is None:
         return ""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", near["name"]).strip("-_")[:MAX_SECRET_NAME]

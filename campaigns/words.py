@@ -11,6 +11,9 @@ from typing import Any
 
 MAX_SHOWN = 60
 
+SECRET_KEYS = ("slack", "headers")
+"""Keys whose value, and all that is in it, no complaint repeats."""
+
 HIDDEN = "********"
 """What stands for a secret wherever something is shown or kept."""
 
@@ -77,7 +80,7 @@ def came(value: Any, *, secret: bool = False) -> str:
     if isinstance(value, str):
         return "a string came" if secret else f"the string {shown(value)} came"
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-        return f"the number {shown(value)} came"
+        return "a number came" if secret else f"the number {shown(value)} came"
     return f"{shown(value)} came"
 
 

@@ -232,7 +232,7 @@ FAULTS = [
     # a reference where none is looked up
     ("/api/prospect", "/{{ steps.find.id }}", 6, 59, "/steps/0/endpoint",
      'the string "http://localhost:3010/{{ steps.find.id }}" came; an endpoint holds no references; they are'
-     ' looked up in params only'),
+     ' looked up in params and headers only'),
     # half a character
     ('"p1"', '["p1", "\\ud83d"]', 11, 37, "/metadata/project_id/1",
      'the string "\\ud83d" came; half a surrogate pair, U+D83D, is no character'),

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_campaigns.errors import MissingReference
-from prefect_campaigns.references import Reference, check_references, references_in, render
+from prefect_campaigns.references import (
+    Reference,
+    check_references,
+    pieces,
+    preview,
+    references_in,
+    render,
+    secrets_in,
+)
 
 RESULTS: dict[str, Any] = {
     "prospecting": {
@@ -241,3 +249,51 @@ def test_any_string_is_either_refused_or_rendered(text: str) -> None:
         assert "{{" in text
     else:
         assert rendered == text and not refused
+
+
+def test_a_secret_is_looked_up_by_its_name_as_it_is_written() -> None:
+    written = {"Authorization": "Bearer {{ secret.CRM_TOKEN }}", "X-Both": "{{secret.a}}:{{ secret . b }}"}
+    assert [(one.name, one.block_name) for one in secrets_in(written)] == [
+        ("CRM_TOKEN", "crm-token"),
+        ("a", "a"),
+        ("b", "b"),
+    ]
+    rendered = render(written, {}, {"CRM_TOKEN": "t", "a": "{{ secret.b }}", "b": "2"})
+    # What a secret holds is no template.
+    assert rendered == {"Authorization": "Bearer t", "X-Both": "{{ secret.b }}:2"}
+
+
+def test_a_secret_that_was_not_looked_up_finds_nothing() -> None:
+    with pytest.raises(MissingReference, match="the secret was not looked up"):
+        render("{{ secret.a }}", {})
+
+
+def test_a_preview_shows_no_secret_and_leaves_what_nothing_is_known_of() -> None:
+    written = {
+        "token": "{{ secret.a }}",
+        "auth": ["Bearer {{ secret.a }}"],
+        "id": "{{ steps.prospecting.runId }}",
+        "later": "{{ steps.analysis.leads }} of {{ steps.prospecting.runId }}",
+    }
+    assert preview(written, {"prospecting": {"runId": 7}}) == {
+        "token": "********",
+        "auth": ["Bearer ********"],
+        "id": 7,
+        "later": "{{ steps.analysis.leads }} of 7",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("plain", ["plain"]),
+        ("a{{ secret.x }}b", ["a", "{{ secret.x }}", "b"]),
+        ("{{ secret.x }}{{ steps.y.z }}", ["{{ secret.x }}", "{{ steps.y.z }}"]),
+        # what is no reference is literal
+        ("a {{ x }} b {{ secret.x }}", ["a {{ x }} b ", "{{ secret.x }}"]),
+        ("a {{ x", ["a {{ x"]),
+    ],
+)
+def test_a_string_falls_into_literals_and_references(text: str, expected: list[str]) -> None:
+    assert [piece if isinstance(piece, str) else piece.text for piece in pieces(text)] == expected
