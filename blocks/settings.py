@@ -41,7 +41,8 @@ SmtpType = Literal["SSL", "STARTTLS", "INSECURE"]
 DEFAULT_PORTS: dict[SmtpType, int] = {"SSL": 465, "STARTTLS": 587, "INSECURE": 587}
 
 _NO_SENDER = "SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who the mails come from"
-_NEVER_SHOWN = ("SUPABASE_KEY", "SUPABASE_DB_URL", "CAMPAIGNS_API_KEY")
+_NEVER_SHOWN = ("SUPABASE_KEY", "SUPABASE_DB_URL", "CAMPAIGNS_API_KEY", "CAMPAIGNS_SECRET_VARIABLES")
+_OWN_VARIABLES = ("CAMPAIGNS_", "PREFECT_", "SMTP_", "SUPABASE_")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -207,6 +208,19 @@ def _validate_origins(value: Any) -> str:
     return ",".join(origins)
 
 
+def _validate_variables(value: Any) -> str:
+    names = [name.strip() for name in str(value).split(",")]
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("allowed are names of environment variables such as CRM_TOKEN, with commas between")
+        if name.upper().startswith(_OWN_VARIABLES):
+            # A campaign could send it to whomever it likes.
+            raise ValueError(
+                f"{name} is not for campaigns to read, nor is what else begins with {', '.join(_OWN_VARIABLES)}"
+            )
+    return ",".join(names)
+
+
 class Settings(BaseSettings):
     """All settings of this package; ``load_settings`` makes them, with errors that name the variable."""
 
@@ -238,6 +252,8 @@ class Settings(BaseSettings):
     campaigns_api_host: Annotated[str, AfterValidator(_validate_host)] = "127.0.0.1"
     port: Annotated[int, BeforeValidator(_validate_port)] = 3020
     campaigns_api_cors_origins: Annotated[str, BeforeValidator(_validate_origins)] | None = None
+
+    campaigns_secret_variables: Annotated[str, BeforeValidator(_validate_variables)] | None = None
 
     @field_validator("smtp_host")
     @classmethod
@@ -289,6 +305,11 @@ class Settings(BaseSettings):
     def api_origins(self) -> Sequence[str]:
         """The origins whose web pages may use the REST API, as browsers write them."""
         return self.campaigns_api_cors_origins.split(",") if self.campaigns_api_cors_origins else ()
+
+    @property
+    def secret_variables(self) -> frozenset[str]:
+        """The environment variables that ``{{ secret.NAME }}`` may stand for in a campaign."""
+        return frozenset((self.campaigns_secret_variables or "").split(",")) - {""}
 
     @property
     def journal_folder(self) -> Path:

@@ -31,6 +31,7 @@ NAMES = (
     "CAMPAIGNS_API_HOST",
     "PORT",
     "CAMPAIGNS_API_CORS_ORIGINS",
+    "CAMPAIGNS_SECRET_VARIABLES",
 )
 PASSWORD = "swordfish-7"
 KEY = f"sb_secret_{PASSWORD}"
@@ -353,3 +354,30 @@ def test_the_template_documents_every_setting_and_loads(folder: Path) -> None:
     assert {name.upper() for name in Settings.model_fields} == set(NAMES)
     (folder / ".env").write_text(template)
     assert (smtp().host, smtp().port, smtp().type) == ("smtp.gmail.com", 587, "STARTTLS")
+
+
+def test_campaigns_may_read_the_variables_that_are_listed_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().secret_variables == frozenset()
+    monkeypatch.setenv("CAMPAIGNS_SECRET_VARIABLES", "CRM_TOKEN, other_token")
+    assert load_settings().secret_variables == {"CRM_TOKEN", "other_token"}
+
+
+@pytest.mark.parametrize(
+    ("listed", "fault"),
+    [
+        # this package's own, and those of the programs that it is set up with
+        ("CRM_TOKEN,SUPABASE_KEY", "SUPABASE_KEY is not for campaigns to read"),
+        ("smtp_pass", "smtp_pass is not for campaigns to read"),
+        ("CAMPAIGNS_API_KEY", "CAMPAIGNS_API_KEY is not for campaigns to read"),
+        ("PREFECT_API_AUTH_STRING", "PREFECT_API_AUTH_STRING is not for campaigns to read"),
+        ("CRM_TOKEN,", "allowed are names of environment variables such as CRM_TOKEN, with commas between"),
+        ("*", "allowed are names"),
+        # a value where its name belongs
+        (f"CRM_TOKEN={PASSWORD}", "allowed are names"),
+    ],
+)
+def test_what_campaigns_may_not_read_is_refused(listed: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPAIGNS_SECRET_VARIABLES", listed)
+    (told,) = faults()
+    assert fault in told
+    assert PASSWORD not in told
