@@ -197,6 +197,8 @@ def describe_state(state: CampaignState, *, now: datetime) -> str | None:
         return "Not enabled: its schedule says so."
     if pause is None:
         return "Paused by a person: its schedule is switched off in Prefect."
+    if pause.by is PausedBy.STOP:
+        return f"Stopped since {local_time(pause.since, zone, now=now)}: {pause.reason}"
     by = " by a person" if pause.by is PausedBy.PERSON else ""
     until = f" until {local_time(pause.until, zone, now=now)}" if pause.until else ""
     why = "" if pause.reason == NO_REASON else f": {pause.reason}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID
 
@@ -12,11 +12,11 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy, Stop
 from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.errors import ServerError
-from prefect_campaigns.flows.pausing import pause_in_force, who_paused
+from prefect_campaigns.flows.pausing import pause_in_force, stop_pause, who_paused
 
 SERVER_SECONDS = 30.0
 """How long the server is waited for; without it the store says what it knows."""
@@ -28,6 +28,7 @@ class Standing(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"
     PAUSED_BY_PERSON = "paused by a person"
+    STOPPED = "stopped"
     NOT_ENABLED = "not enabled"
     NOT_DEPLOYED = "not deployed"
 
@@ -50,16 +51,18 @@ class States:
     """How campaigns stand.
 
     Attributes:
+        stop: the emergency stop that stands; None where none does.
         server_problem: why Prefect's API could not be asked; what a person paused there is not known then.
     """
 
     campaigns: tuple[CampaignState, ...]
+    stop: Stop | None = None
     server_problem: str | None = None
 
 
 async def read_states(store: CampaignStore, records: Iterable[CampaignRecord]) -> States:
     """Ask the Prefect server how these campaigns stand; where it is away, go by the store alone."""
-    records = tuple(records)
+    records, stop = tuple(records), await store.read_stop()
     try:
         async with asyncio.timeout(SERVER_SECONDS), connect() as client:
             deployments = {deployment.id: deployment for deployment in await read_deployments(client)}
@@ -67,8 +70,21 @@ async def read_states(store: CampaignStore, records: Iterable[CampaignRecord]) -
     except (ServerError, TimeoutError) as error:
         silence = f"no Prefect API answers within {SERVER_SECONDS:g} seconds"
         problem = silence if isinstance(error, TimeoutError) else str(error)
-        return States(campaigns=tuple(_by_the_store(record) for record in records), server_problem=problem)
-    return States(campaigns=tuple(states))
+        return _seen((_by_the_store(record) for record in records), stop, server_problem=problem)
+    return _seen(states, stop)
+
+
+def _seen(states: Iterable[CampaignState], stop: Stop | None, *, server_problem: str | None = None) -> States:
+    """Return states as they are while the stop stands, which nobody but its end can lift."""
+    campaigns = tuple(_while_stopped(state, stop) if stop else state for state in states)
+    return States(campaigns=campaigns, stop=stop, server_problem=server_problem)
+
+
+def _while_stopped(state: CampaignState, stop: Stop) -> CampaignState:
+    """Return how a campaign stands that would run by itself, or by hand, if nothing were stopped."""
+    if state.standing not in (Standing.ACTIVE, Standing.NOT_ENABLED):
+        return state
+    return replace(state, standing=Standing.STOPPED, pause=stop_pause(stop, since=stop.since))
 
 
 async def _state(
@@ -92,8 +108,15 @@ def _of_schedule(record: CampaignRecord, deployment: DeploymentResponse) -> Stan
     return Standing.PAUSED_BY_PERSON if schedule.enabled and record.applied_schedule_active else Standing.NOT_ENABLED
 
 
+_OF_PAUSE = {
+    PausedBy.BUDGET: Standing.PAUSED,
+    PausedBy.PERSON: Standing.PAUSED_BY_PERSON,
+    PausedBy.STOP: Standing.STOPPED,
+}
+
+
 def _of_pause(pause: Pause | None) -> Standing:
-    return Standing.PAUSED if pause is not None and pause.by is PausedBy.BUDGET else Standing.PAUSED_BY_PERSON
+    return Standing.PAUSED_BY_PERSON if pause is None else _OF_PAUSE[pause.by]
 
 
 def _by_the_store(record: CampaignRecord) -> CampaignState:

@@ -223,6 +223,11 @@ async def pause_by_person(
     raise _unsettled(record.key)
 
 
+def stop_pause(stop: Stop, *, since: datetime) -> Pause:
+    """Return the pause of a campaign that the emergency stop pauses."""
+    return Pause(by=PausedBy.STOP, reason=f"emergency stop by {stop.by}: {stop.reason}", since=since)
+
+
 async def pause_by_stop(
     client: PrefectClient, store: CampaignStore, record: CampaignRecord, stop: Stop, *, now: datetime
 ) -> bool:
@@ -240,7 +245,7 @@ async def pause_by_stop(
         StoreError: the store is not there.
         PrefectException, httpx.HTTPError: Prefect is not there; the store knows of the pause all the same.
     """
-    wanted = Pause(by=PausedBy.STOP, reason=f"emergency stop by {stop.by}: {stop.reason}", since=now)
+    wanted = stop_pause(stop, since=now)
     for _ in range(_TRIES):
         present, deployment = record.pause, await read_deployment(client, record)
         is_paused = deployment.paused if deployment is not None else present is not None

@@ -1,0 +1,155 @@
+"""The emergency stop: everything ends and nothing begins, until somebody starts everything again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from campaign_files import PROSPECT, campaign
+from driving import Driver, until
+from spending import spend
+
+from prefect_campaigns.blocks.store_types import AuditAction, PausedBy
+from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.deployments.emergency import start_all, stop_all
+from prefect_campaigns.deployments.runs import start_run
+from prefect_campaigns.deployments.standing import Standing, read_states
+from prefect_campaigns.errors import EverythingStopped
+from prefect_campaigns.flows.pausing import pause_by_person
+from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_by_person
+
+NOWHERE = "http://127.0.0.1:9"
+ADA = "ada@laptop"
+RUNS = 20
+
+
+@pytest.fixture(autouse=True)
+async def started_again(driver: Driver) -> AsyncIterator[None]:
+    """The stack is everybody's: whatever a test leaves stopped goes on."""
+    yield
+    await start_all(driver.client, driver.store, actor="the test's end")
+
+
+async def pause_of(driver: Driver, key: str) -> PausedBy | None:
+    pause = (await driver.store.get_campaign(key)).pause
+    return pause.by if pause else None
+
+
+async def standing_of(driver: Driver, key: str) -> Standing:
+    record = await driver.store.get_campaign(key)
+    (state,) = (await read_states(driver.store, [record])).campaigns
+    return state.standing
+
+
+async def test_twenty_runs_end_within_ten_seconds_and_nothing_begins_until_all_is_started(
+    driver: Driver, engines: DemoEngines
+) -> None:
+    client, store = driver.client, driver.store
+    deployments = await driver.apply(*(campaign(f"Stopped {n}", engines.url, only=1) for n in range(RUNS)))
+    engines.hang_next(PROSPECT, times=RUNS)
+    runs = [await driver.start(deployment) for deployment in deployments]
+    later = await driver.start_later(deployments[0])
+
+    async def all_going() -> bool:
+        return len(engines.requests_to(PROSPECT)) == RUNS
+
+    await until(all_going, "a request of each run")
+
+    began = time.monotonic()
+    stopped = await stop_all(client, store, actor=ADA, reason="wrong list", cancel_running=True)
+    ended = await driver.all_ended([run.id for run in (*runs, later)], seconds=10)
+    assert time.monotonic() - began < 10
+    assert {run.state.name for run in ended} == {"Cancelled"}
+    assert (stopped.stop.by, stopped.stop.reason, stopped.stood_before) == (ADA, "wrong list", False)
+    assert not stopped.problems and not stopped.still_going
+    assert {run.id for run in stopped.cancelled} >= {run.id for run in (*runs, later)}
+    keys = [f"stopped-{n}" for n in range(RUNS)]
+    assert set(stopped.paused) >= set(keys)
+    assert {(await store.get_run(str(run.id))).status for run in runs} == {"aborted"}
+
+    # By our own command, by whoever speaks to Prefect, and after somebody has resumed it there.
+    with pytest.raises(EverythingStopped, match=r"by ada@laptop: wrong list\. `campaigns start --all`"):
+        await start_run(client, store, await store.get_campaign(keys[0]), actor=ADA)
+    await client.resume_deployment(deployments[1])
+    refused = [await driver.run(deployment) for deployment in deployments[:2]]
+    assert not any(run.state.is_completed() for run in refused)
+    assert all("wrong list" in run.state.message for run in refused)
+    assert len(engines.requests_to(PROSPECT)) == RUNS
+    assert {await standing_of(driver, key) for key in keys[:3]} == {Standing.STOPPED}
+
+    started = await start_all(client, store, actor=ADA)
+    assert started.ended == stopped.stop and not started.problems
+    assert set(started.resumed) == set(stopped.paused)
+    assert not any([(await client.read_deployment(one)).paused for one in deployments])
+    assert (await driver.run(deployments[0])).state.name == "Completed"
+    actions = [(entry.action, entry.actor) for entry in await store.list_audit(limit=2)]
+    assert actions == [(AuditAction.ALL_STARTED, ADA), (AuditAction.ALL_STOPPED, ADA)]
+
+
+async def test_the_end_of_the_stop_resumes_what_it_had_paused_and_what_the_budget_lets_go_and_nothing_else(
+    driver: Driver,
+) -> None:
+    client, store, now = driver.client, driver.store, datetime.now(UTC)
+    names = ("Going On", "On Leave", "Paused There", "Over Budget", "Paused Meanwhile", "Still Over")
+    spent = {"Over Budget": {"daily": 1}, "Still Over": {"daily": 1}}
+    made = [campaign(f"Ended {name}", NOWHERE, only=1, budget=spent.get(name, {})) for name in names]
+    ids = dict(zip(names, await driver.apply(*made), strict=True))
+    key = {name: one.slug for name, one in zip(names, made, strict=True)}
+    await pause_by_person(client, store, await store.get_campaign(key["On Leave"]), reason="leave", now=now)
+    await client.pause_deployment(ids["Paused There"])
+    for name in spent:
+        await spend(store, key[name], "2")
+        await resume_after_budget(client, store, key[name], now=now)
+    over = await driver.run(ids["Over Budget"])
+    still = await driver.run(ids["Still Over"])
+    assert [over.state.name, still.state.name] == ["BudgetExceeded", "BudgetExceeded"]
+
+    stopped = await stop_all(client, store, actor=ADA, reason=None, cancel_running=False)
+    assert set(key.values()) & set(stopped.paused) == {key["Going On"], key["Paused Meanwhile"]}
+    with pytest.raises(EverythingStopped):
+        await resume_by_person(client, store, await store.get_campaign(key["On Leave"]), now=now)
+    refused = await resume_after_budget(client, store, key["Over Budget"], now=now)
+    assert refused.outcome is Outcome.STOPPED
+    # A person's pause takes the place of the stop's.
+    await pause_by_person(client, store, await store.get_campaign(key["Paused Meanwhile"]), reason="mine", now=now)
+    await store.save_campaign(campaign("Ended Over Budget", NOWHERE, only=1, budget={"daily": 9}))
+
+    started = await start_all(client, store, actor=ADA)
+    assert set(key.values()) & set(started.resumed) == {key["Going On"]}
+    assert set(key.values()) & set(started.resumed_after_budget) == {key["Over Budget"]}
+    expected = {
+        "Going On": None,
+        "On Leave": PausedBy.PERSON,
+        "Paused There": None,
+        "Over Budget": None,
+        "Paused Meanwhile": PausedBy.PERSON,
+        "Still Over": PausedBy.BUDGET,
+    }
+    assert {name: await pause_of(driver, key[name]) for name in names} == expected
+    paused = {name for name in names if (await client.read_deployment(ids[name])).paused}
+    assert paused == {"On Leave", "Paused There", "Paused Meanwhile", "Still Over"}
+
+
+async def test_what_broke_off_in_the_middle_is_finished_by_saying_it_again(driver: Driver) -> None:
+    client, store = driver.client, driver.store
+    first, second = await driver.apply(*(campaign(f"Halfway {n}", NOWHERE, only=1) for n in range(2)))
+    stopped = await stop_all(client, store, actor=ADA, reason="first", cancel_running=False)
+    # As if it had died between the books and Prefect, and before the second campaign.
+    await client.resume_deployment(first)
+    await store.set_pause("halfway-1", None, replacing=(await store.get_campaign("halfway-1")).pause)
+    await client.resume_deployment(second)
+
+    again = await stop_all(client, store, actor="bob@desk", reason="second", cancel_running=False)
+    assert (again.stop, again.stood_before) == (stopped.stop, True), "the stop that stands is kept"
+    assert {"halfway-0", "halfway-1"} <= set(again.paused)
+    assert all([(await client.read_deployment(one)).paused for one in (first, second)])
+
+    # The stop has ended, and whoever ended it died before anything was resumed.
+    await store.set_stop(None)
+    left = await resume_after_budget(client, store, "halfway-0", now=datetime.now(UTC))
+    assert left.outcome is Outcome.STOPPED and "start --all" in left.message
+    started = await start_all(client, store, actor=ADA)
+    assert started.ended is None and {"halfway-0", "halfway-1"} <= set(started.resumed)
+    assert await pause_of(driver, "halfway-0") is None
