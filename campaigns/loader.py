@@ -77,6 +77,14 @@ def load_many(paths: Iterable[Path]) -> list[LoadedCampaign]:
     Raises:
         InvalidCampaign: with the complaints about all files.
     """
+    loaded, complaints = load_usable(paths)
+    if complaints:
+        raise InvalidCampaign(complaints)
+    return loaded
+
+
+def load_usable(paths: Iterable[Path]) -> tuple[list[LoadedCampaign], list[Complaint]]:
+    """Return what ``load_many`` does of the files that can be used, and the complaints about the others."""
     complaints: list[Complaint] = []
     readings: dict[Path, _Reading] = {}
     first_of: dict[str, _Reading] = {}
@@ -94,9 +102,8 @@ def load_many(paths: Iterable[Path]) -> list[LoadedCampaign]:
             first = first_of.setdefault(reading.campaign.slug, reading)
             if first is not reading:
                 complaints.append(reading.same_key(first.source))
-    if complaints:
-        raise InvalidCampaign(complaints)
-    return [LoadedCampaign(path=Path(r.source), campaign=r.campaign) for r in readings.values() if r.campaign]
+    usable = [LoadedCampaign(path=Path(one.source), campaign=one.campaign) for one in first_of.values() if one.campaign]
+    return usable, complaints
 
 
 @dataclass(frozen=True, kw_only=True)

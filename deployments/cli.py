@@ -19,10 +19,10 @@ from rich.markup import escape
 from rich.text import Text
 
 from prefect_campaigns.deployments.interrupts import ignore_signals, interrupt_on_signals
-from prefect_campaigns.errors import CampaignsError, InvalidCampaign
+from prefect_campaigns.errors import CampaignsError, Complaint, InvalidCampaign
 from prefect_campaigns.loader import LoadedCampaign, load_many
 
-EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+EXIT_OK, EXIT_FAILED, EXIT_CHANGES, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 PIPE_WIDTH = 200
 """How wide tables may become in a file or a pipe, where nobody's window says it."""
@@ -30,6 +30,7 @@ PIPE_WIDTH = 200
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of tables.")]
 
 _COMMANDS = "prefect_campaigns.deployments.commands"
+_PLAN = "prefect_campaigns.deployments.plan_commands"
 _MONEY = "prefect_campaigns.deployments.money_commands"
 _STATE = "prefect_campaigns.deployments.state_commands"
 _STORE = "prefect_campaigns.deployments.store_commands"
@@ -93,12 +94,24 @@ def _loaded_json(loaded: LoadedCampaign) -> dict[str, Any]:
 
 
 app.command(
-    f"{_COMMANDS}:apply_command",
+    f"{_PLAN}:plan_command",
+    name="plan",
+    usage="Usage: campaigns plan [FILE|FOLDER…] [--prune] [--exit-code] [--json]",
+    help="""Show what apply would do, and what to expect of it; nothing is changed.
+
+    Field by field, with what somebody has changed on the Prefect server, the
+    next runs, what a week will likely cost, and what looks wrong.
+
+    Example: campaigns plan campaigns/""",
+)
+app.command(
+    f"{_PLAN}:apply_command",
     name="apply",
-    usage="Usage: campaigns apply [FILE|FOLDER…] [--json]",
+    usage="Usage: campaigns apply [FILE|FOLDER…] [--prune] [--json]",
     help="""Deploy campaigns on the Prefect server, any number of times.
 
-    Every file is checked before anything is changed. What a person paused stays paused.
+    Every file is checked before anything is changed, and then what the plan
+    says is done. What a person paused stays paused.
 
     Example: campaigns apply campaigns/""",
 )
@@ -245,20 +258,22 @@ db.command(
 )
 
 
+def complaint_json(complaint: Complaint) -> dict[str, Any]:
+    """Return a complaint about a file as programs read it."""
+    return {
+        "file": complaint.source,
+        "line": complaint.line,
+        "column": complaint.column,
+        "pointer": complaint.pointer,
+        "message": complaint.message,
+    }
+
+
 def _print_error(error: CampaignsError, *, as_json: bool) -> None:
     if as_json:
         body: dict[str, Any] = {"success": False, "error": str(error)}
         if isinstance(error, InvalidCampaign):
-            body["complaints"] = [
-                {
-                    "file": one.source,
-                    "line": one.line,
-                    "column": one.column,
-                    "pointer": one.pointer,
-                    "message": one.message,
-                }
-                for one in error.complaints
-            ]
+            body["complaints"] = [complaint_json(one) for one in error.complaints]
         print_json(body)
         return
     for line in str(error).splitlines():

@@ -13,16 +13,14 @@ from cyclopts.validators import Number
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.urls import url_for
-from rich.markup import escape
 from rich.table import Table
 
-from prefect_campaigns.blocks.settings import Settings, load_settings
-from prefect_campaigns.blocks.store_types import PausedBy
+from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.deployments.apply import Applied, ApplyResult, Change, apply
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.lookup import find_deployment, match_name
+from prefect_campaigns.deployments.plan_commands import apply_files, print_applied
 from prefect_campaigns.deployments.printing import plain_table
 from prefect_campaigns.deployments.server import configured_api_url, connect
 from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts, stand
@@ -31,75 +29,6 @@ from prefect_campaigns.loader import load_many
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus
 from prefect_campaigns.words import hide_login
-
-
-async def apply_command(*paths: Path, json: AsJson = False) -> int:
-    """Deploy campaigns.
-
-    Parameters
-    ----------
-    paths
-        Campaign files, or folders of them; by default the folder campaigns/.
-    """
-    cancel_on_signals()
-    result = await _apply(paths or (Path("campaigns"),), load_settings())
-    if json:
-        print_json(_applied_json(result))
-    else:
-        _print_applied(result)
-    return EXIT_OK
-
-
-async def _apply(paths: Sequence[Path], settings: Settings) -> ApplyResult:
-    loaded = load_many(paths)
-    async with open_store(settings) as store:
-        return await apply([one.campaign for one in loaded], store=store, settings=settings)
-
-
-def _applied_json(result: ApplyResult) -> dict[str, Any]:
-    return {
-        "success": True,
-        "campaigns": [
-            {
-                "slug": one.compiled.slug,
-                "name": one.compiled.campaign.name,
-                "change": one.change.value,
-                "deployment": one.compiled.full_name,
-                "deploymentId": str(one.deployment_id),
-                "paused": one.pause is not None or one.switched_off,
-                "resumed": one.resumed,
-            }
-            for one in result.campaigns
-        ],
-        "notes": list(result.notes),
-    }
-
-
-_CHANGE_STYLES = {Change.CREATED: "green", Change.CHANGED: "yellow", Change.UNCHANGED: "dim"}
-
-
-def _print_applied(result: ApplyResult) -> None:
-    table = plain_table("", "Deployment", "Runs", "Timezone")
-    for one in result.campaigns:
-        style = _CHANGE_STYLES[one.change]
-        table.add_row(f"[{style}]{one.change}[/]", one.compiled.full_name, *_when(one))
-    out.print(table)
-    for one in result.campaigns:
-        if one.resumed:
-            out.print(f"[green]✓[/] {one.compiled.slug}: {escape(one.resumed)}")
-    for note in result.notes:
-        out.print(f"[yellow]![/] {escape(note)}")
-
-
-def _when(applied: Applied) -> tuple[str, str]:
-    schedule = applied.compiled.schedule
-    if schedule is None:
-        return "by hand", ""
-    if not schedule.active:
-        return f"{schedule.cron} (not enabled)", schedule.timezone
-    by_person = applied.switched_off or (applied.pause and applied.pause.by is PausedBy.PERSON)
-    state = " (paused by a person)" if by_person else " (paused by the budget)" if applied.pause else ""
-    return f"{schedule.cron}{state}", schedule.timezone
 
 
 async def run_command(name: str, /, *, watch: bool = False, json: AsJson = False) -> int:
@@ -230,7 +159,7 @@ async def up_command(
         where = server.ui_url if server else hide_login(configured_api_url() or "")
         out.print(f"[green]✓[/] Prefect server at {where}{'' if server else ', which was there already'}")
         if paths:
-            _print_applied(await _apply(paths, load_settings()))
+            print_applied(await apply_files(paths, load_settings()))
         working = await stack.enter_async_context(running_worker())
         out.print("[green]✓[/] Campaign worker is waiting for runs. Ctrl-C ends everything.")
         await stand(working, server)
