@@ -42,9 +42,13 @@ SUPABASE_TABLES = (
     "campaign_account",
     "campaign_alerts",
     "campaign_imports",
+    "campaign_stop",
+    "campaign_approvals",
+    "campaign_audit",
 )
 """What a backup of the books in Supabase is made of; which migrations were applied is not part of it."""
 
+_APPEND_ONLY = ("campaign_ledger", "campaign_audit")
 _WHERE = "the dashboard shows it under Connect"
 _DASHBOARD = "Supabase keeps daily backups of its own: in the dashboard, under Database, Backups"
 
@@ -330,14 +334,13 @@ def pg_dump_command(file: Path) -> str:
 
 def psql_command(file: Path) -> str:
     """Return the shell command that puts such a file in the place of the books: all of it, or nothing."""
-    ledger = "ALTER TABLE public.campaign_ledger {} TRIGGER USER"
     lines = (
         'psql "$SUPABASE_DB_URL" --single-transaction --set=ON_ERROR_STOP=on',
-        # The ledger lets nobody take anything out of it.
-        f"--command='{ledger.format('DISABLE')}'",
+        # These let nobody take anything out of them.
+        *(f"--command='ALTER TABLE public.{table} DISABLE TRIGGER USER'" for table in _APPEND_ONLY),
         f"--command='TRUNCATE {', '.join(f'public.{table}' for table in SUPABASE_TABLES)}'",
         f"--file={shlex.quote(str(file))}",
-        f"--command='{ledger.format('ENABLE')}'",
+        *(f"--command='ALTER TABLE public.{table} ENABLE TRIGGER USER'" for table in _APPEND_ONLY),
     )
     return " \\\n  ".join(lines)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from supabase_rig import Project
 from supabase_rig.requirements import postgres_installation
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.blocks.store_types import AuditAction, AuditEntry, Stop
 from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials
 from prefect_campaigns.deployments.store_commands import SUPABASE_TABLES
@@ -116,11 +118,17 @@ async def test_the_commands_for_supabase_that_are_shown_copy_the_books_and_put_t
     async with credentials.store() as books:
         await books.save_campaign(campaign("Spring Outreach", NOWHERE))
         await spend(books, "spring-outreach", "0.3")
+        stopped = Stop(by="ada", reason="the list is wrong", since=datetime(2026, 5, 13, 12, tzinfo=UTC))
+        done = AuditEntry(at=stopped.since, actor="ada", action=AuditAction.ALL_STOPPED)
+        await books.set_stop(stopped)
+        await books.record_audit(done)
         backup = await alone("db", "backup", "my copy.sql", "--json", env=env)
         assert backup.code == 1
         run_in_shell(json.loads(backup.out)["command"], project.database_url, tmp_path)
 
         await spend(books, "spring-outreach", "0.4")
+        await books.set_stop(None)
+        await books.record_audit(done)
         restore, in_words = await asyncio.gather(
             alone("db", "restore", "my copy.sql", "--json", env=env), alone("db", "restore", "my copy.sql", env=env)
         )
@@ -130,7 +138,9 @@ async def test_the_commands_for_supabase_that_are_shown_copy_the_books_and_put_t
 
         (run,) = await books.list_runs("spring-outreach")
         assert str(run.total_cost) == "0.300000"
+        assert (await books.read_stop(), list(await books.list_audit())) == (stopped, [done])
         assert [*await books.verify_totals(None), *await books.verify_totals("spring-outreach")] == []
         # And it goes on from there.
         await spend(books, "spring-outreach", "0.1")
+        await books.record_audit(done)
         assert await books.verify_totals(None) == []

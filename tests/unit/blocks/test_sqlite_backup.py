@@ -33,6 +33,7 @@ from prefect_campaigns.blocks.sqlite import backup as backups
 from prefect_campaigns.blocks.sqlite.backup import Figures, Restored, backup, figures_of, restore
 from prefect_campaigns.blocks.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, AuditEntry, Stop
 from prefect_campaigns.errors import LeaseLost, StoreError, StoreUnavailable
 
 ONE_SPENT = Figures(campaigns=1, runs=1, ledger_lines=2, spent=Decimal(1), newest_line_at=NOON)
@@ -185,6 +186,26 @@ class TestRestore:
         clock.advance(minutes=1)
         assert (await restore(path, kept, clock=clock)).source == present
         assert await spent_today(path, clock) == "3.000000"
+
+    async def test_the_stop_approvals_and_who_did_what_are_put_back_too(
+        self, path: Path, tmp_path: Path, clock: SettableClock
+    ) -> None:
+        async with SqliteStore(path, clock=clock) as store:
+            await store.set_stop(Stop(by="ada", reason="the list is wrong", since=clock.now()))
+            lease = await take_lease(store)
+            await store.ask_approval(lease, step="send", timeout_seconds=60)
+            await store.release_lease(lease)
+            done = AuditEntry(at=clock.now(), actor="ada", action=AuditAction.ALL_STOPPED)
+            await store.record_audit(done)
+            before = await store.read_stop(), await store.list_approvals(), await store.list_audit()
+            await backup(path, tmp_path / "stopped.db")
+            await store.set_stop(None)
+            await store.decide_approval(RUN_1, "send", ApprovalState.APPROVED, by="ada")
+            await store.record_audit(done)
+        await restore(path, tmp_path / "stopped.db", clock=clock)
+        async with SqliteStore(path, clock=clock) as store:
+            assert (await store.read_stop(), await store.list_approvals(), await store.list_audit()) == before
+            await store.record_audit(done)
 
     async def test_the_backup_is_only_read(self, path: Path, target: Path, clock: SettableClock) -> None:
         before = content_of(target)

@@ -19,10 +19,10 @@ from starlette.responses import (
     StreamingResponse,
 )
 from starlette.types import Receive, Scope, Send
-from store_cases import KEY, RUN_1, SettableClock, make_campaign, reserve, send, take_lease
+from store_cases import KEY, NOON, RUN_1, SettableClock, make_campaign, reserve, send, take_lease
 from supabase_rig import Project, Proxy
 
-from prefect_campaigns.blocks.store_types import AttemptState
+from prefect_campaigns.blocks.store_types import AttemptState, AuditAction, AuditEntry, Stop
 from prefect_campaigns.blocks.supabase.client import SupabaseApi
 from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
@@ -326,6 +326,19 @@ class TestNetwork:
         # It was heard; nobody was told. The request did not leave, and its money is given back.
         assert (await store.attempts(RUN_1, "find"))[0].state is AttemptState.SENT
         assert (await store.release(lease, held)).state is AttemptState.RELEASED
+
+    async def test_what_must_not_be_written_down_twice_is_written_once(
+        self, store: SupabaseStore, supabase_proxy: Proxy
+    ) -> None:
+        entry = AuditEntry(at=NOON, actor="ada", action=AuditAction.ALL_STOPPED)
+        stop = Stop(by="ada", reason="the list is wrong", since=NOON)
+        for act in (store.record_audit(entry), store.set_stop(stop)):
+            supabase_proxy.cut(once=True)
+            with pytest.raises(StoreUnavailable):
+                await act
+        # Both were heard, and whoever stops again is told that it is their own stop that stands.
+        assert list(await store.list_audit()) == [entry]
+        assert await store.set_stop(stop) == stop
 
     async def test_a_cancelled_call_leaves_the_store_usable(self, store: SupabaseStore, supabase_proxy: Proxy) -> None:
         supabase_proxy.mute()
