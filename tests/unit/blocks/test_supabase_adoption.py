@@ -228,6 +228,8 @@ class TestTables:
             await store.start_run(lease, make_report())
             await spend(store, lease, "0.123456")
             assert [run.run_id for run in await store.list_runs("spring-outreach")] == sorted([run_id, RUN_1])
+            figures = (await store.campaign_figures())["spring-outreach"]
+            assert (figures.runs, figures.cost, figures.last_run_at) == (2, Decimal("4.623456"), NOON)
         assert before.rows("select total_runs, total_cost::text from campaigns") == [(2, "4.623456")]
 
     async def test_whoever_used_the_browsers_key_needs_the_secret_one_now(self, before: Project) -> None:
