@@ -20,6 +20,8 @@ from prefect_campaigns.words import nearest
 
 CRON_ALIASES = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 SLACK_BLOCK_PREFIX = "slack-webhook/"
+HEADER_BLOCK_PREFIX = "campaigns-header-"
+"""What the names of the blocks begin with that hold what a campaign file's headers say."""
 MIN_SECRET = 4
 """A secret has at least this many characters: a shorter one cannot be told from what engines answer by chance."""
 MAX_CRON = 200

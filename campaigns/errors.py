@@ -10,6 +10,8 @@ CampaignsError
 │   └── EngineAnswerInvalid   the engine answered with something that cannot be used
 │       └── InvalidCost       … among it a cost that is no amount of money
 ├── MissingReference          a {{ steps.… }} reference that finds nothing at run time
+├── MissingSecret             a {{ secret.… }} reference that finds nothing, or nothing that can be sent
+├── SecretsUnavailable        Prefect could not be asked for a secret
 ├── StoreError
 │   ├── StoreUnavailable      the store did not answer
 │   ├── StoreMisconfigured    the store answers, and cannot be used as it is set up: its key, its tables
@@ -167,6 +169,14 @@ class InvalidCost(EngineAnswerInvalid):
 
 class MissingReference(CampaignsError):
     """A reference to an earlier step's result finds nothing."""
+
+
+class MissingSecret(CampaignsError):
+    """A secret is nowhere, or is nothing that can be sent."""
+
+
+class SecretsUnavailable(CampaignsError):
+    """Prefect could not be asked for a secret; nothing was reserved or sent."""
 
 
 class StoreError(CampaignsError):

@@ -14,12 +14,12 @@ from enum import StrEnum
 
 from slugify import slugify
 
-from prefect_campaigns.checks import MIN_SECRET
+from prefect_campaigns.checks import HEADER_BLOCK_PREFIX, MIN_SECRET
 from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients, Step
 from prefect_campaigns.references import AnyReference, pieces
 
-OUR_PREFIX = "campaigns-"
-"""What the names of all blocks begin with that this package makes."""
+SLACK_WEBHOOK_PREFIX = "campaigns-slack-"
+"""What the names of the blocks begin with that hold a campaign file's Slack webhooks."""
 
 SHOWN_HEADERS = frozenset(
     {"accept", "accept-charset", "accept-language", "cache-control", "content-language", "prefer", "user-agent"}
@@ -107,7 +107,7 @@ def _header_block(campaign: Campaign, step: Step, name: str, position: int) -> s
     readable = "-".join(slugify(text, max_length=_MAX_SLUG) for text in (campaign.slug, step.name, name))
     # The digest tells apart what a slug does not: "a b" and "a-b", or two names in another script.
     place = "\n".join((campaign.slug, step.name, name.lower(), str(position)))
-    return f"{OUR_PREFIX}{SecretKind.HEADER}-{readable}-{digest(place)}"
+    return f"{HEADER_BLOCK_PREFIX}{readable}-{digest(place)}"
 
 
 def _without_webhooks(campaign: Campaign) -> tuple[Campaign, list[CompiledSecret]]:
@@ -121,7 +121,7 @@ def _without_webhooks(campaign: Campaign) -> tuple[Campaign, list[CompiledSecret
         if recipients is None or recipients.slack is None or recipients.slack.startswith(SLACK_BLOCK_PREFIX):
             continue
         # By its URL: one channel is one block and one automation, however many campaigns tell it.
-        name = f"{OUR_PREFIX}{SecretKind.SLACK}-{digest(recipients.slack)}"
+        name = f"{SLACK_WEBHOOK_PREFIX}{digest(recipients.slack)}"
         secrets.append(CompiledSecret(kind=SecretKind.SLACK, block_name=name, value=recipients.slack))
         replaced[kind] = recipients.model_copy(update={"slack": f"{SLACK_BLOCK_PREFIX}{name}"})
     notifications = campaign.notifications.model_copy(update=replaced)

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import anyio
@@ -34,12 +35,14 @@ from prefect_campaigns.flows.messages import (
     EngineRequest,
     OnProgress,
     Progress,
+    encode_headers,
     engine_words,
     one_line,
     parse_retry_after,
     reporter,
     show_url,
 )
+from prefect_campaigns.flows.redaction import Redactor, hidden, hiding
 from prefect_campaigns.flows.streams import last_message, read_stream
 
 __all__ = ["EngineAnswer", "EngineRequest", "PollPace", "Progress", "call_engine", "new_client"]
@@ -101,6 +104,9 @@ async def call_engine(
 ) -> EngineAnswer:
     """Make a request to an engine and see it through to its result: the answer, the stream, every poll.
 
+    No secret of the request is in what comes back: not in the result, nor in a warning, progress or error, wherever the
+    engine repeats it.
+
     The caller bounds the whole by cancelling it after ``timeout_seconds``, which closes the connection at once. Only
     connecting has a limit of its own. The result can always be written as JSON, and is ``{}`` for an empty answer.
 
@@ -117,6 +123,7 @@ async def call_engine(
         EngineReportedFailure: the engine says that the work failed.
         EngineAnswerInvalid: the answer cannot be used.
     """
+    redactor = Redactor(request.secrets)
     where = show_url(request.url)
     report = reporter(on_progress)
 
@@ -125,15 +132,28 @@ async def call_engine(
         if isinstance(answer, EngineAnswer):
             return answer
         said, status_code = await await_jobs(
-            client, answer, retry_after_seconds=retry_after_seconds, pace=pace, report=report, clock=clock
+            client,
+            answer,
+            headers=request.headers,
+            retry_after_seconds=retry_after_seconds,
+            pace=pace,
+            report=report,
+            clock=clock,
         )
         return _answer(said, status_code)
 
-    try:
-        with anyio.fail_after(request.timeout_seconds + grace_seconds):
-            return await _in_own_task(exchange)
-    except TimeoutError as error:
-        raise EngineAnswerLost(f"{where} gave no whole answer within {request.timeout_seconds:g} seconds") from error
+    with hiding(redactor):
+        try:
+            with anyio.fail_after(request.timeout_seconds + grace_seconds):
+                answer = await _in_own_task(exchange)
+        except TimeoutError as error:
+            raise EngineAnswerLost(
+                f"{where} gave no whole answer within {request.timeout_seconds:g} seconds"
+            ) from error
+        except Exception as error:
+            redactor.clean(error)
+            raise
+        return replace(answer, result=redactor.value(answer.result), warnings=tuple(map(hidden, answer.warnings)))
 
 
 async def _in_own_task(work: Callable[[], Awaitable[_T]]) -> _T:
@@ -217,10 +237,7 @@ async def _send(client: httpx.AsyncClient, request: EngineRequest, where: str) -
 
 def _build(client: httpx.AsyncClient, request: EngineRequest) -> httpx.Request:
     url = httpx.URL(request.url)
-    headers = {
-        "Accept": "text/event-stream, application/json",
-        "Idempotency-Key": request.idempotency_key,
-    }
+    ours = {"Idempotency-Key": request.idempotency_key}
     content: bytes | None = None
     if request.method.upper() == "GET":
         # A query that the endpoint already has stays; httpx would replace it.
@@ -228,7 +245,8 @@ def _build(client: httpx.AsyncClient, request: EngineRequest) -> httpx.Request:
         url = url.copy_merge_params(query) if query else url
     else:
         content = json.dumps(request.params, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        headers["Content-Type"] = "application/json"
+        ours["Content-Type"] = "application/json"
+    headers = encode_headers({"Accept": "text/event-stream, application/json"}, request.headers, ours)
     limit = min(CONNECT_TIMEOUT_SECONDS, request.timeout_seconds)
     timeout = httpx.Timeout(connect=limit, pool=limit, read=None, write=None)
     return client.build_request(request.method, url, content=content, headers=headers, timeout=timeout)

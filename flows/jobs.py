@@ -24,6 +24,7 @@ from prefect_campaigns.flows.bodies import parse_json, read_body
 from prefect_campaigns.flows.messages import (
     OnProgress,
     Progress,
+    encode_headers,
     one_line,
     parse_retry_after,
     progress_from,
@@ -65,6 +66,7 @@ async def await_jobs(
     client: httpx.AsyncClient,
     urls: Sequence[httpx.URL],
     *,
+    headers: Mapping[str, str] | None = None,
     retry_after_seconds: float | None,
     pace: PollPace,
     report: OnProgress,
@@ -77,6 +79,8 @@ async def await_jobs(
     cost is part of what the step cost. Their results are merged; see merge_results.
 
     Args:
+        urls: where to ask, on the endpoint's own origin (job_urls takes no other): what the headers carry is for it.
+        headers: the step's headers, which the polls have too, except for what kind of answer is wanted.
         retry_after_seconds: what the engine asked to wait before the first poll.
 
     Raises:
@@ -90,7 +94,7 @@ async def await_jobs(
     while True:
         await anyio.sleep(unasked if asked is None else max(asked, pace.shortest_seconds))
         unasked = pace.following(unasked)
-        waits = [await _poll(client, job, clock=clock) for job in jobs if job.going]
+        waits = [await _poll(client, job, headers=headers or {}, clock=clock) for job in jobs if job.going]
         if not any(job.going for job in jobs):
             break
         asked = max((wait for wait in waits if wait is not None), default=None)
@@ -106,10 +110,11 @@ async def await_jobs(
     return said, jobs[-1].status_code
 
 
-async def _poll(client: httpx.AsyncClient, job: _Job, *, clock: Clock) -> float | None:
+async def _poll(client: httpx.AsyncClient, job: _Job, *, headers: Mapping[str, str], clock: Clock) -> float | None:
     """Ask for a job once and write down what it says; return how many seconds to wait, if it says so."""
     where = show_url(job.url)
-    request = client.build_request("GET", job.url, headers={"Accept": "application/json"}, timeout=POLL_TIMEOUT_SECONDS)
+    outgoing = encode_headers(headers, {"Accept": "application/json"})
+    request = client.build_request("GET", job.url, headers=outgoing, timeout=POLL_TIMEOUT_SECONDS)
     try:
         with anyio.fail_after(POLL_TIMEOUT_SECONDS):
             response = await client.send(request, stream=True, follow_redirects=False)

@@ -7,12 +7,14 @@ import math
 import re
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+
+from prefect_campaigns.flows.redaction import hidden
 
 MAX_MESSAGE_LENGTH = 500
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -28,15 +30,19 @@ class EngineRequest:
 
     Attributes:
         params: the JSON body; of a GET, the query string.
+        headers: those that the step sets, beside the exchange's own.
+        secrets: what is secret in params and headers; nothing that comes back shows it.
         idempotency_key: the same for each repetition of the same work.
         timeout_seconds: how long the whole exchange may take. The caller enforces it; see call_engine.
     """
 
     method: str
     url: str
-    params: dict[str, Any]
+    params: dict[str, Any] = field(repr=False)
     idempotency_key: str
     timeout_seconds: float
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +119,10 @@ def _number(value: Any) -> float | None:
 def one_line(text: str, *, limit: int = MAX_MESSAGE_LENGTH) -> str:
     """Return the text as one line that is safe to log, to show and to mail as a subject.
 
-    Control and formatting characters (line ends, escapes, text direction) become spaces, spaces are joined, and what
-    is too long ends in ``…``.
+    Secrets of the exchange that is going on are taken out first. Control and formatting characters (line ends, escapes,
+    text direction) become spaces, spaces are joined, and what is too long ends in ``…``.
     """
+    text = hidden(text)
     start = text[: limit * 4]
     printable = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in start)
     line = " ".join(printable.split())
@@ -153,6 +160,14 @@ def show_url(url: httpx.URL | str) -> str:
         return "the endpoint"
     bare = url.copy_with(query=None, fragment=None, username=None, password=None)
     return one_line(str(bare), limit=200)
+
+
+def encode_headers(*layers: Mapping[str, str]) -> httpx.Headers:
+    """Return headers as bytes in Latin-1, the later layers over the earlier ones; case does not count."""
+    headers = httpx.Headers(encoding="iso-8859-1")
+    for name, value in ((name, value) for layer in layers for name, value in layer.items()):
+        headers[name] = value
+    return headers
 
 
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:

@@ -95,6 +95,8 @@ class CampaignRun:
         self.start_at = start_at
         self.started_at: datetime = clock.now()
         self.steps: list[StepResult] = []
+        self.secrets: set[str] = set()
+        """The secrets that the run's requests have carried so far; nothing that comes back may show one."""
         self.is_behind = False
         """Whether something was charged that the store does not know of yet."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -23,16 +24,18 @@ from prefect_campaigns.errors import (
     EngineReportedFailure,
     EngineUnreachable,
     InvalidCost,
+    SecretsUnavailable,
     SendMayHaveHappened,
     StoreError,
 )
 from prefect_campaigns.flows.exchange import EngineAnswer, EngineRequest, Progress, call_engine
 from prefect_campaigns.flows.progress import reporting
+from prefect_campaigns.flows.requests import make_request, secrets_of
 from prefect_campaigns.flows.run import CampaignRun
+from prefect_campaigns.flows.secrets import look_up_secrets
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Step
 from prefect_campaigns.money import format_money
-from prefect_campaigns.references import render
 from prefect_campaigns.results import StepResult, StepStatus
 
 SETTLING_SECONDS = 60.0
@@ -58,7 +61,8 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
         EngineError: the exchange did not end in a result.
         SendMayHaveHappened: an earlier request of a sending step was never answered.
         BudgetRefused: the step's estimate would pass a limit.
-        MissingReference: a reference finds nothing.
+        MissingReference: a reference finds nothing. Nothing was reserved or sent.
+        MissingSecret, SecretsUnavailable: a secret could not be had. Nothing was reserved or sent.
     """
     step = run.campaign.steps[index]
     recorded = run.steps[index]
@@ -68,6 +72,7 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
     # What an earlier attempt was answered must be booked before it counts as unanswered.
     await run.catch_up()
     earlier = await _close_earlier_attempts(run, step)
+    request = await _request(run, step)
     reservation = await run.store.reserve(
         run.lease,
         step=step.name,
@@ -76,7 +81,6 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
         hold_seconds=step.timeout_seconds + SETTLING_SECONDS,
     )
     try:
-        request = _request(run, step)
         recorded = recorded.model_copy(
             update={
                 "status": StepStatus.RUNNING,
@@ -111,20 +115,14 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
     return completed.model_dump(mode="json")
 
 
-def _request(run: CampaignRun, step: Step) -> EngineRequest:
-    params = render(step.params, run.results)
-    project_id = run.campaign.metadata.get("project_id")
-    if project_id is not None:
-        options = params.get("options", {})
-        if isinstance(options, dict):
-            params = {**params, "options": {"projectId": project_id, **options}}
-    return EngineRequest(
-        method=step.method,
-        url=step.endpoint,
-        params=params,
-        idempotency_key=run.idempotency_key(step),
-        timeout_seconds=step.timeout_seconds,
+async def _request(run: CampaignRun, step: Step) -> EngineRequest:
+    secrets = await look_up_secrets(secrets_of(step))
+    request = make_request(
+        run.campaign, step, results=run.results, secrets=secrets, idempotency_key=run.idempotency_key(step)
     )
+    # One engine may tell what another was sent, or it itself by an earlier step.
+    run.secrets.update(secrets.values())
+    return replace(request, secrets=tuple(run.secrets))
 
 
 async def _close_earlier_attempts(run: CampaignRun, step: Step) -> list[Reservation]:
@@ -222,6 +220,8 @@ def _booked(attempts: Iterable[Reservation]) -> Decimal:
 def _is_worth_retrying(step: Step, error: Any) -> bool:
     if isinstance(error, TimeoutError):
         return not must_not_repeat(step)
+    if isinstance(error, SecretsUnavailable):
+        return True
     if not isinstance(error, EngineError) or not error.retryable:
         return False
     if isinstance(error, EngineReportedFailure) and must_not_repeat(step):

@@ -97,7 +97,7 @@ async def test_a_cost_that_is_none_is_booked_at_the_estimate_and_told_of(
         )
         sent = await store.mark_sent(run.lease, held)
         with pytest.raises(EngineError):
-            await _exchange(run, step, _request(run, step), sent, on_progress=ignore)
+            await _exchange(run, step, await _request(run, step), sent, on_progress=ignore)
     (attempt,) = await store.attempts(run.run_id, step.name)
     assert (attempt.state, attempt.booked) == (AttemptState.UNCONFIRMED, Decimal(estimate or 0))
 

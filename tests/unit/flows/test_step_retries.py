@@ -16,6 +16,8 @@ from prefect_campaigns.errors import (
     EngineUnreachable,
     LeaseLost,
     MissingReference,
+    MissingSecret,
+    SecretsUnavailable,
     SendMayHaveHappened,
 )
 from prefect_campaigns.flows.steps import MAY_HAVE_GONE_OUT, failure_message, task_for
@@ -50,6 +52,8 @@ async def is_retried(one: Step, error: BaseException) -> bool:
     [
         # The request never left.
         (EngineUnreachable("refused"), True, True, True),
+        (SecretsUnavailable("Prefect is away"), True, True, True),
+        (MissingSecret("nowhere"), False, False, False),
         # It left, and no answer was read.
         (EngineAnswerLost("reset"), True, False, True),
         (TimeoutError(), True, False, True),
