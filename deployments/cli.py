@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from prefect_campaigns.deployments.interrupts import ignore_signals, interrupt_on_signals
+from prefect_campaigns.deployments.timezones import remember_timezones
 from prefect_campaigns.errors import CampaignsError, Complaint, InvalidCampaign
 from prefect_campaigns.loader import LoadedCampaign, load_many
 
@@ -285,6 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     # Prefect reports its first use from a terminal to its makers; this command asks nobody to.
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    remember_timezones()
     try:
         interrupt_on_signals()
         code = app(tokens)

@@ -77,9 +77,11 @@ async def _ask(client: httpx.AsyncClient, origin: str) -> EngineHealth:
         return EngineHealth(
             origin=origin, answering=Answering.SILENT, said=f"no answer within {ANSWER_SECONDS:g} seconds"
         )
+    except httpx.ConnectError:
+        return EngineHealth(origin=origin, answering=Answering.SILENT, said="no connection")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = one_line(str(error) or type(error).__name__, limit=200)
-        return EngineHealth(origin=origin, answering=Answering.SILENT, said=f"no connection: {why}")
+        return EngineHealth(origin=origin, answering=Answering.SILENT, said=f"no answer: {why}")
     status = _status(answer)
     if answer.is_success and status == "healthy":
         return EngineHealth(origin=origin, answering=Answering.HEALTHY, said="healthy")

@@ -175,7 +175,10 @@ def _compare_one(
     of_books = tuple(_book_changes(row, deployment, compiled, origin))
     update = _update(compiled, deployment, pause)
     schedule, switched_off = _schedule_plan(compiled.schedule, deployment, row)
+    told = {(change.field, repr(change.old), repr(change.new)) for change in of_file}
     of_prefect = (*_prefect_changes(update, compiled, deployment, row), *_schedule_changes(schedule, row, compiled))
+    # What follows from the file's own changes is told once.
+    of_prefect = tuple(one for one in of_prefect if (one.field, repr(one.old), repr(one.new)) not in told)
     fields = (*of_file, *of_prefect, *of_books)
     is_same = not (fields or update or schedule)
     return CampaignPlan(

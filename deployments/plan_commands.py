@@ -83,12 +83,17 @@ async def plan_command(
     folders = _pruned(paths, prune)
     loaded, complaints = load_usable(paths)
     settings, now = load_settings(), current_clock().now()
-    if complaints:
-        # A campaign whose file is broken is not one whose file is gone.
-        folders = []
     async with open_store(settings) as store, connect() as client:
         compiled = [compile_campaign(one.campaign) for one in loaded]
-        plan = await make_plan(client, store, settings, compiled, origins=origins_of(loaded), prune=folders)
+        plan = await make_plan(
+            client,
+            store,
+            settings,
+            compiled,
+            origins=origins_of(loaded),
+            prune=folders,
+            are_all=not complaints,
+        )
         engines = await ask_engines(campaigns_by_engine(one.campaign for one in loaded))
         outlooks = await look_ahead(store, plan, now=now, engines=engines)
     if json:

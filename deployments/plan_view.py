@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -36,6 +37,7 @@ _WORDS = {
     Change.DELETED: "to delete",
 }
 _INDENT = "    "
+_MONEY = re.compile(r"\d+\.\d{2,6}")
 
 
 def counts(plan: Plan) -> dict[str, int]:
@@ -103,7 +105,9 @@ def _field(change: FieldChange) -> str:
 
 
 def _value(value: Any) -> str:
-    text = str(ABSENT) if value is ABSENT else json.dumps(value, ensure_ascii=False)
+    if value is ABSENT or (isinstance(value, str) and _MONEY.fullmatch(value)):
+        return str(value)
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
 
 

@@ -47,12 +47,14 @@ async def make_plan(
     *,
     origins: Mapping[str, str],
     prune: Sequence[str] = (),
+    are_all: bool = True,
 ) -> Plan:
     """Return what an apply of these campaigns would do; nothing is written.
 
     Args:
         origins: the folder of each campaign's file, or API_ORIGIN, by key.
         prune: the folders whose campaigns are deleted when their file is gone.
+        are_all: whether these are all campaigns of those folders; of a file that is broken nobody knows whose it is.
 
     Raises:
         ServerError: a campaign names a Slack block that is not on the server.
@@ -63,7 +65,7 @@ async def make_plan(
     campaigns = compare(compiled, observed, origins=origins, pauses=await _pauses(client, observed))
     keys = {one.slug for one in compiled}
     folders = sorted({folder for folder in origins.values()} | set(prune))
-    gone = orphans(observed, folders=folders, keys=keys)
+    gone = orphans(observed, folders=folders, keys=keys) if are_all else ()
     deletions = tuple(Deletion(row=row) for row in gone if row.origin in prune)
     deleted = {one.row.key for one in deletions}
     notifiers = Notifiers(client, settings)

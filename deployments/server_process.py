@@ -1,4 +1,4 @@
-"""The process of the embedded server: ``prefect server start``, with two habits that SQLite needs and one for speed.
+"""The process of the embedded server: ``prefect server start``, with two habits that SQLite needs.
 
 Its garbage is collected on a thread of its own. Where Python collects as usual, in whatever thread happens to
 allocate, the server stands still for sixty seconds now and then. A statement that failed with "database is locked"
@@ -11,9 +11,6 @@ Its transactions begin IMMEDIATE. Prefect begins them DEFERRED, reads, and then 
 once, with "database is locked", when another transaction has committed since the reading, and no busy timeout helps
 (https://www.sqlite.org/isolation.html). With thirty runs at once the API answered every second request to create a
 run with 503, and a worker that had six such answers in a row reported its run as crashed.
-
-It asks once which time zones there are. Prefect asks for every schedule that it reads from its database, and Python
-opens six hundred files each time: a tenth of all that a busy server did.
 """
 
 from __future__ import annotations
@@ -22,12 +19,12 @@ import gc
 import runpy
 import sys
 import threading
-import zoneinfo
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 from sqlalchemy import Connection, Engine, event
+
+from prefect_campaigns.deployments.timezones import remember_timezones
 
 COLLECT_SECONDS = 0.1
 FULL_SECONDS = 60.0
@@ -92,8 +89,7 @@ def _begin_immediately(
 def main() -> None:
     """Be ``prefect server start``, with the options that this process was given."""
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
-    # Before Prefect is imported, which takes the function from there.
-    zoneinfo.available_timezones = cache(zoneinfo.available_timezones)
+    remember_timezones()
     with writing_in_turn(), collecting_aside():
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
