@@ -89,7 +89,7 @@ async def raw_server(*handlers: Handler) -> AsyncIterator[RawServer]:
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             lengths = [line.split(":")[1] for line in head.lower().splitlines() if line.startswith("content-length")]
             body = await reader.readexactly(int(lengths[0]) if lengths else 0)
             handler = handlers[min(len(seen.heads), len(handlers) - 1)]
