@@ -20,6 +20,8 @@ from prefect.logging import get_logger
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AuditAction, AuditEntry
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.server import connect
+from prefect_campaigns.errors import ServerError
 from prefect_campaigns.flows.alerts import CAMPAIGN_RESOURCE
 
 EVENT_PREFIX = "prefect-campaigns"
@@ -60,7 +62,7 @@ class Deed:
 
 
 async def record(
-    client: PrefectClient,
+    client: PrefectClient | None,
     store: CampaignStore,
     *,
     actor: str,
@@ -73,6 +75,7 @@ async def record(
     The books have the last word: that the server does not take the event is a warning in the log.
 
     Args:
+        client: None where no server answers.
         campaign_key: None where it is about all campaigns.
         detail: JSON, with nothing secret in it.
 
@@ -83,7 +86,7 @@ async def record(
     await record_all(client, store, actor=actor, deeds=[deed])
 
 
-async def record_all(client: PrefectClient, store: CampaignStore, *, actor: str, deeds: Sequence[Deed]) -> None:
+async def record_all(client: PrefectClient | None, store: CampaignStore, *, actor: str, deeds: Sequence[Deed]) -> None:
     """Do what ``record`` does for several deeds at once.
 
     Raises:
@@ -96,6 +99,8 @@ async def record_all(client: PrefectClient, store: CampaignStore, *, actor: str,
     ]
     for entry in entries:
         await store.record_audit(entry)
+    if client is None:
+        return
     try:
         for first in range(0, len(entries), EVENTS_AT_ONCE):
             # Given to the server and waited for: what Prefect emits in the background may be lost at a command's end.
@@ -103,6 +108,30 @@ async def record_all(client: PrefectClient, store: CampaignStore, *, actor: str,
             await client.request("POST", "/events", json=events)
     except (httpx.HTTPError, PrefectException) as error:
         _logger.warning("The Prefect server was not told of what %s did: %s", actor, error)
+
+
+async def record_beside(
+    store: CampaignStore,
+    *,
+    action: AuditAction,
+    campaign_key: str | None = None,
+    detail: Mapping[str, Any] = _NOTHING,
+) -> None:
+    """Write down what whoever sits here has done in the books alone, and tell the Prefect server where one answers.
+
+    Raises:
+        StoreError: the store is not there.
+    """
+
+    async def tell(client: PrefectClient | None) -> None:
+        await record(client, store, actor=local_actor(), action=action, campaign_key=campaign_key, detail=detail)
+
+    try:
+        async with connect() as client:
+            await tell(client)
+    except ServerError:
+        # Before anything was written: what goes wrong after that is a warning.
+        await tell(None)
 
 
 def _event(entry: AuditEntry) -> Event:

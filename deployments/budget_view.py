@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from rich.text import Text
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import PausedBy, Reservation
+from prefect_campaigns.blocks.store_types import PausedBy, Reservation, Stop
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Scope
 from prefect_campaigns.deployments.printing import local_time, time_until, when
 from prefect_campaigns.deployments.standing import CampaignState, Standing
@@ -205,6 +205,14 @@ def describe_state(state: CampaignState, *, now: datetime) -> str | None:
     return f"Paused{by} since {local_time(pause.since, zone, now=now)}{until}{why}"
 
 
+def describe_stop(stop: Stop) -> str:
+    """Say that the emergency stop stands, who has said so, why, and what ends it."""
+    return (
+        f"Everything is stopped since {stop.since:%Y-%m-%d %H:%M} UTC, by {stop.by}: {stop.reason}."
+        " To go on: campaigns start --all"
+    )
+
+
 def _per_lines(view: BudgetView) -> Iterator[Text]:
     budget, last = view.state.record.campaign.budget, view.last_run
     cost = f"; the last run cost {format_money(last.total_cost)}" if last else ""
@@ -291,6 +299,11 @@ def state_json(state: CampaignState) -> dict[str, Any]:
             "until": pause.until.isoformat() if pause.until else None,
         },
     }
+
+
+def stop_json(stop: Stop | None) -> dict[str, Any] | None:
+    """Return the emergency stop, as programs read it; None while none stands."""
+    return {"by": stop.by, "reason": stop.reason, "since": stop.since.isoformat()} if stop else None
 
 
 def view_json(view: BudgetView) -> dict[str, Any]:

@@ -18,12 +18,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from prefect_campaigns.deployments.driving_help import add_driving_commands
 from prefect_campaigns.deployments.interrupts import ignore_signals, interrupt_on_signals
 from prefect_campaigns.deployments.timezones import remember_timezones
 from prefect_campaigns.errors import CampaignsError, Complaint, InvalidCampaign
 from prefect_campaigns.loader import LoadedCampaign, load_many
 
 EXIT_OK, EXIT_FAILED, EXIT_CHANGES, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_SUSPENDED = 3
+"""Of a command that watches: the run waits for somebody to approve its next step."""
+EXIT_NOT_TAKEN_UP = 4
+"""Of a command that watches: no worker has taken the run up within two minutes; it begins when one does."""
 
 PIPE_WIDTH = 200
 """How wide tables may become in a file or a pipe, where nobody's window says it."""
@@ -32,8 +37,6 @@ AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON 
 
 _COMMANDS = "prefect_campaigns.deployments.commands"
 _PLAN = "prefect_campaigns.deployments.plan_commands"
-_MONEY = "prefect_campaigns.deployments.money_commands"
-_STATE = "prefect_campaigns.deployments.state_commands"
 _STORE = "prefect_campaigns.deployments.store_commands"
 _SETUP = "prefect_campaigns.deployments.setup_commands"
 
@@ -115,56 +118,6 @@ app.command(
     says is done. What a person paused stays paused.
 
     Example: campaigns apply campaigns/""",
-)
-app.command(
-    f"{_COMMANDS}:run_command",
-    name="run",
-    usage="Usage: campaigns run NAME [--watch] [--json]",
-    help="""Start a campaign now.
-
-    Example: campaigns run weekly-restaurant-outreach --watch""",
-)
-app.command(
-    f"{_COMMANDS}:runs_command",
-    name="runs",
-    usage="Usage: campaigns runs NAME [--limit INT] [--json]",
-    help="""List a campaign's runs, newest first.
-
-    Example: campaigns runs weekly-restaurant-outreach""",
-)
-app.command(
-    f"{_STATE}:list_command",
-    name="list",
-    usage="Usage: campaigns list [--json]",
-    help="""List the campaigns: how they stand, and what they have spent.
-
-    Example: campaigns list""",
-)
-app.command(
-    f"{_MONEY}:budget_command",
-    name="budget",
-    usage="Usage: campaigns budget NAME | --account [options]",
-    help="""Show what a campaign has spent, and when its money runs out.
-
-    Example: campaigns budget weekly-restaurant-outreach""",
-)
-app.command(
-    f"{_STATE}:pause_command",
-    name="pause",
-    usage="Usage: campaigns pause NAME [--reason TEXT] [--json]",
-    help="""Pause a campaign until somebody resumes it.
-
-    Example: campaigns pause weekly-restaurant-outreach --reason holidays""",
-)
-app.command(
-    f"{_STATE}:resume_command",
-    name="resume",
-    usage="Usage: campaigns resume NAME [--json]",
-    help="""Resume a campaign, whoever paused it.
-
-    While a limit of its budget holds, its runs are refused all the same, and it says so.
-
-    Example: campaigns resume weekly-restaurant-outreach""",
 )
 app.command(
     f"{_COMMANDS}:up_command",
@@ -259,6 +212,9 @@ db.command(
 )
 
 
+add_driving_commands(app)
+
+
 def complaint_json(complaint: Complaint) -> dict[str, Any]:
     """Return a complaint about a file as programs read it."""
     return {
@@ -282,7 +238,7 @@ def _print_error(error: CampaignsError, *, as_json: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 well, 1 not, 2 not understood, 130 interrupted."""
+    """Run the command and exit: 0 well, 1 not, 2 not understood, 130 interrupted; README.md has them all."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     # Prefect reports its first use from a terminal to its makers; this command asks nobody to.
     os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 from slugify import slugify
 
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.errors import UnknownCampaign
 from prefect_campaigns.flows.campaign import FLOW_NAME
 
@@ -42,11 +45,33 @@ def match_name(name: str, keys: Sequence[str]) -> str:
     raise UnknownCampaign(f"there is no campaign {name!r}; {hint}")
 
 
-async def find_deployment(client: PrefectClient, name: str) -> DeploymentResponse:
-    """Return the deployment of a campaign by its name or slug.
+def match_campaign(name: str, records: Sequence[CampaignRecord]) -> CampaignRecord:
+    """Return the campaign that a name, a slug, its id or its deployment's id means.
 
     Raises:
-        UnknownCampaign: the server has none.
+        UnknownCampaign: there is none; says the nearest ones.
     """
-    deployments = {deployment.name: deployment for deployment in await read_deployments(client)}
-    return deployments[match_name(name, list(deployments))]
+    if (wanted := as_uuid(name)) is not None:
+        for record in records:
+            if wanted in (record.id, record.deployment_id):
+                return record
+    by_key = {record.key: record for record in records}
+    return by_key[match_name(name, list(by_key))]
+
+
+async def find_campaign(store: CampaignStore, name: str) -> CampaignRecord:
+    """Return the campaign that a name, a slug, its id or its deployment's id means.
+
+    Raises:
+        UnknownCampaign: the books have none; says the nearest ones.
+        StoreError: the store is not there.
+    """
+    return match_campaign(name, await store.list_campaigns())
+
+
+def as_uuid(text: str) -> UUID | None:
+    """Return the id that a text is; None where it is none."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        return None

@@ -13,10 +13,11 @@ from rich.markup import escape
 
 from prefect_campaigns.blocks.settings import Settings, load_settings
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import CampaignRecord, PausedBy
+from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord, PausedBy
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.budget import AccountBudget
+from prefect_campaigns.budget import AccountBudget, limits_of
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.audit import record_beside
 from prefect_campaigns.deployments.budget_view import (
     account_lines,
     limit_json,
@@ -26,13 +27,13 @@ from prefect_campaigns.deployments.budget_view import (
 )
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
-from prefect_campaigns.deployments.lookup import match_name
+from prefect_campaigns.deployments.lookup import find_campaign
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.standing import read_states
 from prefect_campaigns.deployments.unconfirmed import list_unconfirmed, settle_unconfirmed
 from prefect_campaigns.errors import CampaignsError, ServerError
 from prefect_campaigns.flows.resuming import resume_after_budget
-from prefect_campaigns.money import Money
+from prefect_campaigns.money import Money, format_money
 
 NO_LIMIT = "none"
 _LIFTS = f", and {NO_LIMIT!r} lifts the limit"
@@ -91,7 +92,7 @@ async def budget_command(name: str | None = None, /, *, asked: Asked | None = No
     Parameters
     ----------
     name
-        The campaign's name or slug.
+        The campaign's name, slug or id.
     """
     cancel_on_signals()
     asked = asked or Asked()
@@ -100,10 +101,9 @@ async def budget_command(name: str | None = None, /, *, asked: Asked | None = No
     async with open_store(settings) as store:
         if name is None:
             return await _account(store, settings, asked, as_json=json)
-        key = match_name(name, [row.key for row in await store.list_campaigns()])
+        record = await find_campaign(store, name)
         if asked.verify:
-            return await _verify(store, key, as_json=json)
-        record = await store.get_campaign(key)
+            return await _verify(store, record.key, as_json=json)
         if asked.unconfirmed:
             return await list_unconfirmed(store, record, as_json=json)
         if asked.settle is not None:
@@ -134,6 +134,7 @@ async def _account(store: CampaignStore, settings: Settings, asked: Asked, *, as
     if wanted is not None:
         await store.set_account_budget(wanted)
         budget = wanted
+        await record_beside(store, action=AuditAction.ACCOUNT_LIMITED, detail=_limits_detail(wanted))
         resumed = await _resume_what_it_held(store)
     status = await store.account_status()
     if as_json:
@@ -150,6 +151,11 @@ async def _account(store: CampaignStore, settings: Settings, asked: Asked, *, as
             " set again."
         )
     return EXIT_OK
+
+
+def _limits_detail(budget: AccountBudget) -> dict[str, str | None]:
+    limits = {str(period): None if limit is None else format_money(limit) for period, limit in limits_of(budget)}
+    return {**limits, "timezone": budget.timezone}
 
 
 async def _resume_what_it_held(store: CampaignStore) -> list[str]:

@@ -7,6 +7,21 @@ from datetime import datetime, timedelta, tzinfo
 
 from rich.table import Table
 
+from prefect_campaigns.deployments.standing import Standing
+from prefect_campaigns.money import format_money
+from prefect_campaigns.results import RunReport, RunStatus
+
+STANDING_STYLES = {Standing.ACTIVE: "green", Standing.NOT_ENABLED: "dim", Standing.STOPPED: "red"}
+"""How it is shown how a campaign stands; anything else is yellow."""
+
+RUN_STYLES = {
+    RunStatus.COMPLETED: "green",
+    RunStatus.PARTIAL: "yellow",
+    RunStatus.FAILED: "red",
+    RunStatus.ABORTED: "yellow",
+    RunStatus.RUNNING: "cyan",
+}
+
 _MINUTE, _HOUR = 60, 3600
 
 
@@ -15,6 +30,21 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def runs_table(runs: Sequence[RunReport]) -> Table:
+    """Return runs as a table."""
+    numbers = ("Steps", "Cost (USD)")
+    table = plain_table("Started (UTC)", "Run", "State", *numbers, right=numbers)
+    for run in runs:
+        table.add_row(
+            f"{run.started_at:%Y-%m-%d %H:%M}",
+            run.run_name,
+            f"[{RUN_STYLES[run.status]}]{run.state_name or run.status}[/]",
+            f"{run.steps_completed}/{len(run.steps)}",
+            format_money(run.total_cost),
+        )
     return table
 
 

@@ -25,8 +25,10 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import ApprovalRecord, ApprovalState, AuditAction, CampaignRecord
 from prefect_campaigns.deployments.audit import record as record_audit
 from prefect_campaigns.deployments.cancelling import end_runs
+from prefect_campaigns.deployments.lookup import as_uuid
 from prefect_campaigns.errors import EverythingStopped, NotDeployed, StoreError, UnknownRun, WrongState
 from prefect_campaigns.flows.campaign import FLOW_NAME
+from prefect_campaigns.flows.paused_deployment import read_deployment
 
 MIN_ID = 8
 """How much of a run's id is enough to name it by."""
@@ -91,6 +93,19 @@ def _not_deployed(key: str) -> NotDeployed:
     return NotDeployed(f"{key} has no deployment on the Prefect server; `campaigns apply` makes it")
 
 
+async def deployed_campaign(client: PrefectClient, record: CampaignRecord) -> dict[str, Any]:
+    """Return the campaign as its deployment hands it to a run.
+
+    Raises:
+        NotDeployed: the campaign has no deployment.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    deployment = await read_deployment(client, record)
+    if deployment is None or not isinstance(deployment.parameters.get("campaign"), dict):
+        raise _not_deployed(record.key)
+    return dict(deployment.parameters["campaign"])
+
+
 def _run_detail(flow_run: FlowRun, **more: Any) -> dict[str, Any]:
     return {"run": flow_run.name, "runId": str(flow_run.id), **more}
 
@@ -114,7 +129,7 @@ async def find_run(client: PrefectClient, store: CampaignStore, text: str) -> Fl
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
     wanted = text.strip()
-    if (run_id := _as_uuid(wanted)) is not None:
+    if (run_id := as_uuid(wanted)) is not None:
         found = await _read(client, FlowRunFilter(id=FlowRunFilterId(any_=[run_id])), limit=1)
     else:
         found = await _read(client, FlowRunFilter(name=FlowRunFilterName(any_=[wanted])), limit=_RECENT)
@@ -129,13 +144,6 @@ async def find_run(client: PrefectClient, store: CampaignStore, text: str) -> Fl
     near = difflib.get_close_matches(wanted.lower(), [run.name for run in recent], n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`campaigns runs NAME` lists a campaign's"
     raise UnknownRun(f"there is no run {wanted!r} of a campaign on the Prefect server; {hint}")
-
-
-def _as_uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _ids(runs: Sequence[FlowRun]) -> str:

@@ -12,14 +12,17 @@ from rich.text import Text
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import CampaignRecord
+from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.deployments.budget_view import describe_state, limit_json, state_json
+from prefect_campaigns.deployments.audit import local_actor
+from prefect_campaigns.deployments.audit import record as record_audit
+from prefect_campaigns.deployments.budget_view import describe_state, describe_stop, limit_json, state_json, stop_json
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
-from prefect_campaigns.deployments.lookup import match_name
+from prefect_campaigns.deployments.lookup import find_campaign
+from prefect_campaigns.deployments.printing import STANDING_STYLES
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.standing import CampaignState, Standing, read_states
 from prefect_campaigns.flows.pausing import pause_by_person
@@ -28,8 +31,6 @@ from prefect_campaigns.money import format_money
 
 ASKED_AT_ONCE = 8
 """Of how many campaigns the store is asked at the same time."""
-
-_STYLES = {Standing.ACTIVE: "green", Standing.NOT_ENABLED: "dim"}
 
 
 async def list_command(*, json: AsJson = False) -> int:
@@ -41,8 +42,11 @@ async def list_command(*, json: AsJson = False) -> int:
     if json:
         listed = [_listed_json(*one) for one in zip(states.campaigns, budgets, strict=True)]
         problem = states.server_problem
-        print_json({"success": True, "count": len(listed), "campaigns": listed, "serverProblem": problem})
+        stop = stop_json(states.stop)
+        print_json({"success": True, "count": len(listed), "campaigns": listed, "stop": stop, "serverProblem": problem})
         return EXIT_OK
+    if states.stop:
+        say(Text(describe_stop(states.stop), style="bold red"))
     if not records:
         say("There are no campaigns yet. campaigns apply FILE makes one.")
     for state, budget in zip(states.campaigns, budgets, strict=True):
@@ -71,7 +75,7 @@ def _lines(state: CampaignState, budget: BudgetStatus) -> Iterator[Text]:
     campaign, schedule = state.record.campaign, state.record.campaign.schedule
     yield Text.assemble((campaign.name, "bold"), (f"  campaign/{campaign.slug}", "dim"))
     runs = f"{schedule.cron} {schedule.timezone}" if schedule else "by hand"
-    yield Text.assemble("  ", (str(state.standing), _STYLES.get(state.standing, "yellow")), f", runs {runs}")
+    yield Text.assemble("  ", (str(state.standing), STANDING_STYLES.get(state.standing, "yellow")), f", runs {runs}")
     spent = (f"{_share(limit)} {when}" for limit, when in zip(budget.limits, _WINDOWS, strict=True))
     yield Text(f"  spent {', '.join(spent)}")
     if state.standing not in (Standing.ACTIVE, Standing.NOT_ENABLED):
@@ -102,13 +106,14 @@ async def pause_command(name: str, /, *, reason: str | None = None, json: AsJson
     Parameters
     ----------
     name
-        The campaign's name or slug.
+        The campaign's name, slug or id.
     reason
         Why; shown by `campaigns list` and in the Prefect UI.
     """
 
     async def pause(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
         await pause_by_person(client, store, record, reason=reason, now=current_clock().now())
+        await _record(client, store, record, AuditAction.CAMPAIGN_PAUSED, {"reason": reason} if reason else {})
         return f"{record.key} is paused until somebody resumes it: campaigns resume {record.key}", {}
 
     await _act(name, pause, as_json=json)
@@ -121,16 +126,23 @@ async def resume_command(name: str, /, *, json: AsJson = False) -> int:
     Parameters
     ----------
     name
-        The campaign's name or slug.
+        The campaign's name, slug or id.
     """
 
     async def resume(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
         resumption = await resume_by_person(client, store, record, now=current_clock().now())
+        await _record(client, store, record, AuditAction.CAMPAIGN_RESUMED, {})
         return resumption.message, {"runsRefused": _refusal_json(resumption)}
 
     state = await _act(name, resume, as_json=json)
     # Its schedule may be switched off, or a run that the budget stopped came in between.
     return EXIT_FAILED if state.standing in (Standing.PAUSED, Standing.PAUSED_BY_PERSON) else EXIT_OK
+
+
+async def _record(
+    client: PrefectClient, store: CampaignStore, record: CampaignRecord, action: AuditAction, detail: dict[str, Any]
+) -> None:
+    await record_audit(client, store, actor=local_actor(), action=action, campaign_key=record.key, detail=detail)
 
 
 def _refusal_json(resumption: Resumption) -> dict[str, Any] | None:
@@ -157,8 +169,9 @@ async def _act(
     """
     cancel_on_signals()
     async with open_store(load_settings()) as store, connect() as client:
-        key = match_name(name, [row.key for row in await store.list_campaigns()])
-        said, fields = await act(client, store, await store.get_campaign(key))
+        record = await find_campaign(store, name)
+        key = record.key
+        said, fields = await act(client, store, record)
         (state,) = (await read_states(store, [await store.get_campaign(key)])).campaigns
     if as_json:
         print_json({"success": True, "campaign": key, "message": said, **fields, **state_json(state)})

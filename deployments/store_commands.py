@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.stores import SqliteChoice, choose_store, open_chosen
 from prefect_campaigns.blocks.supabase.importing import Imported, Progress, import_books
 from prefect_campaigns.blocks.supabase.migrate import migrate, migrations, project_name, whole_sql
+from prefect_campaigns.deployments.asking import agreed
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json, say
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.printing import plain_table
@@ -49,6 +49,8 @@ SUPABASE_TABLES = (
 """What a backup of the books in Supabase is made of; which migrations were applied is not part of it."""
 
 _APPEND_ONLY = ("campaign_ledger", "campaign_audit")
+_REPLACE = "Replace what the store holds now?"
+_ADD_YES = "restoring replaces what the store holds now; add --yes to do it"
 _WHERE = "the dashboard shows it under Connect"
 _DASHBOARD = "Supabase keeps daily backups of its own: in the dashboard, under Database, Backups"
 
@@ -142,7 +144,7 @@ async def restore_command(file: Path, /, *, yes: bool = False, json: AsJson = Fa
     present = await figures_of(choice.path) if choice.path.exists() else None
     if not json:
         _print_comparison(choice.path, present, file, source)
-    if not yes and not await _agreed(may_ask=not json):
+    if not yes and not await agreed(_REPLACE, otherwise=_ADD_YES, may_ask=not json):
         if not json:
             say("Nothing was changed.")
         return EXIT_FAILED
@@ -252,26 +254,6 @@ def _imported_json(imported: Imported) -> dict[str, Any]:
         "keptCampaigns": list(imported.kept),
         "keptLimits": list(imported.kept_limits),
     }
-
-
-async def _agreed(*, may_ask: bool) -> bool:
-    """Ask whoever is at the terminal.
-
-    Raises:
-        CampaignsError: there is nobody to ask.
-    """
-    if not (may_ask and sys.stdin.isatty() and out.is_terminal):
-        raise CampaignsError("restoring replaces what the store holds now; add --yes to do it")
-    out.print("Replace what the store holds now? Type yes: ", end="")
-    sys.stdout.flush()
-    # Not input(), which would hold up the event loop, and with it Ctrl-C.
-    loop, typed = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(sys.stdin, typed.set)
-    try:
-        await typed.wait()
-    finally:
-        loop.remove_reader(sys.stdin)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _print_comparison(path: Path, present: Figures | None, file: Path, source: Figures) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from rich.markup import escape
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import CampaignRecord, Reservation
-from prefect_campaigns.deployments.audit import local_actor
+from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord, Reservation
+from prefect_campaigns.deployments.audit import local_actor, record_beside
 from prefect_campaigns.deployments.cli import EXIT_OK, out, print_json, say
 from prefect_campaigns.deployments.printing import local_time, plain_table
 from prefect_campaigns.errors import StoreError
@@ -114,6 +114,8 @@ async def settle_unconfirmed(
         by=local_actor(),
         note=note,
     )
+    detail = {"reference": one.reference, "amount": format_money(amount), "was": format_money(_booked(reservation))}
+    await record_beside(store, action=AuditAction.BOOKING_SETTLED, campaign_key=record.key, detail=detail)
     if as_json:
         print_json({"success": True, **_unconfirmed_json(_Unconfirmed(corrected, one.run_name)), "by": local_actor()})
         return EXIT_OK

@@ -26,6 +26,7 @@ from rich.text import Text
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.budget import BudgetStatus
 from prefect_campaigns.deployments.printing import plain_table
+from prefect_campaigns.deployments.waiting import TakingUp, what_it_waits_for
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, StepResult, StepStatus, describe_counts
 
@@ -47,16 +48,23 @@ class RunView:
     Attributes:
         record: what the store has of it; None before it has begun.
         progress: what each step last said of itself, by the step's artifact key.
+        waiting: what the run waits for, and what to do about it; None while it goes on.
     """
 
     flow_run: FlowRun
     record: RunReport | None
     progress: Mapping[str, str] = field(default_factory=dict)
+    waiting: str | None = None
 
     @property
     def ended(self) -> bool:
         """Whether the run is in a final state."""
         return self.flow_run.state is not None and self.flow_run.state.is_final()
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether the run waits for a person."""
+        return self.flow_run.state is not None and self.flow_run.state.is_paused()
 
     @property
     def state_name(self) -> str:
@@ -65,19 +73,21 @@ class RunView:
 
 
 async def follow(client: PrefectClient, store: CampaignStore, flow_run_id: UUID) -> AsyncIterator[RunView]:
-    """Yield the run again and again until it has ended; the last view is that of its end.
+    """Yield the run again and again until it has ended, waits for a person, or has found no worker for two minutes.
 
-    A server that is away for a moment is waited for, up to Prefect's own patience.
+    The last view is that of its end. A server that is away for a moment is waited for, up to Prefect's own patience.
     """
+    asked = TakingUp()
     while True:
         flow_run = await client.read_flow_run(flow_run_id)
         view = RunView(
             flow_run=flow_run,
             record=await store.get_run(str(flow_run_id)),
             progress=await _progress(client, flow_run_id),
+            waiting=await what_it_waits_for(client, store, flow_run, asked),
         )
         yield view
-        if view.ended:
+        if view.ended or view.is_suspended or asked.in_vain:
             return
         await asyncio.sleep(POLL_SECONDS)
 
@@ -101,7 +111,7 @@ async def _progress(client: PrefectClient, flow_run_id: UUID) -> dict[str, str]:
 
 
 async def watch(console: Console, client: PrefectClient, store: CampaignStore, flow_run_id: UUID) -> RunView:
-    """Show the run live until it has ended, and return its end."""
+    """Show the run live until ``follow`` ends, and return how it stands then."""
     last: RunView | None = None
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -120,6 +130,8 @@ async def watch(console: Console, client: PrefectClient, store: CampaignStore, f
 
 def _lines(view: RunView) -> list[str]:
     lines = [f"  {view.flow_run.name}: {view.state_name}"]
+    if view.waiting:
+        lines.append(f"  {view.waiting}")
     for step in view.record.steps if view.record else ():
         if step.status is not StepStatus.PENDING:
             attempt = f", attempt {step.attempts}" if step.attempts > 1 else ""
@@ -135,9 +147,9 @@ def _progress_of(view: RunView, step: StepResult) -> str:
 
 
 def print_run(console: Console, view: RunView) -> None:
-    """Print a run that has ended: its steps, what it says of itself, and where to see it."""
+    """Print a run that is watched no more: its steps, what it says of itself, and where to see it."""
     console.print(run_table(view))
-    if view.flow_run.state and view.flow_run.state.message:
+    if view.ended and view.flow_run.state and view.flow_run.state.message:
         console.print(f"\n{view.flow_run.state.message}", markup=False)
     if url := url_for(view.flow_run):
         # A line of its own, which no wrapping breaks: people click on it.
@@ -147,6 +159,8 @@ def print_run(console: Console, view: RunView) -> None:
 def run_table(view: RunView) -> RenderableType:
     """Return the run's steps as a table, under its name and state; before it has begun there are no steps."""
     title = Text.assemble((view.flow_run.name, "bold"), "  ", view.state_name)
+    if view.waiting:
+        title.append(f"\n{view.waiting}", style="yellow")
     if view.record is None:
         return title
     numbers = ("Requests", "Time", "Cost (USD)")

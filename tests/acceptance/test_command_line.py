@@ -12,7 +12,11 @@ from campaign_files import campaign_json
 from prefect.exceptions import ObjectNotFound
 from processes import run, user_environment
 
-COMMANDS = ["validate", "apply", "run", "runs", "list", "budget", "pause", "resume", "setup", "doctor", "up", "demo"]
+COMMANDS = [
+    *["validate", "apply", "list", "show", "budget", "pause", "resume", "delete", "audit"],
+    *["run", "runs", "logs", "retry", "cancel", "approve", "stop", "start"],
+    *["setup", "doctor", "up", "demo"],
+]
 DB_COMMANDS = ["db migrate", "db backup", "db restore", "db import"]
 NOWHERE = "http://127.0.0.1:9"
 

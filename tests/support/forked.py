@@ -16,7 +16,17 @@ from tempfile import TemporaryDirectory
 
 PRELOADED = [
     f"prefect_campaigns.deployments.{module}"
-    for module in ("commands", "money_commands", "setup_commands", "state_commands", "store_commands")
+    for module in (
+        "campaign_commands",
+        "commands",
+        "emergency_commands",
+        "log_commands",
+        "money_commands",
+        "run_commands",
+        "setup_commands",
+        "state_commands",
+        "store_commands",
+    )
 ]
 
 

@@ -1,0 +1,193 @@
+"""What one run is to do differently: other params of a step, or a later step to begin at."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AttemptState
+from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
+from prefect_campaigns.faults import examine
+from prefect_campaigns.models import Campaign, Step
+from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
+from prefect_campaigns.words import json_pointer, listed, nearest, shown
+
+ALLOWED = "allowed is steps.NAME.KEY=VALUE, with more KEYs to go deeper into what a step's params hold"
+
+RUNS_LOOKED_AT = 50
+
+_NEVER_LEFT = (AttemptState.HELD, AttemptState.RELEASED)
+
+
+def change_params(campaign: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Return a campaign's JSON with some params of its steps changed.
+
+    A change is ``steps.prospecting.count=5``: what is changed has to be there already, so that a slip of the pen
+    changes nothing else. The value is JSON where it can be read as such, and otherwise the text itself.
+
+    Raises:
+        InvalidChange: says all that is wrong with them.
+    """
+    changed, faults, seen = copy.deepcopy(dict(campaign)), list[str](), dict[str, str]()
+    for text in changes:
+        path, sign, value = (part.strip() for part in text.partition("="))
+        if not sign:
+            faults.append(f"--param {shown(text)}: there is no = in it; {ALLOWED}")
+        elif path in seen:
+            faults.append(f"--param {path}: it comes twice, as {shown(seen[path])} and as {shown(value)}")
+        else:
+            seen[path] = value
+            faults += (f"--param {path}: {fault}" for fault in _set(changed, path, _read(value)))
+    if not faults:
+        faults += (f"--param: {json_pointer(fault.path)}: {fault.message}" for fault in examine(changed)[1])
+    if faults:
+        raise InvalidChange(faults)
+    return changed
+
+
+def _read(text: str) -> Any:
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except ValueError:
+        return text
+
+
+def _set(campaign: dict[str, Any], path: str, value: Any) -> Iterator[str]:
+    """Change one param; yield why it cannot be."""
+    head, _, rest = path.partition(".")
+    if head != "steps":
+        yield f"{shown(head)} came; {ALLOWED}"
+        return
+    steps = {step["name"]: step for step in campaign["steps"]}
+    # The longest name that fits: a step's name may have dots in it.
+    name = max((one for one in steps if rest == one or rest.startswith(f"{one}.")), key=len, default=None)
+    if name is None:
+        meant = nearest(rest.partition(".")[0], steps)
+        hint = f"did you mean {shown(meant)}? " if meant else ""
+        yield f"no step is named {shown(rest.partition('.')[0])}; {hint}its steps are {listed(steps)}"
+        return
+    keys = rest[len(name) + 1 :].split(".") if rest != name else []
+    if not all(keys) or not keys:
+        yield f"which of the params of step {shown(name)}? {_there(steps[name].get('params', {}))}"
+        return
+    yield from _set_in(steps[name].get("params", {}), keys, value, f"the params of step {shown(name)}")
+
+
+def _set_in(container: Any, keys: Sequence[str], value: Any, called: str) -> Iterator[str]:
+    key, *deeper = keys
+    place: Any = int(key) if isinstance(container, list) and key.isascii() and key.isdigit() else key
+    present = (isinstance(container, dict) and place in container) or (
+        isinstance(container, list) and isinstance(place, int) and place < len(container)
+    )
+    if not present:
+        meant = nearest(key, container) if isinstance(container, dict) else None
+        hint = f"did you mean {shown(meant)}? " if meant else ""
+        yield f"{called} {_have(container, key)}; {hint}{_there(container)}"
+    elif deeper:
+        yield from _set_in(container[place], deeper, value, f"{shown(key)} of {called}")
+    else:
+        container[place] = value
+
+
+def _have(container: Any, key: str) -> str:
+    verb = "has" if isinstance(container, (dict, list)) else "is no object, and has"
+    return f"{verb} no {shown(key)}"
+
+
+def _there(container: Any) -> str:
+    if isinstance(container, dict) and container:
+        return f"there is {listed(container)}"
+    if isinstance(container, list) and container:
+        return f"there is 0 to {len(container) - 1}"
+    return "there is nothing in it"
+
+
+async def begin_at(
+    store: CampaignStore, campaign: Campaign, step_name: str, *, send_again: bool
+) -> tuple[dict[str, str], RunReport | None]:
+    """Return the flow's parameters for a run that begins at a step, and the run whose results it takes over.
+
+    That is the newest run in which all steps before the step have completed. At the first step it is a run like any.
+
+    Raises:
+        InvalidChange: there is no such step.
+        WrongState: no run has the results to begin with, or the one that has is still going.
+        SendMayHaveHappened: a step from there on has sent with these results, or may have; unless ``send_again``.
+        StoreError: the store is not there.
+    """
+    names = [step.name for step in campaign.steps]
+    if step_name not in names:
+        meant = nearest(step_name, names)
+        hint = f"did you mean {shown(meant)}? " if meant else ""
+        raise InvalidChange([f"--from: no step is named {shown(step_name)}; {hint}its steps are {listed(names)}"])
+    index = names.index(step_name)
+    if index == 0:
+        return {}, None
+    runs = await store.list_runs(campaign.slug, limit=RUNS_LOOKED_AT)
+    source = next((run for run in runs if _results(run, names[:index]) is not None), None)
+    if source is None:
+        raise WrongState(
+            f"none of the last {RUNS_LOOKED_AT} runs of {campaign.slug} has completed all steps before"
+            f" {shown(step_name)}, with whose results it could begin there. Leave out --from to begin at the first"
+        )
+    if source.status is RunStatus.RUNNING:
+        raise WrongState(
+            f"run {source.run_name}, whose results it would take, has not ended; wait for it, or cancel it"
+        )
+    if not send_again:
+        await _refuse_to_send_again(store, campaign.steps[index:], _of_one_lineage(runs, source, names[:index]))
+    return {"from_step": step_name, "results_of": source.run_id}, source
+
+
+def _results(run: RunReport, names: Sequence[str]) -> list[Any] | None:
+    """Return the results of these steps of a run; None where it has not all of them.
+
+    A run that began at a later step has taken over those before it, which are skipped and have results all the same.
+    """
+    steps = {step.name: step for step in run.steps}
+    found = [steps.get(name) for name in names]
+    if not all(step is not None and (_is_done(step) or step.result is not None) for step in found):
+        return None
+    return [step.result for step in found if step is not None]
+
+
+def _is_done(step: StepResult) -> bool:
+    return step.status is StepStatus.COMPLETED
+
+
+def _of_one_lineage(runs: Sequence[RunReport], source: RunReport, names: Sequence[str]) -> Iterator[RunReport]:
+    """Yield the run with the results, and the earlier ones that have gone on with the same."""
+    results = _results(source, names)
+    for run in runs[runs.index(source) :]:
+        if _results(run, names) == results:
+            yield run
+            if all(_is_done(step) for step in run.steps if step.name in names):
+                return
+
+
+async def _refuse_to_send_again(store: CampaignStore, steps: Sequence[Step], runs: Iterator[RunReport]) -> None:
+    sending = [step for step in steps if step.sends_something]
+    for run in runs:
+        for step in sending:
+            if why := await _sent(store, run, step):
+                raise SendMayHaveHappened(
+                    f"step {shown(step.name)} {why} in run {run.run_name} of {run.started_at:%Y-%m-%d %H:%M} UTC, with"
+                    " the same results, and would send again. If that is what you want, add --send-again"
+                )
+
+
+async def _sent(store: CampaignStore, run: RunReport, step: Step) -> str | None:
+    """Say in words whether a step has sent in a run; None where no request of it has left."""
+    recorded = next((one for one in run.steps if one.name == step.name), None)
+    if recorded is not None and _is_done(recorded):
+        return "has sent"
+    attempts = await store.attempts(run.run_id, step.name)
+    if any(attempt.state not in _NEVER_LEFT for attempt in attempts):
+        return "may have sent"
+    return None
