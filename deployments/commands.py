@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from prefect_campaigns.blocks.settings import load_settings
-from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, out
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.plan_commands import apply_files, print_applied
-from prefect_campaigns.deployments.printing import plain_table
 from prefect_campaigns.deployments.server import configured_api_url
 from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts, stand
 from prefect_campaigns.loader import load_many
 from prefect_campaigns.words import hide_login
-
-
 
 
 def _default_folder() -> tuple[Path, ...]:

@@ -16,10 +16,11 @@ from prefect_campaigns.blocks.store_types import AttemptState, CampaignRecord, P
 from prefect_campaigns.budget import LimitStatus, Scope, describe_limits
 from prefect_campaigns.deployments.budget_view import describe_stop
 from prefect_campaigns.deployments.runs import deployed_campaign
+from prefect_campaigns.flows.requests import ShownRequest, show_request
 from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.money import format_money
-from prefect_campaigns.references import preview, references_in
+from prefect_campaigns.references import references_in
 from prefect_campaigns.results import RunReport
 
 RUNS_LOOKED_AT = 25
@@ -47,7 +48,7 @@ class StepAhead:
     """A step as it would be done.
 
     Attributes:
-        headers, params: with what is known of earlier results filled in, and every secret as ``********``.
+        request: with what is known of earlier results filled in, and every secret as ``********``.
         unknown: the references that nothing is known of, as they are written.
         refused: why a limit would refuse it; None where none would.
         limits: the limits that are set, as they would be after it; empty once a limit has refused a step.
@@ -55,8 +56,7 @@ class StepAhead:
     """
 
     step: Step
-    headers: Mapping[str, str]
-    params: Mapping[str, Any]
+    request: ShownRequest
     unknown: Sequence[str]
     estimate: Estimate
     refused: str | None
@@ -167,27 +167,17 @@ def _steps_ahead(
             refused = describe_limits(refusing) or None
             if refused is None:
                 limits = [replace(one, reserved=one.reserved + (estimate.amount or 0)) for one in limits]
-        headers, params = _shown_request(campaign, step, results)
-        known = {reference.text for reference in references_in(params)}
+        request = show_request(campaign, step, results=results)
+        left = {reference.text for reference in references_in(request.params)}
         yield StepAhead(
             step=step,
-            headers=headers,
-            params=params,
-            unknown=[one.text for one in references_in(step.params) if one.text in known],
+            request=request,
+            unknown=[one.text for one in references_in(step.params) if one.text in left],
             estimate=estimate,
             refused=None if was_refused or taken_over else refused,
             limits=() if refused else limits,
             taken_over=taken_over,
         )
-
-
-def _shown_request(campaign: Campaign, step: Step, results: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    params = preview(step.params, results)
-    project_id = campaign.metadata.get("project_id")
-    options = params.get("options", {})
-    if project_id is not None and isinstance(options, dict):
-        params = {**params, "options": {"projectId": project_id, **options}}
-    return preview(step.headers, {}), params
 
 
 def look_ahead_lines(ahead: Ahead) -> Iterator[Text]:
@@ -224,9 +214,9 @@ def _step_lines(number: int, one: StepAhead) -> Iterator[Text]:
     if one.taken_over:
         yield Text("   not done again: its result is taken over", style="dim")
         return
-    for name, value in one.headers.items():
+    for name, value in one.request.headers.items():
         yield Text(f"   {name}: {value}")
-    yield from _params_lines(one.params)
+    yield from _params_lines(one.request.params)
     if one.unknown:
         yield Text(f"   not known before it runs: {', '.join(dict.fromkeys(one.unknown))}", style="yellow")
     if step.approval is not None:
@@ -236,7 +226,8 @@ def _step_lines(number: int, one: StepAhead) -> Iterator[Text]:
     )
     yield Text(f"   reserves {amount}: {one.estimate.basis}")
     if one.refused:
-        yield Text(f"   refused here, and the run ends: {one.refused}", style="red")
+        yield Text("   here a limit refuses, and the run ends:", style="red")
+        yield Text(f"   {one.refused}", style="red")
 
 
 def _params_lines(params: Mapping[str, Any]) -> Iterator[Text]:
@@ -266,8 +257,8 @@ def _step_json(one: StepAhead) -> dict[str, Any]:
         "engine": one.step.engine,
         "method": one.step.method,
         "url": one.step.endpoint,
-        "headers": dict(one.headers),
-        "params": dict(one.params),
+        "headers": one.request.headers,
+        "params": one.request.params,
         "unknown": list(one.unknown),
         "takenOver": one.taken_over,
         "approval": one.step.approval is not None,

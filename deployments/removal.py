@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from uuid import UUID
 
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -21,16 +22,16 @@ from prefect_campaigns.blocks.email import CampaignEmail
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord
+from prefect_campaigns.checks import HEADER_BLOCK_PREFIX
 from prefect_campaigns.deployments.alone import alone
 from prefect_campaigns.deployments.audit import record as record_audit
 from prefect_campaigns.deployments.cancelling import end_runs, unended_runs
 from prefect_campaigns.deployments.compile import MailRecipient, Recipient, compile_campaign
 from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.notifiers import Notifiers
+from prefect_campaigns.deployments.secrets_in_files import SLACK_WEBHOOK_PREFIX
+from prefect_campaigns.flows.requests import secrets_of
 from prefect_campaigns.models import Campaign
-
-OWN_SLACK_BLOCKS = "campaigns-slack-"
-"""What the names of the Slack blocks begin with that `campaigns apply` makes of a webhook URL; others are people's."""
 
 _SLACK_SLUG = "slack-webhook"
 _PAGE = 200
@@ -56,6 +57,7 @@ async def delete_campaign(client: PrefectClient, store: CampaignStore, record: C
             await _delete_deployment(client, store, record.deployment_id, actor=actor)
         await _delete_flow_runs(client, _resumptions(record.key))
         await _remove_notifiers(client, record.campaign)
+        await _remove_header_secrets(client, store, record)
         detail = {"name": record.campaign.name, "id": str(record.id)}
         # Before the row goes: that it was deleted must not be lost to a crash in between.
         await record_audit(
@@ -108,8 +110,23 @@ async def _remove_notifiers(client: PrefectClient, campaign: Campaign) -> None:
             await _delete_block(client, recipient, in_use)
 
 
+async def _remove_header_secrets(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> None:
+    """Delete the blocks that `campaigns apply` has made of what was written literally in the campaign's headers."""
+    others = {name for row in await store.list_campaigns() if row.key != record.key for name in _secrets(row.campaign)}
+    for name in _secrets(record.campaign) - others:
+        if name.startswith(HEADER_BLOCK_PREFIX):
+            with suppress(ObjectNotFound):
+                slug = Secret.get_block_type_slug()
+                document = await client.read_block_document_by_name(name, slug, include_secrets=False)
+                await client.delete_block_document(document.id)
+
+
+def _secrets(campaign: Campaign) -> set[str]:
+    return {reference.name for step in campaign.steps for reference in secrets_of(step)}
+
+
 def _is_ours(recipient: Recipient) -> bool:
-    return isinstance(recipient, MailRecipient) or recipient.block_name.startswith(OWN_SLACK_BLOCKS)
+    return isinstance(recipient, MailRecipient) or recipient.block_name.startswith(SLACK_WEBHOOK_PREFIX)
 
 
 async def _blocks_in_use(client: PrefectClient) -> set[UUID]:

@@ -64,7 +64,7 @@ async def test_params_show_what_is_known_and_leave_what_is_not(store: SqliteStor
     seen = await ahead(store, metadata={"project_id": "p1"})
     _, analysis, outreach, _ = seen.steps
     assert seen.source is not None and seen.source.run_name == "azure-fox"
-    assert analysis.params == {
+    assert analysis.request.params == {
         "runId": "r-7",
         "prospects": "{{ steps.prospecting.prospects }}",
         "options": {"projectId": "p1"},
@@ -76,7 +76,7 @@ async def test_params_show_what_is_known_and_leave_what_is_not(store: SqliteStor
 async def test_secrets_are_hidden(store: SqliteStore) -> None:
     step = {"headers": {"Authorization": "Bearer {{ secret.crm }}"}, "params": {"token": "{{ secret.crm }}"}}
     seen = (await ahead(store, steps={"prospecting": step}, only=1)).steps[0]
-    assert seen.headers == {"Authorization": "Bearer ********"} and seen.params == {"token": "********"}
+    assert seen.request.headers == {"Authorization": "Bearer ********"} and seen.request.params == {"token": "********"}
 
 
 async def test_each_step_reserves_what_it_says_or_the_largest_of_its_last_costs(store: SqliteStore) -> None:
@@ -108,7 +108,7 @@ async def test_it_says_at_which_step_a_limit_would_refuse_and_what_each_would_le
         None,
     ]
     text = "\n".join(line.plain for line in look_ahead_lines(seen))
-    assert "refused here, and the run ends: budget: daily 1.00 would be passed" in text
+    assert "here a limit refuses, and the run ends:\n   budget: daily 1.00 would be passed" in text
     assert "  daily: 1.00 left now, 0.40 when it ends\n" in text
     assert max(map(len, text.splitlines())) <= 80, text
 
@@ -116,7 +116,8 @@ async def test_it_says_at_which_step_a_limit_would_refuse_and_what_each_would_le
 async def test_the_limits_are_those_of_the_books_whatever_the_parameters_say(store: SqliteStore) -> None:
     written = campaign_json("Ahead", URL, only=1, budget={"daily": 1000})
     seen = await ahead(store, only=1, budget={"daily": 0}, parameters={"campaign": written})
-    assert seen.obstacles == ["It would end as BudgetExceeded before its first step: budget: daily 0.00 reached, spent 0.00"]
+    why = "budget: daily 0.00 reached, spent 0.00"
+    assert seen.obstacles == [f"It would end as BudgetExceeded before its first step: {why}"]
 
 
 async def test_it_says_that_everything_is_stopped(store: SqliteStore) -> None:
@@ -131,4 +132,4 @@ async def test_steps_whose_results_are_taken_over_reserve_nothing(store: SqliteS
     later = {"from_step": "analysis", "results_of": "run-1"}
     seen = await ahead(store, steps={"prospecting": {"estimatedCost": 9}}, only=2, parameters=later)
     assert [one.taken_over for one in seen.steps] == [True, False]
-    assert seen.total == 0 and seen.steps[1].params["runId"] == "r-7"
+    assert seen.total == 0 and seen.steps[1].request.params["runId"] == "r-7"

@@ -177,7 +177,7 @@ async def test_without_a_run_that_has_the_results_it_is_refused(store: SqliteSto
 async def test_what_was_sent_is_not_sent_again_unless_somebody_says_so(store: SqliteStore) -> None:
     await record_run(store, "sent-it", *"cccc")
     for step in ("analysis", "sending"):
-        with pytest.raises(SendMayHaveHappened, match='step "sending" has sent in run sent-it .* add --send-again'):
+        with pytest.raises(SendMayHaveHappened, match=r'step "sending" has sent in run sent-it .* add --send-again'):
             await begin(store, step)
     assert await begin(store, send_again=True) == "sent-it"
 

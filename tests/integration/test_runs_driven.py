@@ -1,0 +1,91 @@
+"""Runs that a person finds, retries and cancels, in each state that they can be in."""
+
+from __future__ import annotations
+
+import pytest
+from campaign_files import PROSPECT
+from driving import Driver, until
+from prefect.states import Pending
+
+from prefect_campaigns.blocks.store_types import AuditAction
+from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.deployments.runs import cancel_run, find_run, retry_run, start_run
+from prefect_campaigns.deployments.waiting import TakingUp, what_it_waits_for
+from prefect_campaigns.errors import NotDeployed, UnknownRun, WrongState
+
+ADA = "ada@laptop"
+
+
+async def test_a_failed_run_is_found_and_goes_on_at_the_failed_step_and_a_completed_one_is_not_retried(
+    driver: Driver, engines: DemoEngines
+) -> None:
+    client, store = driver.client, driver.store
+    engines.fail_next("/api/analyze", status=400)
+    await driver.deploy("Driven Retry", engines.url, only=2)
+    started = await start_run(client, store, await store.get_campaign("driven-retry"), actor=ADA)
+    failed = await driver.ended(started.id)
+    assert failed.state.name == "Failed"
+
+    for name in (started.name, str(started.id), str(started.id)[:8]):
+        assert (await find_run(client, store, name)).id == started.id
+    with pytest.raises(UnknownRun, match=f"there is no run '{started.name}x' .* did you mean {started.name}"):
+        await find_run(client, store, f"{started.name}x")
+
+    await retry_run(client, store, failed, actor=ADA)
+    again = await driver.ended(started.id)
+    assert again.state.name == "Completed"
+    assert len(engines.requests_to(PROSPECT)) == 1
+    with pytest.raises(WrongState, match="has completed; `campaigns run` starts another"):
+        await retry_run(client, store, again, actor=ADA)
+    with pytest.raises(WrongState, match="has ended already, as Completed"):
+        await cancel_run(client, store, again, actor=ADA)
+    entries = await store.list_audit(campaign_key="driven-retry", limit=2)
+    done = [(entry.action, entry.detail["run"]) for entry in entries]
+    assert done == [(AuditAction.RUN_RETRIED, started.name), (AuditAction.RUN_STARTED, started.name)]
+
+    await client.delete_deployment(again.deployment_id)
+    with pytest.raises(NotDeployed):
+        await start_run(client, store, await store.get_campaign("driven-retry"), actor=ADA)
+    with pytest.raises(NotDeployed):
+        await retry_run(client, store, failed, actor=ADA)
+
+
+async def test_a_run_is_cancelled_whether_it_goes_waits_or_is_due_later(driver: Driver, engines: DemoEngines) -> None:
+    client, store = driver.client, driver.store
+    engines.hang_next(PROSPECT)
+    deployment = await driver.deploy("Driven Cancel", engines.url, only=1)
+    going = await driver.start(deployment)
+
+    async def asked() -> bool:
+        return bool(engines.requests_to(PROSPECT))
+
+    await until(asked, "a request")
+    waiting = await driver.start(deployment)
+    later = await driver.start_later(deployment)
+    waiting = await driver.in_state(waiting.id, "Waiting")
+    assert going.name in (await what_it_waits_for(client, store, waiting, TakingUp()) or "")
+    for run in (later, waiting, going):
+        await cancel_run(client, store, await client.read_flow_run(run.id), actor=ADA)
+        assert (await client.read_flow_run(run.id)).state.name == "Cancelled"
+    assert (await store.get_run(str(going.id))).status == "aborted"
+    assert len(engines.requests_to(PROSPECT)) == 1
+
+
+@pytest.mark.usefixtures("no_worker")
+async def test_runs_that_nobody_executes_end_all_the_same(driver: Driver, engines: DemoEngines) -> None:
+    client, store = driver.client, driver.store
+    deployment = await driver.deploy("Driven Orphans", engines.url, only=1)
+    due, taken_up, retried = [await driver.start(deployment) for _ in range(3)]
+    # As a worker leaves it that dies with the run.
+    await client.set_flow_run_state(taken_up.id, Pending(), force=True)
+    await client.update_flow_run(retried.id, infrastructure_pid="gone")
+
+    asked = TakingUp()
+    due = await client.read_flow_run(due.id)
+    assert await what_it_waits_for(client, store, due, asked) is None
+    asked.since -= 60
+    said = await what_it_waits_for(client, store, due, asked)
+    assert said == ("Work pool campaigns is paused, and no worker takes the run up: prefect work-pool resume campaigns")
+    for run in (due, taken_up, retried):
+        await cancel_run(client, store, await client.read_flow_run(run.id), actor=ADA)
+        assert (await client.read_flow_run(run.id)).state.name == "Cancelled"
