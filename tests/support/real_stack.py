@@ -14,7 +14,7 @@ from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
 from prefect_campaigns.deployments.demo.smtp_sink import SmtpSink
 from prefect_campaigns.deployments.server import EmbeddedServer, free_port
 
-SCRUBBED = ("PREFECT_", "CAMPAIGNS_", "SMTP_", "SUPABASE_", "PORT")
+SCRUBBED = ("PREFECT_", "CAMPAIGNS_", "SMTP_", "SUPABASE_", "PORT", "LOG_")
 
 # A person's patience is not a test's: the same services, asked oftener.
 FAST_SERVER = {

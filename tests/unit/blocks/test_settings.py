@@ -32,6 +32,9 @@ NAMES = (
     "PORT",
     "CAMPAIGNS_API_CORS_ORIGINS",
     "CAMPAIGNS_SECRET_VARIABLES",
+    "CAMPAIGNS_LOGS",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
 )
 PASSWORD = "swordfish-7"
 KEY = f"sb_secret_{PASSWORD}"
@@ -83,6 +86,21 @@ def test_the_environment_wins_over_the_env_file(folder: Path, monkeypatch: pytes
     (folder / ".env").write_text("SMTP_HOST=file.example.com\nSMTP_FROM=file@example.com\n")
     monkeypatch.setenv("SMTP_HOST", "environment.example.com")
     assert (smtp().host, smtp().sender) == ("environment.example.com", "file@example.com")
+
+
+def test_what_is_logged_by_default_and_what_the_levels_are_called(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings()
+    assert (settings.log_level, settings.log_format, settings.campaigns_logs) == ("info", "text", folder / "logs")
+    # WARNING, as Python programs call it, and the level in capitals, as others write it.
+    for value, level in (("WARNING", "warn"), ("Debug", "debug"), ("error", "error")):
+        monkeypatch.setenv("LOG_LEVEL", value)
+        assert load_settings().log_level == level
+
+
+def test_each_setting_says_what_it_means() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
 def test_an_empty_value_is_no_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,6 +285,10 @@ def test_credentials_without_a_login_have_none(monkeypatch: pytest.MonkeyPatch) 
         # Not the URL of a database.
         ({"SUPABASE_DB_URL": PROJECT}, r"SUPABASE_DB_URL in the environment cannot be used; allowed is postgres://.*"),
         ({"SUPABASE_DB_URL": "postgresql://postgres:[YOUR-PASSWORD]@db.example.com/postgres"}, r"SUPABASE_DB_URL .*"),
+        # Not how much is logged, how, or where.
+        ({"LOG_LEVEL": "wran"}, r"LOG_LEVEL is 'wran' .*; allowed are error, warn, info, debug; nearest is warn"),
+        ({"LOG_FORMAT": "xml"}, r"LOG_FORMAT is 'xml' in the environment; allowed are text, json"),
+        ({"CAMPAIGNS_LOGS": "/dev/null"}, r"CAMPAIGNS_LOGS is .*; allowed is the path of a folder, and this is none"),
         # Half a login.
         ({"SMTP_USER": "robot"}, r"SMTP_USER is set and SMTP_PASS is not; .*"),
         ({"SMTP_PASS": PASSWORD}, r"SMTP_PASS is set and SMTP_USER is not; .*"),
