@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, out
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
+from prefect_campaigns.deployments.logs import writing_logs
 from prefect_campaigns.deployments.plan_commands import apply_files, print_applied
 from prefect_campaigns.deployments.server import configured_api_url
 from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts, stand
@@ -41,6 +42,7 @@ async def up_command(
     if paths:
         load_many(paths)
     async with AsyncExitStack() as stack:
+        stack.enter_context(writing_logs(load_settings()))
         with saying_it_starts(out):
             server = await stack.enter_async_context(embedded_server(port=port))
         where = server.ui_url if server else hide_login(configured_api_url() or "")

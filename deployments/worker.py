@@ -6,6 +6,7 @@ A campaign's steps wait for the network; a Python process for each run would be 
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from importlib import import_module
 from typing import Any
 from uuid import UUID
@@ -21,18 +22,22 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import Pause, PrefectException
 from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Failed
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
+from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.announcements import announced_runs
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
+from prefect_campaigns.deployments.log_lines import about
+from prefect_campaigns.deployments.logs import writing_logs
 from prefect_campaigns.deployments.run_loop import RunLoop, RunningTask
 from prefect_campaigns.deployments.scheduled_event import emit_scheduled
 from prefect_campaigns.deployments.upkeep import resume_overdue_for_ever, settle_journal_for_ever
-from prefect_campaigns.errors import UnsupportedFlow
+from prefect_campaigns.errors import SettingsError, UnsupportedFlow
 
 FLOWS_PACKAGE = "prefect_campaigns.flows."
 """Only flows from here run in the worker: anything else could block its loop, and with it every other run."""
@@ -86,9 +91,17 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         self._announced = asyncio.Event()
         self._taking_up = asyncio.Lock()
         self._beside: list[asyncio.Task[None]] = []
+        self._logs = ExitStack()
 
     async def setup(self) -> None:
-        """Begin to listen for runs that somebody asks for, and to look after money and pauses."""
+        """Begin to log, to listen for runs that somebody asks for, and to look after money and pauses."""
+        try:
+            self._logs.enter_context(writing_logs(load_settings()))
+        except SettingsError as error:
+            for fault in str(error).splitlines():
+                self._logger.error("%s", fault)
+            # Each of its runs would fail by them.
+            raise SystemExit(1) from None
         await super().setup()
         self._beside = [
             asyncio.create_task(self._listen()),
@@ -110,16 +123,18 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         if task_status is not None:
             task_status.started(flow_run.id)  # type: ignore[arg-type]
         identifier = str(flow_run.id)
-        try:
-            flow = load_flow(await self._entrypoint(flow_run))
-        except UnsupportedFlow as error:
-            await self.client.set_flow_run_state(flow_run.id, Failed(message=str(error)), force=True)
-            return CampaignWorkerResult(identifier=identifier, status_code=0)
-        broken = await self._run_to_the_end(flow, flow_run)
-        if broken is None:
-            return CampaignWorkerResult(identifier=identifier, status_code=0)
-        self.get_flow_run_logger(flow_run).error("The run broke off: %s: %s", type(broken).__name__, broken)
-        return CampaignWorkerResult(identifier=identifier, status_code=1)
+        deployment = await self._deployment(flow_run)
+        with about(campaign=deployment.name if deployment else None, run=flow_run.name, run_id=identifier):
+            try:
+                flow = load_flow(deployment.entrypoint if deployment else None)
+            except UnsupportedFlow as error:
+                await self.client.set_flow_run_state(flow_run.id, Failed(message=str(error)), force=True)
+                return CampaignWorkerResult(identifier=identifier, status_code=0)
+            broken = await self._run_to_the_end(flow, flow_run)
+            if broken is None:
+                return CampaignWorkerResult(identifier=identifier, status_code=0)
+            self.get_flow_run_logger(flow_run).error("The run broke off: %s: %s", type(broken).__name__, broken)
+            return CampaignWorkerResult(identifier=identifier, status_code=1)
 
     async def teardown(self, *exc_info: Any) -> None:
         """End what runs, and the thread it runs in."""
@@ -130,6 +145,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         # Last, since a server that has fallen silent makes them wait ten seconds for its goodbye.
         if self._beside:
             await asyncio.wait(self._beside, timeout=STOP_LISTENING_SECONDS)
+        self._logs.close()
 
     async def _listen(self) -> None:
         async for _ in announced_runs(self._work_pool_name, logger=self._logger):
@@ -154,11 +170,8 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             emit_scheduled(flow_run)
         return taken_up
 
-    async def _entrypoint(self, flow_run: FlowRun) -> str | None:
-        if flow_run.deployment_id is None:
-            return None
-        deployment = await self.client.read_deployment(flow_run.deployment_id)
-        return deployment.entrypoint
+    async def _deployment(self, flow_run: FlowRun) -> DeploymentResponse | None:
+        return None if flow_run.deployment_id is None else await self.client.read_deployment(flow_run.deployment_id)
 
     async def _run_to_the_end(self, flow: Flow[..., Any], flow_run: FlowRun) -> BaseException | None:
         """Run the flow; somebody who cancels the run ends its open request, and the flow says the rest."""

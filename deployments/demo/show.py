@@ -7,7 +7,6 @@ campaigns are applied, one of them runs, then one whose engine fails. What is sh
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import tempfile
@@ -31,6 +30,7 @@ from prefect_campaigns.deployments.apply import ApplyResult, apply
 from prefect_campaigns.deployments.demo.engines import PROSPECT, DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail, SmtpSink
+from prefect_campaigns.deployments.logs import writing_logs
 from prefect_campaigns.deployments.server import EmbeddedServer, connect, free_port, using
 from prefect_campaigns.deployments.stack import running_worker, saying_it_starts
 from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
@@ -148,6 +148,7 @@ def _environment(home: Path, mail: SmtpSink) -> dict[str, str]:
     return {
         "PREFECT_HOME": str(home / "prefect"),
         "CAMPAIGNS_DATABASE": str(home / "campaigns.db"),
+        "CAMPAIGNS_LOGS": str(home / "logs"),
         "SMTP_HOST": mail.host,
         "SMTP_PORT": str(mail.port),
         "SMTP_TYPE": "INSECURE",
@@ -175,28 +176,14 @@ def _exported(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Write log lines into a file: the worker runs in this process, and would log into the view of its runs."""
-    root = logging.getLogger()
-    handlers, formatter = root.handlers, logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    file = logging.FileHandler(path)
-    file.setFormatter(formatter)
-    root.handlers = [file]
-    try:
-        yield
-    finally:
-        root.handlers = handlers
-        file.close()
-
-
 @asynccontextmanager
 async def _stage(home: Path, console: Console) -> AsyncIterator[_Stage]:
     engines = DemoEngines(pace=PACE_SECONDS)
     async with AsyncExitStack() as stack:
         mail = stack.enter_context(SmtpSink())
         stack.enter_context(_exported(_environment(home, mail)))
-        stack.enter_context(_logging_to(home / "worker.log"))
+        # Not at the console: the worker runs in this process, and would log into the view of its runs.
+        stack.enter_context(writing_logs(load_settings(), console=False))
         addresses = {
             "localhost:3010": await stack.enter_async_context(serve(engines.app("prospecting"))),
             "localhost:3000": await stack.enter_async_context(serve(engines.app("analysis"))),
