@@ -74,6 +74,12 @@ def load_flow(entrypoint: str | None) -> Flow[..., Any]:
     return found
 
 
+def _campaign_key(flow_run: FlowRun, deployment: DeploymentResponse | None) -> str | None:
+    """Return the campaign that a run is about: a campaign's deployment has its key for a name."""
+    campaign = flow_run.parameters.get("campaign")
+    return campaign if isinstance(campaign, str) else deployment.name if deployment else None
+
+
 class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWorkerResult]):
     """Runs campaigns as tasks of one event loop."""
 
@@ -102,7 +108,11 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
                 self._logger.error("%s", fault)
             # Each of its runs would fail by them.
             raise SystemExit(1) from None
-        await super().setup()
+        try:
+            await super().setup()
+        except BaseException:
+            self._logs.close()
+            raise
         self._beside = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._take_up_announced_runs()),
@@ -124,7 +134,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             task_status.started(flow_run.id)  # type: ignore[arg-type]
         identifier = str(flow_run.id)
         deployment = await self._deployment(flow_run)
-        with about(campaign=deployment.name if deployment else None, run=flow_run.name, run_id=identifier):
+        with about(campaign=_campaign_key(flow_run, deployment), run=flow_run.name, run_id=identifier):
             try:
                 flow = load_flow(deployment.entrypoint if deployment else None)
             except UnsupportedFlow as error:
