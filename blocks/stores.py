@@ -164,13 +164,23 @@ async def _read_block(url: str) -> SupabaseCredentials | None:
         ) from None
 
 
+def wants_password(error: BaseException) -> str | None:
+    """Return what is the matter with a Prefect API that wants a password, or another one; None for other errors."""
+    if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code != httpx.codes.UNAUTHORIZED:
+        return None
+    return (
+        "it answers 401, since it wants a password, or another one: set PREFECT_API_AUTH_STRING (of a server by"
+        " `campaigns up` it lies in the file campaigns-api-password in Prefect's home there)"
+    )
+
+
 def _unknown_books(url: str, error: BaseException) -> StoreUnavailable:
     why = f"no answer within {LOOK_UP_SECONDS:g} seconds" if isinstance(error, TimeoutError) else str(error)
-    what = hide_login(" ".join(why.split())[:300]) or type(error).__name__
+    what = wants_password(error) or hide_login(" ".join(why.split())[:300]) or type(error).__name__
     return StoreUnavailable(
         f"which books to open is not known: Prefect's API at {hide_login(url)} cannot be asked for block"
-        f" {STORE_BLOCK_NAME}: {what}. Start it, or correct PREFECT_API_URL, or name the books by SUPABASE_URL or"
-        " CAMPAIGNS_DATABASE."
+        f" {STORE_BLOCK_NAME}: {what}. Start it, or correct PREFECT_API_URL,"
+        " or name the books by SUPABASE_URL or CAMPAIGNS_DATABASE."
     )
 
 

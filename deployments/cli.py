@@ -122,7 +122,7 @@ app.command(
 app.command(
     f"{_COMMANDS}:up_command",
     name="up",
-    usage="Usage: campaigns up [FILE|FOLDER…] [--port INT]",
+    usage="Usage: campaigns up [FILE|FOLDER…] [--port INT] [--host ADDRESS]",
     help="""Run it all here: server, worker, and the campaigns of a folder.
 
     A Prefect server that PREFECT_API_URL names is used where it answers. Ctrl-C ends everything.
@@ -132,7 +132,7 @@ app.command(
 app.command(
     f"{_COMMANDS}:demo_command",
     name="demo",
-    usage="Usage: campaigns demo [--keep]",
+    usage="Usage: campaigns demo [--keep] [--host ADDRESS]",
     help="""See it all work on this machine alone, mails included.
 
     Runs an example campaign, then one whose engine fails, and shows the mails that arrive.

@@ -15,7 +15,13 @@ from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.logs import writing_logs
 from prefect_campaigns.deployments.plan_commands import apply_files, print_applied
 from prefect_campaigns.deployments.server import configured_api_url
-from prefect_campaigns.deployments.stack import embedded_server, running_worker, saying_it_starts, stand
+from prefect_campaigns.deployments.stack import (
+    embedded_server,
+    running_worker,
+    say_who_gets_in,
+    saying_it_starts,
+    stand,
+)
 from prefect_campaigns.loader import load_many
 from prefect_campaigns.words import hide_login
 
@@ -26,7 +32,9 @@ def _default_folder() -> tuple[Path, ...]:
 
 
 async def up_command(
-    *paths: Path, port: Annotated[int | None, Parameter(validator=Number(gte=1, lte=65_535))] = None
+    *paths: Path,
+    port: Annotated[int | None, Parameter(validator=Number(gte=1, lte=65_535))] = None,
+    host: str | None = None,
 ) -> int:
     """Run the embedded stack.
 
@@ -36,6 +44,8 @@ async def up_command(
         Campaign files, or folders of them; by default the folder campaigns/ where there is one.
     port
         The port of the embedded Prefect server; 4200 by default.
+    host
+        Where it listens: an address of this machine, or 0.0.0.0 for all. Off loopback its API has a password.
     """
     cancel_on_signals()
     paths = paths or _default_folder()
@@ -44,9 +54,11 @@ async def up_command(
     async with AsyncExitStack() as stack:
         stack.enter_context(writing_logs(load_settings()))
         with saying_it_starts(out):
-            server = await stack.enter_async_context(embedded_server(port=port))
+            server = await stack.enter_async_context(embedded_server(port=port, host=host))
         where = server.ui_url if server else hide_login(configured_api_url() or "")
         out.print(f"[green]✓[/] Prefect server at {where}{'' if server else ', which was there already'}")
+        if server is not None:
+            say_who_gets_in(server, console=out)
         if paths:
             print_applied(await apply_files(paths, load_settings()))
         working = await stack.enter_async_context(running_worker())
@@ -55,15 +67,17 @@ async def up_command(
     return EXIT_OK
 
 
-async def demo_command(*, keep: bool = False) -> int:
+async def demo_command(*, keep: bool = False, host: str | None = None) -> int:
     """Show it all.
 
     Parameters
     ----------
     keep
         Leave everything running afterwards, until Ctrl-C.
+    host
+        Where the Prefect server listens, as of campaigns up.
     """
     cancel_on_signals()
     from prefect_campaigns.deployments.demo.show import run_demo
 
-    return EXIT_OK if await run_demo(console=out, keep=keep) else EXIT_FAILED
+    return EXIT_OK if await run_demo(console=out, keep=keep, host=host) else EXIT_FAILED

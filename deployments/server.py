@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import errno
 import logging
 import os
 import socket
@@ -17,15 +18,20 @@ from urllib.parse import urlsplit
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
-from prefect_campaigns.blocks.stores import DEFAULT_API_URL
+from prefect_campaigns.blocks.stores import DEFAULT_API_URL, wants_password
+from prefect_campaigns.blocks.supabase_credentials import is_loopback
 from prefect_campaigns.deployments import server_process
-from prefect_campaigns.errors import ServerError, SettingsError
+from prefect_campaigns.errors import ServerError
 from prefect_campaigns.words import hide_login
 
 DEFAULT_PORT = 4200
 """Where ``prefect server start`` and ``campaigns up`` listen unless told otherwise."""
+
+LOOPBACK = "127.0.0.1"
+_THIS_MACHINE = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - what a person may ask for
+"""By which address this machine reaches a server that listens at all of them."""
 
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -59,7 +65,9 @@ async def connect() -> AsyncIterator[PrefectClient]:
                     )
                 yield client
         except (httpx.HTTPError, PrefectException) as error:
-            raise ServerError(f"Prefect's API at {hide_login(url)} failed: {_one_line(error)}") from error
+            raise ServerError(
+                f"Prefect's API at {hide_login(url)} failed: {_one_line(error)}{wants_password(error)}"
+            ) from error
 
 
 def _one_line(error: BaseException) -> str:
@@ -79,15 +87,26 @@ def own_port(url: str) -> int | None:
         return None
 
 
-def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+def port_is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether something could listen there now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
+    try:
+        _try_to_listen(host, port)
+    except OSError:
+        return False
     return True
+
+
+def _try_to_listen(host: str, port: int) -> None:
+    """Listen there for a moment.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    # Not both kinds of addresses at once, which a name may stand for.
+    (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -99,27 +118,53 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 class EmbeddedServer:
-    """A Prefect server on SQLite, as a process of ours, on loopback.
+    """A Prefect server on SQLite, as a process of ours; on loopback unless told otherwise.
 
     Its database and results lie in ``home``, and outlive it.
+
+    Attributes:
+        host: the address or name at which it listens; ``0.0.0.0`` and ``::`` are all addresses of this machine.
+        password: what its API asks everybody for; None where it asks nobody.
     """
 
-    def __init__(self, *, home: Path, port: int, log: Path, extra_env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        home: Path,
+        port: int,
+        log: Path,
+        host: str = LOOPBACK,
+        password: str | None = None,
+        ui_url: str | None = None,
+        extra_env: dict[str, str] | None = None,
+    ) -> None:
+        self.host = host
         self.port = port
         self.home = home
         self.log = log
+        self.password = password
+        self._chosen_ui_url = ui_url
         self._extra_env = extra_env or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def is_reachable_from_elsewhere(self) -> bool:
+        """Whether other machines may reach it."""
+        return not is_loopback(self.host)
+
+    @property
     def api_url(self) -> str:
-        """Where its API answers."""
-        return f"http://127.0.0.1:{self.port}/api"
+        """Where its API answers this machine."""
+        return f"{self._url(_THIS_MACHINE.get(self.host, self.host))}/api"
 
     @property
     def ui_url(self) -> str:
-        """Where people look."""
-        return f"http://127.0.0.1:{self.port}"
+        """Where people look; from other machines, too, where they may reach it."""
+        here = socket.gethostname() if self.host in _THIS_MACHINE else self.host
+        return self._chosen_ui_url or self._url(here)
+
+    def _url(self, host: str) -> str:
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def is_running(self) -> bool:
@@ -128,28 +173,44 @@ class EmbeddedServer:
 
     def _environment(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "PREFECT_PROFILE")}
+        if self.password is not None:
+            inherited |= dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), self.password)
         return {
             **inherited,
             "PREFECT_HOME": str(self.home),
             "PREFECT_UI_URL": self.ui_url,
-            "PREFECT_UI_API_URL": self.api_url,
+            # The API beside the pages, by whatever name a browser knows this machine.
+            "PREFECT_UI_API_URL": "/api",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_CLI_PROMPT": "false",
             "DO_NOT_TRACK": "1",
             **self._extra_env,
         }
 
+    def _check_address(self) -> None:
+        try:
+            _try_to_listen(self.host, self.port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ServerError(
+                    f"port {self.port} is taken, and the Prefect server wants it; choose another with --port"
+                ) from None
+            raise ServerError(
+                f"the Prefect server cannot listen at {self.host}, port {self.port}: {error.strerror or error};"
+                " --host takes an address of this machine, or 0.0.0.0 for all of them"
+            ) from None
+
     async def start(self) -> None:
         """Start it and wait until it answers.
 
         Raises:
-            ServerError: the port is taken, or it does not come up within two minutes.
+            ServerError: the port is taken, the host is none of this machine's, or it does not come up within two
+                minutes.
         """
-        if not port_is_free(self.port):
-            raise ServerError(f"port {self.port} is taken, and the Prefect server wants it; choose another with --port")
+        await asyncio.to_thread(self._check_address)
         self.home.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", server_process.__name__, "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", server_process.__name__, "--host", self.host, "--port", str(self.port)]
         with self.log.open("ab") as log:
             # A session of its own: a Ctrl-C at the terminal is ours to pass on, once.
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - starting is quick, and the command is ours
@@ -208,18 +269,19 @@ class EmbeddedServer:
 @contextmanager
 def using(server: EmbeddedServer) -> Iterator[None]:
     """Make this process, and those it starts, speak to the server."""
-    url = configured_api_url()
-    if url is not None and own_port(url) != server.port:
-        raise SettingsError(f"PREFECT_API_URL names another server: {hide_login(url)}")
     names = {
         "PREFECT_API_URL": server.api_url,
         "PREFECT_UI_URL": server.ui_url,
         "PREFECT_HOME": str(server.home),
     }
+    settings = {PREFECT_API_URL: server.api_url, PREFECT_UI_URL: server.ui_url}
+    if server.password is not None:
+        names["PREFECT_API_AUTH_STRING"] = server.password
+        settings[PREFECT_API_AUTH_STRING] = server.password
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
     try:
-        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_UI_URL: server.ui_url}):
+        with temporary_settings(settings):
             yield
     finally:
         for name, value in before.items():

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_HOME
+from prefect.settings import PREFECT_HOME, get_current_settings
 from rich.console import Console
 
+from prefect_campaigns.blocks.supabase_credentials import is_loopback
+from prefect_campaigns.deployments.api_password import file_of, password_for
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.server import (
     DEFAULT_PORT,
+    LOOPBACK,
     EmbeddedServer,
     configured_api_url,
     connect,
@@ -39,28 +44,72 @@ def saying_it_starts(console: Console) -> AbstractContextManager[object]:
 
 
 @asynccontextmanager
-async def embedded_server(*, port: int | None, home: Path | None = None) -> AsyncIterator[EmbeddedServer | None]:
+async def embedded_server(
+    *, port: int | None, host: str | None = None, home: Path | None = None
+) -> AsyncIterator[EmbeddedServer | None]:
     """Yield a Prefect server of our own, used by this process; None where the settings name one that answers.
 
     Where they name one that does not, ours takes its place only if ``port`` asks for it: the other may be restarting.
 
+    Args:
+        host: where it listens; loopback unless given. Anywhere else its API has a password.
+
     Raises:
         ServerError: what the settings name is no Prefect API that answers, or a server of our own does not come up.
-        SettingsError: the settings name another server than the one that ``port`` asks for.
+        SettingsError: the settings name another server than the one that ``port`` or ``host`` asks for.
     """
     url = configured_api_url()
-    if url and port not in (None, own_port(url)):
+    own = _own_port(url, host) if url else None
+    asked = [f"--{name} {value}" for name, value in (("port", port), ("host", host)) if value is not None]
+    if url and asked and (own is None or port not in (None, own)):
         raise SettingsError(
-            f"PREFECT_API_URL names {hide_login(url)}, and --port {port} asks for another server; unset one of them"
+            f"PREFECT_API_URL names {hide_login(url)}, and {' '.join(asked)} asks for another server; unset one of them"
         )
-    if url and (port is None or not port_is_free(port)):
+    if url and host is None and (port is None or not port_is_free(port)):
         await _must_answer(url)
         yield None
         return
-    home = home or PREFECT_HOME.value()
-    async with EmbeddedServer(home=home, port=port or DEFAULT_PORT, log=home / "campaigns-server.log") as server:
+    home, host = home or PREFECT_HOME.value(), host or LOOPBACK
+    server = EmbeddedServer(
+        home=home,
+        port=port or own or DEFAULT_PORT,
+        log=home / "campaigns-server.log",
+        host=host,
+        password=password_for(host, home=home),
+        ui_url=_chosen_ui_url(host),
+    )
+    async with server:
         with using(server):
             yield server
+
+
+def _own_port(url: str, host: str | None) -> int | None:
+    """Return the port at which the URL expects the API of a server that listens at ``host``; None where it does not."""
+    parts = urlsplit(url)
+    names = {name.lower() for name in (host, socket.gethostname()) if name} if host else set()
+    try:
+        return own_port(url) or (parts.port or 80 if parts.scheme == "http" and parts.hostname in names else None)
+    except ValueError:
+        return None
+
+
+def _chosen_ui_url(host: str) -> str | None:
+    """Return what PREFECT_UI_URL says of a server that others may reach: nobody here knows by which name they do."""
+    settings = get_current_settings()
+    return settings.ui_url if "ui_url" in settings.model_fields_set and not is_loopback(host) else None
+
+
+def say_who_gets_in(server: EmbeddedServer, *, console: Console) -> None:
+    """Say what others need to use a server that they may reach; the password itself only to a person at a terminal."""
+    if server.password is None or not server.is_reachable_from_elsewhere:
+        return
+    file = file_of(server.password, home=server.home)
+    where = f"it lies in {file}" if file else "Prefect's settings name it"
+    console.print(f"[yellow]![/] Other machines may reach its API, which wants a password: {where}", soft_wrap=True)
+    if console.is_terminal:
+        console.print("  Another machine, and another terminal of this one, sets:")
+        for line in (f"PREFECT_API_URL={server.ui_url}/api", f"PREFECT_API_AUTH_STRING={server.password}"):
+            console.print(f"    {line}", soft_wrap=True, markup=False, highlight=False)
 
 
 async def _must_answer(url: str) -> None:

@@ -26,13 +26,14 @@ from rich.text import Text
 from prefect_campaigns.blocks.settings import load_settings, without_env_file
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.deployments.api_password import password_for
 from prefect_campaigns.deployments.apply import ApplyResult, apply
 from prefect_campaigns.deployments.demo.engines import PROSPECT, DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail, SmtpSink
 from prefect_campaigns.deployments.logs import writing_logs
-from prefect_campaigns.deployments.server import EmbeddedServer, connect, free_port, using
-from prefect_campaigns.deployments.stack import running_worker, saying_it_starts
+from prefect_campaigns.deployments.server import LOOPBACK, EmbeddedServer, connect, free_port, using
+from prefect_campaigns.deployments.stack import running_worker, say_who_gets_in, saying_it_starts
 from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.loader import load_text
 from prefect_campaigns.models import Campaign
@@ -72,11 +73,11 @@ class DemoFailed(Exception):
     """Something that the demo shows did not happen."""
 
 
-async def run_demo(*, console: Console, keep: bool) -> bool:
+async def run_demo(*, console: Console, keep: bool, host: str | None = None) -> bool:
     """Show it all; return whether all of it happened."""
     home = Path(tempfile.mkdtemp(prefix="campaigns-demo-"))
     try:
-        async with _stage(home, console) as stage:
+        async with _stage(home, console, host or LOOPBACK) as stage:
             result = await _apply(stage, console)
             async with running_worker(name="campaigns demo"):
                 console.print("[green]✓[/] Campaign worker is waiting for runs\n")
@@ -89,9 +90,7 @@ async def run_demo(*, console: Console, keep: bool) -> bool:
                     return False
                 console.print("[green]✓[/] All of it happened.")
                 if keep:
-                    _say_how_to_go_on(
-                        {**_environment(home, stage.mail), "PREFECT_API_URL": stage.server.api_url}, console
-                    )
+                    _say_how_to_go_on(stage.server, _environment(home, stage.mail), console)
                     await asyncio.Event().wait()
         shutil.rmtree(home, ignore_errors=True)
     except asyncio.CancelledError:
@@ -100,7 +99,10 @@ async def run_demo(*, console: Console, keep: bool) -> bool:
     return True
 
 
-def _say_how_to_go_on(variables: Mapping[str, str], console: Console) -> None:
+def _say_how_to_go_on(server: EmbeddedServer, environment: Mapping[str, str], console: Console) -> None:
+    variables = {**environment, "PREFECT_API_URL": server.api_url}
+    if server.password is not None and console.is_terminal:
+        variables["PREFECT_API_AUTH_STRING"] = server.password
     console.print("\nEverything goes on running, until Ctrl-C.")
     console.print("In another terminal, with these set, every command works on it:\n")
     for name, value in variables.items():
@@ -159,7 +161,10 @@ def _environment(home: Path, mail: SmtpSink) -> dict[str, str]:
 @contextmanager
 def _exported(values: Mapping[str, str]) -> Iterator[None]:
     """Set the environment for as long as the block lasts: nothing of the user's own set-up takes part."""
-    dropped = ("SMTP_USER", "SMTP_PASS", "SUPABASE_URL", "SUPABASE_KEY", "PREFECT_API_URL")
+    dropped = (
+        *("SMTP_USER", "SMTP_PASS", "SUPABASE_URL", "SUPABASE_KEY"),
+        *("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"),
+    )
     before = {name: os.environ.get(name) for name in (*values, *dropped)}
     os.environ.update(values)
     for name in dropped:
@@ -177,7 +182,7 @@ def _exported(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _stage(home: Path, console: Console) -> AsyncIterator[_Stage]:
+async def _stage(home: Path, console: Console, host: str) -> AsyncIterator[_Stage]:
     engines = DemoEngines(pace=PACE_SECONDS)
     async with AsyncExitStack() as stack:
         mail = stack.enter_context(SmtpSink())
@@ -193,10 +198,15 @@ async def _stage(home: Path, console: Console) -> AsyncIterator[_Stage]:
             console.print(f"[green]✓[/] {engine} engine at {address}")
         console.print(f"[green]✓[/] Mail server at {mail.host}:{mail.port}")
         with saying_it_starts(console):
-            server = EmbeddedServer(home=home / "prefect", port=free_port(), log=home / "server.log")
+            prefect = home / "prefect"
+            password = password_for(host, home=prefect)
+            server = EmbeddedServer(
+                home=prefect, port=free_port(), log=home / "server.log", host=host, password=password
+            )
             await stack.enter_async_context(server)
             stack.enter_context(using(server))
         console.print(f"[green]✓[/] Prefect server at {server.ui_url}")
+        say_who_gets_in(server, console=console)
         client = await stack.enter_async_context(connect())
         store = await stack.enter_async_context(open_store(load_settings()))
         stage = _Stage(server=server, engines=engines, addresses=addresses, mail=mail, client=client, store=store)

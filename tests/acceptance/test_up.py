@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -14,7 +15,7 @@ import readme
 from campaign_files import campaign_json
 from driving import until
 from prefect_api import Api
-from processes import CAMPAIGNS, LongRunning
+from processes import CAMPAIGNS, LongRunning, run_campaigns, user_environment
 
 from prefect_campaigns.deployments.server import free_port, port_is_free
 
@@ -70,6 +71,54 @@ async def test_it_can_be_ended_while_it_starts(start, tmp_path: Path) -> None:
             up.signal(number)
         assert await up.ended(seconds=60) == INTERRUPTED, signals
         assert_nothing_is_left(up, port)
+
+
+async def test_off_loopback_the_api_has_a_password_and_everything_of_ours_knows_it(
+    start, write, engines, tmp_path
+) -> None:
+    write("campaigns/one.json", campaign_json("Seen From Elsewhere", engines.url))
+    port = free_port()
+    up = start(CAMPAIGNS, "up", "--port", str(port), "--host", "0.0.0.0")
+    await up.printed("Campaign worker is waiting for runs.")
+    path = tmp_path / "prefect" / "campaigns-api-password"
+    password = path.read_text().strip()
+    assert f"Other machines may reach its API, which wants a password: it lies in {path}\n" in up.output
+
+    url = f"http://127.0.0.1:{port}/api"
+    async with httpx.AsyncClient(base_url=url, timeout=30, auth=tuple(password.split(":"))) as http:
+        assert (await http.post("/flows/filter", json={}, auth=("campaigns", "guessed"))).status_code == 401
+        assert (await http.post("/flows/filter", json={}, auth=None)).status_code == 401
+        assert (await http.post("/flows/filter", json={})).status_code == 200
+        # The pages ask for it, and find the API wherever they were opened.
+        of_pages = (await http.get(f"http://127.0.0.1:{port}/ui-settings")).json()
+        assert (of_pages["auth"], of_pages["api_url"]) == ("BASIC", "/api")
+        api = Api(http)
+        deployment_id = await api.deployment_id("seen-from-elsewhere")
+        await api.post(f"/deployments/{deployment_id}/create_flow_run", {})
+        run = await api.first_that_ended(deployment_id, seconds=90)
+
+        async def logged() -> bool:
+            return bool((await http.post("/logs/filter", json={})).json())
+
+        await until(logged, "what the run logged, in the Prefect UI")
+    assert run["state_name"] == "Completed", up.output
+    # The worker heard of the run by the server's events.
+    assert "events are not there" not in up.output
+    variables = {"PREFECT_API_URL": url, "PREFECT_HOME": str(tmp_path / "prefect")}
+    known, unknown = await asyncio.gather(
+        run_campaigns(
+            "list", "--json", env=user_environment(**variables, PREFECT_API_AUTH_STRING=password), cwd=tmp_path
+        ),
+        run_campaigns("list", "--json", env=user_environment(**variables), cwd=tmp_path),
+    )
+    assert known.code == 0 and "seen-from-elsewhere" in known.out, known.text
+    assert unknown.code == 1 and "wants a password, or another one: set PREFECT_API_AUTH_STRING" in unknown.text
+    up.signal()
+    assert await up.ended(seconds=60) == INTERRUPTED
+    assert_nothing_is_left(up, port)
+    secret = password.partition(":")[2]
+    assert secret not in up.output
+    assert not [log for log in tmp_path.rglob("*.log") if secret in log.read_text()]
 
 
 async def test_what_cannot_be_started_is_told_and_leaves_nothing(start, write) -> None:
