@@ -74,11 +74,11 @@ def test_the_api_is_on_loopback_and_port_3020_unless_told_otherwise(monkeypatch:
     settings = load_settings()
     assert (settings.campaigns_api_host, settings.port) == ("127.0.0.1", 3020)
     assert not settings.api_keys and not settings.api_origins
-    monkeypatch.setenv("CAMPAIGNS_API_HOST", "0.0.0.0")  # noqa: S104 - somebody's choice
+    monkeypatch.setenv("CAMPAIGNS_API_HOST", "0.0.0.0")
     monkeypatch.setenv("PORT", "8080")
     monkeypatch.setenv("CAMPAIGNS_API_CORS_ORIGINS", "https://app.example.com/, http://localhost:5173")
     settings = load_settings()
-    assert (settings.campaigns_api_host, settings.port) == ("0.0.0.0", 8080)  # noqa: S104
+    assert (settings.campaigns_api_host, settings.port) == ("0.0.0.0", 8080)
     assert settings.api_origins == ["https://app.example.com", "http://localhost:5173"]
 
 
