@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
+from campaign_files import campaign
 from driving import Driver, until
 from mails import mails_to
 from prefect.blocks.system import Secret
@@ -20,7 +21,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.serving import serve
+from prefect_campaigns.deployments.saved_blocks import Saving
+from prefect_campaigns.deployments.saved_secrets import read_secret_state, remove_unused_secrets, save_secret
 from prefect_campaigns.errors import MissingSecret, SecretsUnavailable
 from prefect_campaigns.flows.secrets import look_up_secrets
 from prefect_campaigns.models import Campaign
@@ -204,9 +208,9 @@ async def test_a_secret_is_at_the_engine_and_nowhere_else(
     assert any((in_stack.home / "prefect").rglob("prefect.db"))
     assert files_with_a_secret(in_stack.home) == {}
     assert found_in("".join(f"{mail.message['Subject']}{mail.text}{mail.html}" for mail in mails)) == []
-    for command in (["show", "secretive", "--json"], ["runs", "secretive", "--json"]):
+    for command in (["list", "--json"], ["runs", "secretive", "--json"]):
         shown = in_stack.run_command(*command)
-        assert found_in(shown.stdout + shown.stderr) == [], command
+        assert (shown.returncode, found_in(shown.stdout + shown.stderr)) == (0, []), command
 
 
 async def test_a_secret_that_is_nowhere_fails_the_step_before_anything_is_reserved(
@@ -267,3 +271,37 @@ async def test_while_prefect_cannot_be_asked_no_variable_stands_in(
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.raises(SecretsUnavailable) as caught:
         await look_up_secrets([reference])
     assert "Prefect did not give {{ secret.LISTED_TOKEN }}" in str(caught.value)
+
+
+async def test_what_a_file_says_in_a_header_is_a_block_that_follows_the_file_and_goes_with_it(
+    driver: Driver, engines, client
+) -> None:
+    def written(value: str) -> Campaign:
+        headers = {"X-Api-Key": value} if value else {}
+        return campaign("Block Follows", engines.url, only=1, steps={"prospecting": {"headers": headers}})
+
+    async def blocks() -> list[str]:
+        found = await client.request("POST", "/block_documents/filter", json={})
+        return [one["name"] for one in found.json() if one["name"].startswith("campaigns-header-block-follows-")]
+
+    (secret,) = compile_campaign(written("first-1234567890")).secrets
+    (changed,) = compile_campaign(written("second-1234567890")).secrets
+    assert await read_secret_state(client, secret) is Saving.CREATED
+    (deployment,) = await driver.apply(written("first-1234567890"))
+    assert await read_secret_state(client, secret) is Saving.UNCHANGED
+    assert await read_secret_state(client, changed) is Saving.CHANGED
+    assert "1234567890" not in repr(await client.read_deployment(deployment))
+    await driver.apply(written("second-1234567890"))
+    assert await save_secret(changed) is Saving.UNCHANGED
+    assert (await Secret.aload(secret.block_name)).get() == "second-1234567890"
+    assert (await driver.run(deployment)).state.name == "Completed"
+    assert engines.requests[-1].headers["x-api-key"] == "second-1234567890"
+
+    # A run that may still go on keeps it; what nothing refers to goes.
+    waiting = await driver.start_later(deployment)
+    await driver.apply(written(""))
+    await remove_unused_secrets(client)
+    assert await blocks() == [secret.block_name]
+    await client.delete_flow_run(waiting.id)
+    await remove_unused_secrets(client)
+    assert await blocks() == []
