@@ -11,14 +11,18 @@ from prefect_campaigns.models import Campaign
 _DIGITS = 12
 
 
+def written(campaign: Campaign) -> dict[str, Any]:
+    """Return a campaign as its author could have written it: JSON, without what is only a default."""
+    return campaign.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
 def version_of(campaign: Campaign) -> str:
     """Return what names the campaign's content, as twelve hexadecimal digits of its SHA-256.
 
     Equal campaigns have the same version, on whatever way they came: defaults do not count, nor does whether a number
     was written 5 or 5.0, which databases change.
     """
-    content = _canonical(campaign.model_dump(mode="json", by_alias=True, exclude_defaults=True))
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(_canonical(written(campaign)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 

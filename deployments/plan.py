@@ -27,6 +27,7 @@ from prefect_campaigns.deployments.notifiers import TellingChange
 from prefect_campaigns.deployments.observed import Observed
 from prefect_campaigns.flows.paused_deployment import described
 from prefect_campaigns.models import Campaign
+from prefect_campaigns.versions import written
 
 API_ORIGIN = "api"
 """Where a campaign came from that was posted to the REST API; any other origin is a folder's absolute path."""
@@ -202,11 +203,6 @@ def _origin(row: CampaignRecord | None, origin: str | None) -> str | None:
     if row.origin == API_ORIGIN or origin in (None, API_ORIGIN):
         return row.origin
     return origin
-
-
-def written(campaign: Campaign) -> dict[str, Any]:
-    """Return a campaign as its author would write it: without what is only a default."""
-    return campaign.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _file_changes(row: CampaignRecord | None, campaign: Campaign) -> list[FieldChange]:

@@ -18,15 +18,12 @@ from prefect.client.schemas.objects import FlowRun
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.flows.run import RunLogger
 from prefect_campaigns.models import Campaign
-from prefect_campaigns.versions import version_of
+from prefect_campaigns.versions import version_of, written
 
 
 def parameters_of(campaign: Campaign) -> dict[str, Any]:
-    """Return the flow's parameters for a campaign: as it was written, and its version."""
-    return {
-        "campaign": campaign.model_dump(mode="json", by_alias=True, exclude_unset=True),
-        "version": version_of(campaign),
-    }
+    """Return the flow's parameters for a campaign: as it is written, and its version."""
+    return {"campaign": written(campaign), "version": version_of(campaign)}
 
 
 async def take_version(

@@ -45,6 +45,12 @@ async def proxy(in_stack: Stack) -> AsyncIterator[PrefectProxy]:
     await proxy.close()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no server to come back: none does."""
+    monkeypatch.setattr("prefect_campaigns.deployments.apply.CLIENT_MAX_RETRIES", 0)
+
+
 class Operator:
     """Somebody who plans and applies the campaigns of one folder."""
 
@@ -77,7 +83,6 @@ async def test_applying_what_is_there_already_writes_nothing(driver, operator, p
     await operator.apply(*several)
     assert len(proxy.writes) > 5, "the proxy sees what is written"
     proxy.pass_on()
-    books = sorted(in_stack.database.parent.glob(f"{in_stack.database.name}*"))
     audited = len(await driver.store.list_audit(limit=1000))
     lease_rows = await _lease_rows(in_stack)
     result = await operator.apply(*several)
@@ -85,7 +90,6 @@ async def test_applying_what_is_there_already_writes_nothing(driver, operator, p
     assert proxy.writes == []
     assert len(await driver.store.list_audit(limit=1000)) == audited
     assert await _lease_rows(in_stack) == lease_rows, "not even the lease of applying is taken"
-    assert books
 
 
 async def _lease_rows(stack: Stack) -> Any:
@@ -158,7 +162,7 @@ async def test_each_drift_is_shown_by_the_plan_and_put_right_by_apply_once(drive
 
 
 async def test_what_breaks_off_at_any_write_leaves_each_campaign_as_it_was_or_as_it_should_be(
-    driver: Driver, operator: Operator, proxy: PrefectProxy, in_stack: Stack
+    driver: Driver, operator: Operator, proxy: PrefectProxy, impatient: None
 ) -> None:
     def version(number: int) -> list[Campaign]:
         schedule = {**DAILY, "cron": f"{number} 9 * * *"}
@@ -198,13 +202,13 @@ async def test_what_breaks_off_at_any_write_leaves_each_campaign_as_it_was_or_as
             proxy.pass_on()
 
 
-async def test_an_apply_that_breaks_off_says_which_campaigns_are_done(operator, proxy) -> None:
-    several = [campaign(f"Said {n}", URL, only=1) for n in range(12)]
-    proxy.break_at(6, is_heard=False)
+async def test_an_apply_that_breaks_off_says_which_campaigns_are_done(operator, proxy, impatient) -> None:
+    several = [campaign(f"Said {n}", URL, only=1) for n in range(20)]
+    proxy.break_at(12, is_heard=False)
     with pytest.raises(ApplyIncomplete) as caught:
         await operator.apply(*several)
     broken = caught.value
-    assert len(broken.done) + len(broken.failed) + len(broken.untouched) == 12
+    assert len(broken.done) + len(broken.failed) + len(broken.untouched) == 20
     assert broken.done and broken.failed and broken.untouched
     assert "apply again to finish" in str(broken)
     proxy.pass_on()
@@ -275,7 +279,7 @@ async def test_a_run_of_an_older_version_does_the_one_in_force_and_shows_it(
     await driver.client.set_flow_run_state(waiting.id, _now(), force=True)
     ended = await driver.ended(waiting.id)
     assert ended.state is not None and ended.state.name == "Completed", ended.state
-    assert [request.body["count"] for request in engines.requests_to("/api/prospect")] == [3]
+    assert [request.params["count"] for request in engines.requests_to("/api/prospect")] == [3]
     assert ended.parameters == parameters_of(version(3))
 
 
@@ -289,7 +293,7 @@ async def test_a_run_that_a_person_edited_does_what_it_says_under_the_budget_in_
     parameters["campaign"]["budget"] = {"perLead": 0}
     flow_run = await driver.client.create_flow_run_from_deployment(applied.deployment_id, parameters=parameters)
     ended = await driver.ended(flow_run.id)
-    assert [request.body["count"] for request in engines.requests_to("/api/prospect")] == [4]
+    assert [request.params["count"] for request in engines.requests_to("/api/prospect")] == [4]
     report: RunReport | None = await driver.store.get_run(str(flow_run.id))
     assert report is not None and "perLead" not in (report.message or "")
     assert ended.state is not None and ended.state.name == "Completed"

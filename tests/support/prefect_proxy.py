@@ -9,7 +9,9 @@ from starlette.types import Receive, Scope, Send
 
 from prefect_campaigns.deployments.demo.serving import DROP_CONNECTION
 
-_READING = ("/filter", "/count", "/paginate", "/history")
+_READING = ("/filter", "/count", "/paginate", "/history", "/events")
+"""How the paths end of what is posted and changes nothing of campaigns."""
+
 _HOP_BY_HOP = {"connection", "content-encoding", "content-length", "host", "transfer-encoding"}
 
 
