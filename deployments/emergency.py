@@ -71,7 +71,8 @@ async def stop_all(
 ) -> Stopped:
     """Stop everything: from now on no run begins, and every campaign that is not paused is paused.
 
-    That the stop stands comes first, and what a run looks at before it begins is that. A campaign that cannot be
+    That the stop stands comes first, and is what a run looks at before it begins; then runs are cancelled, if asked,
+    and campaigns paused. A campaign that cannot be
     paused, and a run that cannot be cancelled, hold up no other. Safe to repeat, which finishes what broke off.
 
     Args:
@@ -89,10 +90,9 @@ async def stop_all(
     async def pause(record: CampaignRecord) -> str | None:
         return record.key if await pause_by_stop(client, store, record, stop, now=now) else None
 
-    pausing = _each(await store.list_campaigns(), pause, "could not be paused in Prefect", problems)
-    paused, cancelled = await asyncio.gather(
-        pausing, _cancel_all(client, store, actor, problems) if cancel_running else _none()
-    )
+    # First what costs money now; what begins meanwhile finds that everything is stopped.
+    cancelled = await _cancel_all(client, store, actor, problems) if cancel_running else ()
+    paused = await _each(await store.list_campaigns(), pause, "could not be paused in Prefect", problems)
     still_going = await _still_going(client, problems)
     detail = {
         "reason": stop.reason,
@@ -173,10 +173,6 @@ async def _each(
                 return None
 
     return [key for key in await asyncio.gather(*map(do, records)) if key is not None]
-
-
-async def _none() -> list[FlowRun]:
-    return []
 
 
 def _is_going(flow_run: FlowRun) -> bool:

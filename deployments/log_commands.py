@@ -14,6 +14,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
+    FlowRunFilterStartTime,
     LogFilter,
     LogFilterFlowRunId,
 )
@@ -86,12 +87,14 @@ async def _find(client: PrefectClient, store: CampaignStore, text: str) -> FlowR
 async def _newest(client: PrefectClient, record: CampaignRecord) -> FlowRun:
     runs = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(any_=[record.deployment_id or UUID(int=0)])
+            deployment_id=FlowRunFilterDeploymentId(any_=[record.deployment_id or UUID(int=0)]),
+            # Runs that are planned would come first.
+            start_time=FlowRunFilterStartTime(is_null_=False),
         ),
         sort=FlowRunSort.START_TIME_DESC,
         limit=1,
     )
-    if not runs or runs[0].start_time is None:
+    if not runs:
         raise UnknownRun(f"{record.key} has not run yet. Start it with: campaigns run {record.key}")
     return runs[0]
 
@@ -127,13 +130,19 @@ async def _has_ended(client: PrefectClient, flow_run_id: UUID) -> bool:
     return state is not None and state.is_final()
 
 
+def _words(line: Log) -> str:
+    """Return what was said without the traceback behind it, which the Prefect UI shows."""
+    said = line.message.partition("\nTraceback (most recent call last):")[0]
+    # An engine's words are among them.
+    return "".join(character for character in said if character.isprintable() or character == "\n")
+
+
 def _shown(line: Log) -> Text:
     level = logging.getLevelName(line.level)
     return Text.assemble(
         (f"{line.timestamp.astimezone(UTC):%H:%M:%S} ", "dim"),
         (f"{level:<8}", _STYLES.get(line.level, "")),
-        # An engine's words are among them.
-        "".join(character for character in line.message if character.isprintable() or character == "\n"),
+        _words(line),
     )
 
 
@@ -142,5 +151,5 @@ def _log_json(line: Log) -> dict[str, Any]:
         "at": line.timestamp.astimezone(UTC).isoformat(),
         "level": logging.getLevelName(line.level),
         "logger": line.name,
-        "message": line.message,
+        "message": _words(line),
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -18,7 +19,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import AwaitingRetry
 
 from prefect_campaigns.blocks.store import CampaignStore
@@ -76,8 +77,10 @@ async def start_run(
             # Prefect's client repeats a request whose answer is lost; with a key that is still one run.
             idempotency_key=str(uuid4()),
         )
-    except ObjectNotFound:
-        raise _not_deployed(record.key) from None
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code == httpx.codes.NOT_FOUND:
+            raise _not_deployed(record.key) from None
+        raise
     detail = _run_detail(flow_run, **{name: value for name, value in (parameters or {}).items() if name != "campaign"})
     if parameters and "campaign" in parameters:
         detail["changed"] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -57,17 +57,20 @@ async def test_twenty_runs_end_within_ten_seconds_and_nothing_begins_until_all_i
 
     await until(all_going, "a request of each run")
 
-    began = time.monotonic()
-    stopped = await stop_all(client, store, actor=ADA, reason="wrong list", cancel_running=True)
+    stopping = asyncio.create_task(stop_all(client, store, actor=ADA, reason="wrong list", cancel_running=True))
     ended = await driver.all_ended([run.id for run in (*runs, later)], seconds=10)
-    assert time.monotonic() - began < 10
+    stopped = await stopping
     assert {run.state.name for run in ended} == {"Cancelled"}
     assert (stopped.stop.by, stopped.stop.reason, stopped.stood_before) == (ADA, "wrong list", False)
     assert not stopped.problems and not stopped.still_going
     assert {run.id for run in stopped.cancelled} >= {run.id for run in (*runs, later)}
     keys = [f"stopped-{n}" for n in range(RUNS)]
     assert set(stopped.paused) >= set(keys)
-    assert {(await store.get_run(str(run.id))).status for run in runs} == {"aborted"}
+
+    async def all_aborted() -> bool:
+        return {(await store.get_run(str(run.id))).status for run in runs} == {"aborted"}
+
+    await until(all_aborted, "what each run has to say of its end")
 
     # By our own command, by whoever speaks to Prefect, and after somebody has resumed it there.
     with pytest.raises(EverythingStopped, match=r"by ada@laptop: wrong list\. `campaigns start --all`"):

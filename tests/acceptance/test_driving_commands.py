@@ -1,0 +1,157 @@
+"""The commands that drive campaigns and runs, as processes, against a real server and worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from campaign_files import ANALYZE, COMPOSE, PROSPECT, SEND
+from driving import Driver
+from prefect.exceptions import ObjectNotFound
+
+from prefect_campaigns.deployments.demo.engines import DemoEngines
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+async def test_a_run_does_some_params_differently_and_begins_later_and_never_sends_twice_unasked(
+    campaigns, driver: Driver, engines: DemoEngines
+) -> None:
+    await driver.deploy("Driven Runs", engines.url, budget={"daily": 5})
+    first = await campaigns("run", "driven-runs", "--param", "steps.prospecting.count=3", "--watch", "--json")
+    assert first.code == 0, first.text
+    assert [one.params["count"] for one in engines.requests_to(PROSPECT)] == [3]
+
+    ahead, text, refused, both = await asyncio.gather(
+        campaigns("run", "driven-runs", "--dry-run", "--json"),
+        campaigns("run", "Driven Runs", "--dry-run", "--param", "steps.prospecting.count=7"),
+        campaigns("run", "driven-runs", "--from", "outreach"),
+        campaigns("run", "driven-runs", "--param", "steps.prospecting.cuont=7", "--param", "budget.daily=9"),
+    )
+    body = json.loads(ahead.out)
+    found = engines.requests_to(ANALYZE)[0].params["runId"]
+    assert body["steps"][1]["params"]["runId"] == found and body["steps"][0]["params"] == {"count": 5}
+    assert (body["steps"][0]["estimate"], body["steps"][0]["left"]) == ("0.0072", {"daily": "4.9706"})
+    assert text.code == 0 and '     "count": 7\n' in text.out
+    assert refused.code == 1
+    assert 'step "sending" has sent in run ' in refused.err and refused.err.endswith("add --send-again\n")
+    assert both.code == 1 and len(both.err.splitlines()) == 2 and 'did you mean "count"?' in both.err
+    assert len(engines.requests_to(PROSPECT)) == 1, "nothing was started, and no engine called"
+
+    again = await campaigns("run", "driven-runs", "--from", "outreach", "--send-again", "--watch")
+    assert again.code == 0, again.text
+    name = json.loads(first.out)["run"]["run_name"]
+    assert again.out.startswith(f"It begins at step outreach, with the results of run {name}.\n")
+    counts = {path: len(engines.requests_to(path)) for path in (PROSPECT, ANALYZE, COMPOSE, SEND)}
+    assert counts == {PROSPECT: 1, ANALYZE: 1, COMPOSE: 2, SEND: 2}
+    assert engines.requests_to(COMPOSE)[1].params == engines.requests_to(COMPOSE)[0].params
+
+
+async def test_a_failed_run_is_shown_and_retried_and_its_log_is_read(
+    campaigns, driver: Driver, engines: DemoEngines
+) -> None:
+    schedule = {"cron": "0 9 * * MON", "timezone": "America/New_York"}
+    deployment_id = await driver.deploy("Driven Show", engines.url, schedule=schedule, only=2)
+    engines.fail_next(ANALYZE, status=400, error="no such industry")
+    run = await driver.run(deployment_id)
+    record = await driver.store.get_campaign("driven-show")
+    shown, by_id, as_json = await asyncio.gather(
+        campaigns("show", "Driven Show"),
+        campaigns("show", str(deployment_id), "--json"),
+        campaigns("show", str(record.id), "--json"),
+    )
+    assert shown.code == 0, shown.err
+    assert shown.out.startswith(f"Driven Show  active\ncampaign/driven-show, id {record.id}\n")
+    assert shown.out.count(" 09:00, in ") == 3 and "0 9 * * MON  America/New_York" in shown.out
+    assert run.name in shown.out and "Failed" in shown.out
+    body = json.loads(as_json.out)
+    assert body == json.loads(by_id.out) | {"likelyCost": body["likelyCost"]}
+    assert (body["slug"], body["state"], len(body["nextRuns"])) == ("driven-show", "active", 3)
+    assert body["config"]["steps"][0]["name"] == "prospecting"
+
+    log, of_newest, near = await asyncio.gather(
+        campaigns("logs", run.name), campaigns("logs", "driven-show", "--json"), campaigns("logs", "driven-shwo")
+    )
+    assert log.code == 0 and "no such industry" in log.out
+    lines = json.loads(of_newest.out)
+    assert lines["run"] == run.name and {"at", "level", "logger", "message"} == set(lines["logs"][0])
+    assert near.code == 1 and "did you mean driven-show?" in near.err
+
+    retried = await campaigns("retry", run.name, "--watch")
+    assert retried.code == 0 and "  analysis: completed\n" in retried.out
+    followed, done = await asyncio.gather(
+        campaigns("logs", str(run.id), "--follow"), campaigns("audit", "driven-show", "--json")
+    )
+    assert followed.code == 0 and "no such industry" in followed.out
+    assert next(one["action"] for one in json.loads(done.out)["entries"]) == "run.retried"
+
+
+async def test_runs_are_cancelled_and_campaigns_deleted(campaigns, driver: Driver, engines: DemoEngines) -> None:
+    deployment_id = await driver.deploy("Driven Away", engines.url, only=1)
+    later = await driver.start_later(deployment_id)
+    cancelled, unasked = await asyncio.gather(
+        campaigns("cancel", str(later.id), "--json"), campaigns("delete", "driven-away")
+    )
+    assert (cancelled.code, json.loads(cancelled.out)["name"]) == (0, later.name)
+    assert unasked.code == 1
+    assert unasked.err == "✗ deleting driven-away cannot be undone; add --yes to do it\n"
+    ended, deleted = await asyncio.gather(
+        campaigns("cancel", later.name), campaigns("delete", "driven-away", "--yes", "--json")
+    )
+    assert ended.code == 1 and deleted.code == 0, deleted.text
+    with pytest.raises(ObjectNotFound):
+        await driver.client.read_deployment(deployment_id)
+    audit, unknown = await asyncio.gather(campaigns("audit", "Driven Away"), campaigns("show", "driven-away"))
+    assert audit.code == 0 and "campaign.deleted" in audit.out and "run.cancelled" in audit.out
+    assert unknown.code == 1 and unknown.err.startswith("✗ there is no campaign 'driven-away'")
+
+
+async def test_a_run_that_waits_for_an_approval_ends_the_watching_and_goes_on_when_it_is_approved(
+    campaigns, driver: Driver, engines: DemoEngines
+) -> None:
+    steps = {"analysis": {"approval": {"timeout": 3_600_000}}}
+    await driver.deploy("Driven Approval", engines.url, steps=steps, only=2)
+    watched = await campaigns("run", "driven-approval", "--watch", "--json")
+    assert watched.code == 3, watched.text
+    run: dict[str, Any] = json.loads(watched.out)["run"]
+    assert run["waiting"].startswith("It waits for somebody to approve step analysis, until ")
+    assert f"campaigns approve {run['run_name']}" in run["waiting"]
+    assert engines.requests_to(ANALYZE) == []
+    approved = await campaigns("approve", run["run_name"], "--watch")
+    assert approved.code == 0, approved.text
+    again = await campaigns("approve", run["run_name"])
+    assert again.code == 1 and f"step 'analysis' of run {run['run_name']} is approved already by " in again.err
+
+    await campaigns("run", "driven-approval", "--watch")
+    (waiting,) = await driver.store.list_approvals(campaign_key="driven-approval", waiting_only=True)
+    assert (await campaigns("cancel", waiting.run_id)).code == 0
+    report = await driver.store.get_run(waiting.run_id)
+    assert (report.status, report.state_name) == ("aborted", "Cancelled")
+    assert await driver.store.list_approvals(run_id=waiting.run_id, waiting_only=True) == []
+
+
+async def test_everything_is_stopped_and_started_again(campaigns, driver: Driver) -> None:
+    await driver.deploy("Driven Stop", NOWHERE, only=1)
+    try:
+        bare, stopped = await campaigns("stop"), await campaigns("stop", "--all", "--reason", "wrong list")
+        assert bare.code == 1 and "campaigns stop --all" in bare.err
+        assert stopped.code == 0 and stopped.out.startswith("■ Everything is stopped since ")
+        listed, as_json, run, resumed = await asyncio.gather(
+            campaigns("list"),
+            campaigns("list", "--json"),
+            campaigns("run", "driven-stop"),
+            campaigns("resume", "driven-stop"),
+        )
+        assert listed.out.startswith("Everything is stopped since ") and ": wrong list. To go on: " in listed.out
+        body = json.loads(as_json.out)
+        assert body["stop"]["reason"] == "wrong list"
+        assert next(one["state"] for one in body["campaigns"] if one["slug"] == "driven-stop") == "stopped"
+        for refused in (run, resumed):
+            assert refused.code == 1 and refused.err.startswith("✗ everything is stopped since "), refused.text
+    finally:
+        started = await campaigns("start", "--all", "--json")
+    body = json.loads(started.out)
+    assert started.code == 0 and "driven-stop" in body["resumed"] and body["ended"]["reason"] == "wrong list"
+    assert (await campaigns("start", "--all")).out.startswith("Nothing was stopped.")
