@@ -11,14 +11,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
+from cyclopts.completion.detect import ShellDetectionError
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
 from prefect_campaigns.deployments.driving_help import add_driving_commands
+from prefect_campaigns.deployments.help_page import print_commands
 from prefect_campaigns.deployments.interrupts import ignore_signals, interrupt_on_signals
 from prefect_campaigns.deployments.timezones import remember_timezones
 from prefect_campaigns.errors import CampaignsError, Complaint, InvalidCampaign
@@ -46,6 +48,7 @@ app = App(
     help_format="rich",
     default_parameter=Parameter(negative="", show_default=lambda value: value or None),
     result_action="return_value",
+    group_commands=Group("Commands", help_formatter=print_commands),
 )
 
 
@@ -213,6 +216,27 @@ db.command(
 
 
 add_driving_commands(app)
+
+
+@app.command(name="--install-completion", usage="Usage: campaigns --install-completion [--shell SHELL]")
+def install_completion_command(*, shell: Literal["bash", "fish", "zsh"] | None = None) -> int:
+    """Let your shell complete commands and options.
+
+    Example: campaigns --install-completion
+
+    Parameters
+    ----------
+    shell
+        Which shell; by default the one that you use.
+    """
+    try:
+        path = app.install_completion(shell=shell)
+    except ShellDetectionError:
+        raise CampaignsError("it is not clear which shell you use; name it: --shell bash, fish or zsh") from None
+    except OSError as error:
+        raise CampaignsError(f"the completion could not be installed: {error}") from None
+    say(f"[green]✓[/] Completion is installed in {escape(str(path))}; it is there in the next shell that you start.")
+    return EXIT_OK
 
 
 def complaint_json(complaint: Complaint) -> dict[str, Any]:

@@ -10,7 +10,10 @@ from importlib.metadata import version
 import pytest
 from campaign_files import campaign_json
 from prefect.exceptions import ObjectNotFound
-from processes import run, user_environment
+from processes import CAMPAIGNS, run, user_environment
+
+from prefect_campaigns.deployments.cli import app
+from prefect_campaigns.deployments.help_page import IN_FEW_WORDS
 
 COMMANDS = [
     *["validate", "apply", "list", "show", "budget", "pause", "resume", "delete", "audit"],
@@ -198,7 +201,23 @@ async def test_without_arguments_there_is_help_and_a_typing_error_has_a_suggesti
     bare, version_, command, option = await asyncio.gather(
         campaigns(), campaigns("--version"), campaigns("vlidate"), campaigns("validate", "--jsn", "x.json")
     )
-    assert bare.code == 0 and all(f"│ {name} " in bare.out for name in [*COMMANDS, "db"])
+    lines = bare.out.splitlines()
+    assert bare.code == 0 and len(lines) <= 24 and "Example: campaigns " in bare.out
+    words = {word for line in lines for word in line.split()}
+    assert words >= {*COMMANDS, "db"}
     assert (version_.code, version_.out) == (0, f"{version('prefect-campaigns')}\n")
     assert command.code == 2 and 'Did you mean "validate"?' in command.err
     assert option.code == 2 and "Did you mean --json?" in option.err
+
+
+def test_every_command_stands_on_the_first_page_in_few_words() -> None:
+    assert {name for name in app if not name.startswith("-")} <= set(IN_FEW_WORDS)
+    assert max(map(len, IN_FEW_WORDS.values())) <= 25
+
+
+async def test_completion_is_installed_for_the_shell_that_is_named(tmp_path) -> None:
+    env = user_environment(HOME=str(tmp_path), XDG_DATA_HOME=str(tmp_path / "data"))
+    installed = await run([CAMPAIGNS, "--install-completion", "--shell", "bash"], env=env, cwd=tmp_path)
+    assert installed.code == 0, installed.err
+    (script,) = [path for path in tmp_path.rglob("campaigns") if path.is_file()]
+    assert "--cancel-running" in script.read_text()
