@@ -198,6 +198,19 @@ class CampaignEmail(NotificationBlock):
             NotificationError: the mail was not sent, or nobody knows whether it was; its ``log`` repeats what
                 the mail server said.
         """
+        try:
+            await self.send(body, subject)
+        except NotificationError as error:
+            self.logger.error(error.log)
+            if self._raise_on_failure:
+                raise
+
+    async def send(self, body: str, subject: str | None = None) -> None:
+        """Send a mail, within ten seconds, and log nothing.
+
+        Raises:
+            NotificationError: as for ``notify``.
+        """
         progress = _Progress()
         try:
             await self._send(body, subject, progress)
@@ -205,9 +218,7 @@ class CampaignEmail(NotificationBlock):
             log = self._explain(error, progress)
         else:
             return
-        self.logger.error(log)
-        if self._raise_on_failure:
-            raise NotificationError(log)
+        raise NotificationError(log)
 
     async def _send(self, body: str, subject: str | None, progress: _Progress) -> None:
         deadline = asyncio.get_running_loop().time() + self._limit_seconds

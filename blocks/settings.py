@@ -243,6 +243,11 @@ def without_env_file() -> Iterator[None]:
         _env_file = ENV_FILE
 
 
+def env_file() -> Path | None:
+    """Return the ``.env`` file of this process, which may not exist; None where it reads none."""
+    return None if _env_file is None else Path(_env_file).absolute()
+
+
 def load_settings() -> Settings:
     """Return the settings of this process and its working directory.
 

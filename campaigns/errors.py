@@ -28,6 +28,7 @@ CampaignsError
 ├── UnknownRun                the Prefect server has no such run of a campaign
 ├── WrongState                a run is not in a state in which that can be done to it
 ├── InvalidChange             what a single run is to do differently cannot be used; says all that is wrong
+├── MailNotSent               a mail that somebody asked for did not go out; says what the mail server said
 ├── SettingsError             the environment or .env holds something that cannot be used
 └── ServerError               Prefect's API did not do what was asked, or is not there
     └── ApplyIncomplete       an apply did some campaigns and broke off; says which
@@ -270,6 +271,10 @@ class InvalidChange(CampaignsError):
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults: Sequence[str] = tuple(faults)
         super().__init__("\n".join(self.faults))
+
+
+class MailNotSent(CampaignsError):
+    """The mail was not sent."""
 
 
 class SettingsError(CampaignsError):

@@ -155,6 +155,26 @@ app.command(
     Example: campaigns setup""",
 )
 app.command(
+    f"{_SETUP}:test_email_command",
+    name="test-email",
+    usage="Usage: campaigns test-email [--to ADDRESS] [--json]",
+    help="""Send a mail, and say what the mail server answers.
+
+    By the mail server that SMTP_HOST names, or else by the one that was saved.
+
+    Example: campaigns test-email --to ops@example.com""",
+)
+app.command(
+    f"{_SETUP}:settings_command",
+    name="settings",
+    usage="Usage: campaigns settings [--json]",
+    help="""List all settings: what they are, what they mean, where they come from.
+
+    Nothing secret is shown.
+
+    Example: campaigns settings""",
+)
+app.command(
     f"{_SETUP}:doctor_command",
     name="doctor",
     usage="Usage: campaigns doctor [--json]",

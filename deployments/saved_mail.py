@@ -9,7 +9,7 @@ from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect_email import EmailServerCredentials
 
 from prefect_campaigns.blocks.email_composing import parse_address
-from prefect_campaigns.blocks.settings import SmtpSettings
+from prefect_campaigns.blocks.settings import Settings, SmtpSettings
 from prefect_campaigns.deployments.saved_blocks import Saving, load_block, save_if_changed, saving_of
 
 SMTP_BLOCK_NAME = "campaigns-smtp"
@@ -63,6 +63,11 @@ async def load_mail(client: PrefectClient) -> MailServer | None:
     saved = await client.read_variable_by_name(SENDER_VARIABLE)
     sender = str(saved.value) if saved is not None else _address(credentials.username)
     return MailServer(credentials=credentials, sender=sender)
+
+
+def mail_in_use(settings: Settings, saved: MailServer | None) -> MailServer | None:
+    """Return what mails are sent by: what the settings name, or else what was saved; None where nobody is mailed."""
+    return saved if settings.smtp is None else mail_server_of(settings.smtp)
 
 
 def _address(login: str | None) -> str | None:

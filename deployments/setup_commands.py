@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +22,18 @@ from prefect_campaigns.blocks.supabase_credentials import STORE_BLOCK_NAME, Supa
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, out, print_json, say
 from prefect_campaigns.deployments.doctor import Finding, Health, examine
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
+from prefect_campaigns.deployments.printing import plain_table
 from prefect_campaigns.deployments.saved_blocks import Saving, load_block, save_if_changed
-from prefect_campaigns.deployments.saved_mail import SMTP_BLOCK_NAME, save_mail
+from prefect_campaigns.deployments.saved_mail import SMTP_BLOCK_NAME, load_mail, save_mail
 from prefect_campaigns.deployments.server import configured_api_url, connect
+from prefect_campaigns.deployments.settings_view import Origin, SavedSettings, list_settings
+from prefect_campaigns.deployments.trial_mail import send_trial_mail
 from prefect_campaigns.errors import CampaignsError, ServerError, SettingsError, StoreError
 from prefect_campaigns.money import format_money
 from prefect_campaigns.words import hide_login
+
+SAVED_SECONDS = 10.0
+"""How long the Prefect server may take to say what is saved there."""
 
 _NOTHING = (
     "there is nothing to save: set SUPABASE_URL and SUPABASE_KEY, or SMTP_HOST, in the environment or in .env"
@@ -153,6 +160,63 @@ async def _have_arrived(project: SupabaseCredentials, successor: Successor) -> b
 
 def _nothing_saved(faults: Sequence[str]) -> CampaignsError:
     return CampaignsError("\n".join([*faults, "nothing was saved"]))
+
+
+async def test_email_command(*, to: str | None = None, json: AsJson = False) -> int:
+    """Send a mail.
+
+    Parameters
+    ----------
+    to
+        Whom to; by default the address that the mails come from.
+    """
+    cancel_on_signals()
+    settings, saved = load_settings(), None
+    if settings.smtp is None:
+        async with connect() as client:
+            saved = await load_mail(client)
+    recipient = await send_trial_mail(settings, saved, to=to)
+    if json:
+        print_json({"success": True, "to": recipient})
+    else:
+        say(f"[green]✓[/] The mail server took a mail to {escape(recipient)}. See whether it arrives.")
+    return EXIT_OK
+
+
+async def settings_command(*, json: AsJson = False) -> int:
+    """List all settings."""
+    cancel_on_signals()
+    settings = load_settings()
+    saved, problem = await _saved_settings()
+    views = list_settings(settings, saved)
+    if json:
+        rows = [
+            {"name": one.name, "value": one.value, "from": one.origin.value, "where": one.where, "meaning": one.meaning}
+            for one in views
+        ]
+        print_json({"success": True, "settings": rows, "notes": [problem] if problem else []})
+        return EXIT_OK
+    table = plain_table("Setting", "Value", "From", "Meaning")
+    for one in views:
+        style = "dim" if one.origin is Origin.DEFAULT else ""
+        where = " ".join(filter(None, (one.origin.value, one.where)))
+        table.add_row(one.name, escape(one.value or ""), escape(where), one.meaning, style=style)
+    out.print(table)
+    if problem:
+        say(f"[yellow]![/] {escape(problem)}")
+    return EXIT_OK
+
+
+async def _saved_settings() -> tuple[SavedSettings, str | None]:
+    """Return what is saved on the Prefect server, or why nobody knows."""
+    try:
+        async with asyncio.timeout(SAVED_SECONDS), connect() as client:
+            mail = await load_mail(client)
+            return SavedSettings(mail=mail, supabase=await load_block(SupabaseCredentials, STORE_BLOCK_NAME)), None
+    except ServerError as error:
+        return SavedSettings(), f"what is saved on the Prefect server is not known: {error}"
+    except TimeoutError:
+        return SavedSettings(), f"what is saved on the Prefect server is not known: no answer in {SAVED_SECONDS:g} s"
 
 
 _SIGNS = {Health.WELL: "[green]✓[/]", Health.DOUBTFUL: "[yellow]![/]", Health.BROKEN: "[red]✗[/]"}

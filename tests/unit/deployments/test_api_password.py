@@ -20,6 +20,8 @@ from prefect_campaigns.deployments.server import EmbeddedServer
 from prefect_campaigns.deployments.stack import embedded_server
 from prefect_campaigns.errors import ServerError, SettingsError
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104
+
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
 def test_on_loopback_there_is_none(host: str, tmp_path: Path) -> None:
@@ -27,7 +29,7 @@ def test_on_loopback_there_is_none(host: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "campaigns.example.com"])
+@pytest.mark.parametrize("host", [EVERYWHERE, "::", "192.168.1.5", "campaigns.example.com"])
 def test_off_loopback_there_is_one_that_only_its_owner_reads_and_the_next_start_uses(host: str, tmp_path: Path) -> None:
     home = tmp_path / "not" / "there"
     password = password_for(host, home=home)
@@ -42,17 +44,17 @@ def test_off_loopback_there_is_one_that_only_its_owner_reads_and_the_next_start_
 
 def test_two_that_start_at_once_have_the_same(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
-        passwords = set(threads.map(lambda _: password_for("0.0.0.0", home=tmp_path), range(16)))
+        passwords = set(threads.map(lambda _: password_for(EVERYWHERE, home=tmp_path), range(16)))
     assert len(passwords) == 1
     assert [one.name for one in tmp_path.iterdir()] == [FILE]
 
 
 def test_what_prefects_settings_name_goes_first(tmp_path: Path) -> None:
     with temporary_settings({PREFECT_API_AUTH_STRING: "ada:for-clients"}):
-        assert password_for("0.0.0.0", home=tmp_path) == "ada:for-clients"
+        assert password_for(EVERYWHERE, home=tmp_path) == "ada:for-clients"
         assert password_for("127.0.0.1", home=tmp_path) is None
         with temporary_settings({PREFECT_SERVER_API_AUTH_STRING: "ada:for-the-server"}):
-            assert password_for("0.0.0.0", home=tmp_path) == "ada:for-the-server"
+            assert password_for(EVERYWHERE, home=tmp_path) == "ada:for-the-server"
             # The server asks for it there, too.
             assert password_for("127.0.0.1", home=tmp_path) == "ada:for-the-server"
     assert list(tmp_path.iterdir()) == []
@@ -61,14 +63,14 @@ def test_what_prefects_settings_name_goes_first(tmp_path: Path) -> None:
 def test_a_file_that_holds_none_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE).touch()
     with pytest.raises(ServerError, match=f"{tmp_path}/{FILE} is empty"):
-        password_for("0.0.0.0", home=tmp_path)
+        password_for(EVERYWHERE, home=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("host", "api_url", "elsewhere"),
     [
         ("127.0.0.1", "http://127.0.0.1:4200/api", False),
-        ("0.0.0.0", "http://127.0.0.1:4200/api", True),
+        (EVERYWHERE, "http://127.0.0.1:4200/api", True),
         ("::", "http://[::1]:4200/api", True),
         ("192.168.1.5", "http://192.168.1.5:4200/api", True),
         ("fd00::5", "http://[fd00::5]:4200/api", True),
@@ -94,7 +96,7 @@ async def test_an_address_that_is_none_of_this_machines_is_said(host: str, said:
     assert said in str(error.value) and "--host takes an address of this machine" in str(error.value)
 
 
-@pytest.mark.parametrize(("host", "port"), [("0.0.0.0", None), ("127.0.0.1", 4317), (None, 4317)])
+@pytest.mark.parametrize(("host", "port"), [(EVERYWHERE, None), ("127.0.0.1", 4317), (None, 4317)])
 async def test_another_server_than_the_settings_name_is_refused(host: str | None, port: int | None) -> None:
     with (
         temporary_settings({PREFECT_API_URL: "http://prefect.example.com/api", PREFECT_UI_URL: "http://x"}),
