@@ -20,7 +20,8 @@ from prefect_campaigns.blocks.sqlite.closing import Successor, left_behind
 from prefect_campaigns.blocks.stores import SupabaseChoice, forget_saved_store, open_chosen
 from prefect_campaigns.blocks.supabase_credentials import STORE_BLOCK_NAME, SupabaseCredentials
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, AsJson, out, print_json, say
-from prefect_campaigns.deployments.doctor import Finding, Health, examine
+from prefect_campaigns.deployments.doctor import examine
+from prefect_campaigns.deployments.findings import Finding, Health
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.printing import plain_table
 from prefect_campaigns.deployments.saved_blocks import Saving, load_block, save_if_changed

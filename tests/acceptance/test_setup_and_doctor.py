@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 from campaign_files import campaign_json
-from driving import Driver, until
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from processes import Ended
 from supabase_rig import Project
@@ -20,8 +18,6 @@ from supabase_rig import Project
 from prefect_campaigns.blocks.journal import Journal, JournalEntry
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import AttemptState, Reservation
-from prefect_campaigns.deployments.compile import WORK_POOL
-from prefect_campaigns.deployments.lookup import read_deployments
 
 NOWHERE = "http://127.0.0.1:9"
 STORE_BLOCK = ("campaigns-supabase", "supabase-credentials")
@@ -85,32 +81,6 @@ async def test_where_nothing_is_set_there_is_nothing_to_save(alone) -> None:
 
 def parts(ended: Ended) -> dict[str, dict[str, Any]]:
     return {one["part"]: one for one in json.loads(ended.out)["findings"]}
-
-
-async def test_where_all_is_well_doctor_says_so(campaigns, driver: Driver) -> None:
-    await driver.apply()
-    # Other tests deploy by other books; to these, it is the server that knows too much.
-    known = {record.key for record in await driver.store.list_campaigns()}
-    for deployment in await read_deployments(driver.client):
-        if deployment.name not in known:
-            await driver.client.delete_deployment(deployment.id)
-
-    async def lives() -> bool:
-        workers = await driver.client.read_workers_for_work_pool(WORK_POOL)
-        return any(worker.status is WorkerStatus.ONLINE for worker in workers)
-
-    await until(lives, "a worker")
-    ended, as_json = await asyncio.gather(campaigns("doctor"), campaigns("doctor", "--json"))
-    assert (ended.code, ended.err) == (0, ""), ended.text
-    lines = ended.out.splitlines()
-    assert [line.split()[0] for line in lines] == ["✓"] * len(lines)
-    found = {part: one["found"] for part, one in parts(as_json).items()}
-    of_prefect, ours = ["Prefect API", "Blocks", "Work pool", "Worker"], ["Store", "Books", "Journal", "Mail"]
-    assert list(found) == ["Settings", *of_prefect, *ours]
-    assert found["Work pool"] == "campaigns, type campaign"
-    # Of a worker that another test has ended, the server hears nothing for a while.
-    assert " alive, last heard of " in found["Worker"]
-    assert "(CAMPAIGNS_DATABASE), version " in found["Store"]
 
 
 async def test_books_that_do_not_know_what_is_deployed_are_no_quiet_beginning(

@@ -15,8 +15,9 @@ import readme
 from campaign_files import campaign_json
 from driving import until
 from prefect_api import Api
-from processes import CAMPAIGNS, LongRunning, run_campaigns, user_environment
+from processes import CAMPAIGNS, PREFECT, LongRunning, run_campaigns, user_environment
 
+from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.server import free_port, port_is_free
 
 pytestmark = pytest.mark.timeout(400)
@@ -130,8 +131,10 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(start, write) -
         broken = start(CAMPAIGNS, "up", "broken", "--port", str(free_port()))
         other = start(CAMPAIGNS, "up", "--port", "4317", PREFECT_API_URL=f"http://127.0.0.1:{port}/api")
         silent = start(CAMPAIGNS, "up", PREFECT_API_URL=f"http://127.0.0.2:{port}/api")
-        ups = (nowhere, broken, other, silent)
-        assert [await up.ended() for up in ups] == [1, 1, 1, 1]
+        wrong = start(CAMPAIGNS, "up", LOG_LEVEL="wran")
+        worker = start(PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "campaign", LOG_LEVEL="wran")
+        ups = (nowhere, broken, other, silent, wrong, worker)
+        assert [await up.ended() for up in ups] == [1] * len(ups)
     assert nowhere.output == f"✗ port {port} is taken, and the Prefect server wants it; choose another with --port\n"
     assert broken.output.startswith("✗ broken/one.json:1:1: ")
     assert other.output == (
@@ -139,4 +142,7 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(start, write) -
         " them\n"
     )
     assert silent.output.startswith(f"✗ no Prefect API answers at http://127.0.0.2:{port}/api: ")
-    assert [up.left_behind() for up in ups] == [{}, {}, {}, {}]
+    level = "LOG_LEVEL is 'wran' in the environment; allowed are error, warn, info, debug; nearest is warn"
+    assert wrong.output == f"✗ {level}\n"
+    assert worker.output.rstrip().endswith(level) and "Traceback" not in worker.output
+    assert [up.left_behind() for up in ups] == [{}] * len(ups)
