@@ -79,7 +79,7 @@ async def test_off_loopback_the_api_has_a_password_and_everything_of_ours_knows_
 ) -> None:
     write("campaigns/one.json", campaign_json("Seen From Elsewhere", engines.url))
     port = free_port()
-    up = start(CAMPAIGNS, "up", "--port", str(port), "--host", "0.0.0.0")  # noqa: S104
+    up = start(CAMPAIGNS, "up", "--port", str(port), "--host", "0.0.0.0")
     await up.printed("Campaign worker is waiting for runs.")
     path = tmp_path / "prefect" / "campaigns-api-password"
     password = path.read_text().strip()

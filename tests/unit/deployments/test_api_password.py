@@ -20,7 +20,7 @@ from prefect_campaigns.deployments.server import EmbeddedServer
 from prefect_campaigns.deployments.stack import embedded_server
 from prefect_campaigns.errors import ServerError, SettingsError
 
-EVERYWHERE = "0.0.0.0"  # noqa: S104
+EVERYWHERE = "0.0.0.0"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
