@@ -24,6 +24,7 @@ from prefect.states import AwaitingRetry
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import ApprovalRecord, ApprovalState, AuditAction, CampaignRecord
+from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.audit import record as record_audit
 from prefect_campaigns.deployments.cancelling import end_runs
 from prefect_campaigns.deployments.lookup import as_uuid
@@ -232,6 +233,10 @@ async def approve_run(client: PrefectClient, store: CampaignStore, flow_run: Flo
     if not asked:
         raise WrongState(f"run {flow_run.name} waits for no approval: it is {flow_run.state_name}")
     decided = latest = asked[-1]
+    if latest.state is ApprovalState.WAITING and latest.expires_at <= current_clock().now():
+        raise WrongState(
+            f"step {latest.step!r} of run {flow_run.name} had to be approved by {latest.expires_at:%Y-%m-%d %H:%M} UTC"
+        )
     if latest.state is ApprovalState.WAITING:
         decided = await store.decide_approval(str(flow_run.id), latest.step, ApprovalState.APPROVED, by=actor)
     is_suspended = flow_run.state is not None and flow_run.state.is_paused()

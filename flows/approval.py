@@ -97,7 +97,7 @@ def audit_of(approval: ApprovalRecord) -> AuditEntry:
         actor=approval.decided_by or "",
         action=action,
         campaign_key=approval.campaign_key,
-        detail={"run": approval.run_id, "step": approval.step},
+        detail={"runId": approval.run_id, "step": approval.step},
     )
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from prefect import State, flow, get_run_logger
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 
@@ -35,14 +36,15 @@ async def _expire(client: PrefectClient, store: CampaignStore, run_id: str, step
         approval = await store.decide_approval(run_id, step, ApprovalState.EXPIRED, by="the clock")
         if approval.state is ApprovalState.EXPIRED:
             await store.record_audit(audit_of(approval))
-    if approval.state is not ApprovalState.EXPIRED:
-        return f"it is {approval.state}, by {approval.decided_by}"
+    said = f"it is {approval.state}, by {approval.decided_by}"
+    if approval.state is ApprovalState.WITHDRAWN:
+        return said
     try:
-        # Also where an earlier try of this run has written it down and then broken off.
+        # Also where whoever wrote it down, an earlier try of this run or a person, was broken off before resuming it.
         answer = await client.resume_flow_run(UUID(run_id))
     except ObjectNotFound:
-        return "its run has been deleted"
-    return f"nobody approved it in time; resuming its run: {answer.status.value.lower()}"
+        return f"{said}; its run has been deleted"
+    return f"{said}; {'its run is resumed' if answer.status is SetStateStatus.ACCEPT else 'its run waits no more'}"
 
 
 @flow(name=EXPIRE_FLOW_NAME, retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)

@@ -106,7 +106,11 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
                 "cost": _booked(earlier) + (cost or Decimal(0)),
                 "counts": read_counts(step.engine, step.sends_something, answer.result),
                 "result": answer.result,
-                "warnings": (*answer.warnings, *(() if cost is not None else ("engine reported no cost",))),
+                "warnings": (
+                    *recorded.warnings,
+                    *answer.warnings,
+                    *(() if cost is not None else ("engine reported no cost",)),
+                ),
             }
         )
         # One act: a crash in between would leave a paid step that looks undone, and a retry would send it again.
@@ -123,6 +127,10 @@ async def _request(run: CampaignRun, step: Step) -> EngineRequest:
     # One engine may tell what another was sent, or it itself by an earlier step.
     run.secrets.update(secrets.values())
     return replace(request, secrets=tuple(run.secrets))
+
+
+def _without_cost(cost: Decimal | None) -> tuple[str, ...]:
+    return () if cost is not None else ("engine reported no cost",)
 
 
 async def _close_earlier_attempts(run: CampaignRun, step: Step) -> list[Reservation]:
