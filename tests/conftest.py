@@ -34,6 +34,11 @@ hypothesis.settings.register_profile("steady", derandomize=True)
 hypothesis.settings.load_profile("steady")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests that can be large be so."""
+    parser.addoption("--at-full-size", action="store_true", help="a thousand campaigns where a test can have them")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """End with the quick tests, so that no process is left with a long file when the others have nothing more to do."""
     items.sort(key=lambda item: "unit" in item.path.parts)
