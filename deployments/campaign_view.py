@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from prefect_campaigns.blocks.store import CampaignStore
@@ -23,7 +23,7 @@ from prefect_campaigns.deployments.budget_view import (
     view_budget,
     view_json,
 )
-from prefect_campaigns.deployments.printing import STANDING_STYLES, plain_table, runs_table, when
+from prefect_campaigns.deployments.printing import STANDING_STYLES, runs_table, when
 from prefect_campaigns.deployments.standing import CampaignState, Standing, read_states
 from prefect_campaigns.forecast import fire_times
 from prefect_campaigns.models import Campaign, Recipients, Step
@@ -33,7 +33,7 @@ from prefect_campaigns.results import RunReport
 FIRE_TIMES = 3
 RUNS_SHOWN = 5
 
-_LABEL = 12
+_INDENT = (0, 0, 0, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +83,18 @@ async def view_campaign(store: CampaignStore, record: CampaignRecord) -> Campaig
 
 def page(view: CampaignView) -> RenderableType:
     """Return the page."""
-    rows = Table.grid(padding=(0, 2, 0, 0))
-    rows.add_column(width=_LABEL, style="bold", no_wrap=True)
-    rows.add_column(overflow="fold")
-    rows.add_row("Schedule", Group(*_schedule_lines(view)))
-    rows.add_row()
-    rows.add_row("Steps", _steps(view.campaign))
-    rows.add_row()
-    rows.add_row("Budget", Group(*_budget_lines(view)))
-    if told := list(_told_lines(view.campaign)):
-        rows.add_row()
-        rows.add_row("Told", Group(*told))
-    rows.add_row()
-    rows.add_row("Last runs", Group(*_runs(view)))
-    return Group(*_head(view), Text(), rows)
+    sections: dict[str, list[RenderableType]] = {
+        "Schedule": list(_schedule_lines(view)),
+        "Steps": list(_step_lines(view.campaign)),
+        "Budget": list(_budget_lines(view)),
+        "Who is told": list(_told_lines(view.campaign)),
+        "Last runs": list(_runs(view)),
+    }
+    parts: list[RenderableType] = [*_head(view)]
+    for title, lines in sections.items():
+        if lines:
+            parts += [Text(), Text(title, style="bold"), *(Padding(line, _INDENT, expand=False) for line in lines)]
+    return Group(*parts)
 
 
 def _head(view: CampaignView) -> Iterator[Text]:
@@ -130,30 +128,24 @@ def _schedule_lines(view: CampaignView) -> Iterator[Text]:
         yield Text("does not run by itself as it stands", style="dim")
 
 
-def _steps(campaign: Campaign) -> Table:
-    table = plain_table("", "Step", "Request", "At most", "Retries", right=("At most", "Retries"))
-    table.columns[2].ratio = 1
+def _step_lines(campaign: Campaign) -> Iterator[Text]:
     for number, step in enumerate(campaign.steps, start=1):
-        table.add_row(
-            str(number),
-            Text(step.name),
-            Text(f"{step.method} {step.endpoint}{_remarks(step)}"),
-            f"{step.timeout_seconds:g} s",
-            str(step.retry_policy.attempts or ""),
-        )
-    return table
+        yield Text.assemble(f"{number}. ", (step.name, "cyan"), f"  {step.method} {step.endpoint}")
+        yield Text(f"   {_remarks(step)}", style="dim")
 
 
 def _remarks(step: Step) -> str:
+    retries = step.retry_policy.attempts
     remarks = [
+        f"at most {step.timeout_seconds:g} s",
+        "1 retry" if retries == 1 else f"{retries} retries" if retries else "",
         "sends" if step.sends_something else "",
         "waits for approval" if step.approval else "",
         f"estimated {format_money(step.estimated_cost)}" if step.estimated_cost is not None else "",
         f"on failure {step.on_failure}" if step.on_failure != "abort" else "",
         "ends the run" if step.on_success == "abort" else "",
     ]
-    said = ", ".join(filter(None, remarks))
-    return f" ({said})" if said else ""
+    return ", ".join(filter(None, remarks))
 
 
 def _budget_lines(view: CampaignView) -> Iterator[Text]:

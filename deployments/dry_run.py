@@ -217,8 +217,8 @@ def _step_lines(number: int, one: StepAhead) -> Iterator[Text]:
     for name, value in one.request.headers.items():
         yield Text(f"   {name}: {value}")
     yield from _params_lines(one.request.params)
-    if one.unknown:
-        yield Text(f"   not known before it runs: {', '.join(dict.fromkeys(one.unknown))}", style="yellow")
+    for reference in dict.fromkeys(one.unknown):
+        yield Text(f"   not known before it runs: {reference}", style="yellow")
     if step.approval is not None:
         yield Text("   waits before it until somebody approves it", style="yellow")
     amount = (

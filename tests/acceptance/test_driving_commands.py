@@ -7,10 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from campaign_files import ANALYZE, COMPOSE, PROSPECT, SEND
+from campaign_files import ANALYZE, COMPOSE, PROSPECT, SEND, campaign
 from driving import Driver
 from prefect.exceptions import ObjectNotFound
+from spending import lose_an_answer
 
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.deployments.audit import local_actor
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 
 NOWHERE = "http://127.0.0.1:9"
@@ -80,7 +83,7 @@ async def test_a_failed_run_is_shown_and_retried_and_its_log_is_read(
     assert near.code == 1 and "did you mean driven-show" in near.err
 
     retried = await campaigns("retry", run.name, "--watch")
-    assert retried.code == 0 and "  analysis: completed\n" in retried.out
+    assert retried.code == 0 and "  analysis: completed, attempt 2\n" in retried.out
     followed, done = await asyncio.gather(
         campaigns("logs", str(run.id), "--follow"), campaigns("audit", "driven-show", "--json")
     )
@@ -130,6 +133,28 @@ async def test_a_run_that_waits_for_an_approval_ends_the_watching_and_goes_on_wh
     report = await driver.store.get_run(waiting.run_id)
     assert (report.status, report.state_name) == ("aborted", "Cancelled")
     assert await driver.store.list_approvals(run_id=waiting.run_id, waiting_only=True) == []
+
+
+async def test_what_is_done_to_money_and_pauses_is_on_record_with_a_server_and_without(
+    campaigns, alone, books: SqliteStore, driver: Driver
+) -> None:
+    await driver.deploy("Driven Audit", NOWHERE, only=1)
+    await campaigns("pause", "driven-audit", "--reason", "leave")
+    await campaigns("resume", "driven-audit")
+    await books.save_campaign(campaign("Alone", NOWHERE))
+    run_id = await lose_an_answer(books, "alone", "0.5")
+    await alone("budget", "--account", "--daily", "50")
+    settled = await alone("budget", "alone", "--settle", f"{run_id}/find/1", "--amount", "0.2", "--note", "asked")
+    assert settled.code == 0, settled.text
+    done = [*await driver.store.list_audit(campaign_key="driven-audit", limit=2), *await books.list_audit()]
+    assert [(entry.action.value, entry.campaign_key) for entry in done] == [
+        ("campaign.resumed", "driven-audit"),
+        ("campaign.paused", "driven-audit"),
+        ("booking.settled", "alone"),
+        ("account.limited", None),
+    ]
+    assert {entry.actor for entry in done} == {local_actor()}
+    assert (done[1].detail, done[2].detail["amount"]) == ({"reason": "leave"}, "0.20")
 
 
 async def test_everything_is_stopped_and_started_again(campaigns, driver: Driver) -> None:
