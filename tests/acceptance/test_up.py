@@ -132,7 +132,10 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(start, write) -
         other = start(CAMPAIGNS, "up", "--port", "4317", PREFECT_API_URL=f"http://127.0.0.1:{port}/api")
         silent = start(CAMPAIGNS, "up", PREFECT_API_URL=f"http://127.0.0.2:{port}/api")
         wrong = start(CAMPAIGNS, "up", LOG_LEVEL="wran")
-        worker = start(PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "campaign", LOG_LEVEL="wran")
+        # With a server that it would ask, or Prefect starts one for the moment.
+        options = ("--pool", WORK_POOL, "--type", "campaign")
+        named = f"http://127.0.0.2:{port}/api"
+        worker = start(PREFECT, "worker", "start", *options, LOG_LEVEL="wran", PREFECT_API_URL=named)
         ups = (nowhere, broken, other, silent, wrong, worker)
         assert [await up.ended() for up in ups] == [1] * len(ups)
     assert nowhere.output == f"✗ port {port} is taken, and the Prefect server wants it; choose another with --port\n"
