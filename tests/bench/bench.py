@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import httpx
+from applies import bench_apply, bench_validate
 from books import bench_sqlite, bench_supabase
 from figures import Figure, Stopwatch, against, measure
 from rich.console import Console
@@ -64,13 +65,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     parser.add_argument("--lines", type=int, default=1_000_000, help="how many ledger lines count as many")
+    parser.add_argument("--files", type=int, default=10_000, help="how many campaign files are checked")
+    parser.add_argument("--campaigns", type=int, default=1_000, help="how many campaigns are applied")
     arguments = parser.parse_args()
     campaign = load(EXAMPLE)
     figures = [
         *bench_files(),
+        *bench_validate(EXAMPLE, arguments.files),
         *asyncio.run(bench_sqlite(campaign, arguments.lines)),
         *asyncio.run(bench_supabase(campaign, arguments.lines)),
         *asyncio.run(bench_exchange()),
+        *asyncio.run(bench_apply(arguments.campaigns)),
     ]
     if arguments.json:
         for figure in figures:
