@@ -82,12 +82,14 @@ def documented() -> Iterator[tuple[str, str]]:
 def test_the_field_table_names_every_field_and_no_other() -> None:
     top = fields(Campaign)
     (step,), (schedule,), (notifications,) = top["steps"], top["schedule"], top["notifications"]
+    (approval,) = fields(step)["approval"]
     (retry,), recipients = fields(step)["retry"], fields(notifications)["onFailure"]
     (budget,) = top["budget"]
     expected = {("", name) for name in top if name not in ("$schema", "description", "steps")}
     expected |= {("steps[]", name) for name in fields(step) if name not in ("name", "description")}
     expected |= {("schedule", name) for name in fields(schedule)}
     expected |= {("steps[].retry", name) for name in fields(retry)}
+    expected |= {("steps[].approval", name) for name in fields(approval)}
     expected |= {("notifications", name) for name in fields(recipients[0])}
     assert set(documented()) == expected
     told = " ".join(" ".join(row) for row in table("What the fields mean"))
