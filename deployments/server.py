@@ -65,9 +65,8 @@ async def connect() -> AsyncIterator[PrefectClient]:
                     )
                 yield client
         except (httpx.HTTPError, PrefectException) as error:
-            raise ServerError(
-                f"Prefect's API at {hide_login(url)} failed: {_one_line(error)}{wants_password(error)}"
-            ) from error
+            why = wants_password(error) or _one_line(error)
+            raise ServerError(f"Prefect's API at {hide_login(url)} failed: {why}") from error
 
 
 def _one_line(error: BaseException) -> str:
@@ -172,7 +171,11 @@ class EmbeddedServer:
         return self._process is not None and self._process.poll() is None
 
     def _environment(self) -> dict[str, str]:
-        inherited = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "PREFECT_PROFILE")}
+        left_out = ["PREFECT_API_URL", "PREFECT_PROFILE"]
+        if not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+            # Prefect's server would ask for an empty one.
+            left_out.append("PREFECT_SERVER_API_AUTH_STRING")
+        inherited = {k: v for k, v in os.environ.items() if k not in left_out}
         if self.password is not None:
             inherited |= dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), self.password)
         return {

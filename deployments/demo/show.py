@@ -161,10 +161,7 @@ def _environment(home: Path, mail: SmtpSink) -> dict[str, str]:
 @contextmanager
 def _exported(values: Mapping[str, str]) -> Iterator[None]:
     """Set the environment for as long as the block lasts: nothing of the user's own set-up takes part."""
-    dropped = (
-        *("SMTP_USER", "SMTP_PASS", "SUPABASE_URL", "SUPABASE_KEY"),
-        *("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"),
-    )
+    dropped = ("SMTP_USER", "SMTP_PASS", "SUPABASE_URL", "SUPABASE_KEY", "PREFECT_API_URL")
     before = {name: os.environ.get(name) for name in (*values, *dropped)}
     os.environ.update(values)
     for name in dropped:

@@ -81,6 +81,12 @@ def test_where_its_api_answers_this_machine(host: str, api_url: str, elsewhere: 
     assert (server.api_url, server.is_reachable_from_elsewhere) == (api_url, elsewhere)
 
 
+def test_an_empty_password_is_none_for_the_server_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "")
+    server = EmbeddedServer(home=tmp_path, port=4200, log=tmp_path / "log")
+    assert "PREFECT_SERVER_API_AUTH_STRING" not in server._environment()
+
+
 @pytest.mark.parametrize(
     ("host", "said"),
     [
