@@ -40,7 +40,8 @@ async def test_budget_shows_what_is_spent_left_and_to_come(alone, books: SqliteS
     assert re.search(r"^weekly   █+░+│░+   60 %  resets Sun \d+ \w+ 00:00, in ", shown.out, re.MULTILINE), shown.out
     assert "         0.30 spent, 0.20 left of 0.50\n" in shown.out
     assert re.search(r"^It is due \w{3} \d+ \w{3} 03:30, in ", shown.out, re.MULTILINE)
-    assert re.search(r"^At that pace weekly stops the next run, ", shown.out, re.MULTILINE)
+    # On a Saturday the next run falls into a new week.
+    assert re.search(r"^At that pace weekly stops the (next|2nd) run, ", shown.out, re.MULTILINE)
     assert shown.err.startswith("! Whether somebody paused it in Prefect is not known: no Prefect API answers at")
 
     body = json.loads(as_json.out)
@@ -120,10 +121,12 @@ async def test_what_nobody_knows_the_cost_of_is_listed_and_corrected_by_its_refe
 async def test_limits_of_the_account_are_set_shown_and_lifted(alone, books: SqliteStore) -> None:
     await books.save_campaign(campaign("Spring Outreach", NOWHERE))
     await spend(books, "spring-outreach", "0.3")
-    zone = {"CAMPAIGNS_TIMEZONE": "Asia/Tokyo"}
+    # One in which it is the same day as in UTC, in which the spending was booked.
+    name = "Asia/Tokyo" if SystemClock().now().hour < 14 else "America/New_York"
+    zone = {"CAMPAIGNS_TIMEZONE": name}
     set_ = await alone("budget", "--account", "--daily", "50", "--monthly", "1.5", env=zone)
     assert (set_.code, set_.err) == (0, "")
-    assert set_.out.startswith("All campaigns together  Asia/Tokyo\n")
+    assert set_.out.startswith(f"All campaigns together  {name}\n")
     assert "         0.30 spent, 49.70 left of 50.00\n" in set_.out
     lifted = await alone("budget", "--account", "--daily", "none", "--json", env=zone)
     limits = {limit["period"]: limit["limit"] for limit in json.loads(lifted.out)["limits"]}
@@ -132,7 +135,7 @@ async def test_limits_of_the_account_are_set_shown_and_lifted(alone, books: Sqli
     shown = await alone("budget", "--account")
     assert "! CAMPAIGNS_TIMEZONE is UTC here; it counts from when a limit is set again." in shown.out
     budget = await books.account_budget()
-    assert (str(budget.monthly), budget.daily, budget.timezone) == ("1.500000", None, "Asia/Tokyo")
+    assert (str(budget.monthly), budget.daily, budget.timezone) == ("1.500000", None, name)
 
 
 async def test_what_a_limit_of_the_account_has_paused_goes_on_when_it_is_lifted(

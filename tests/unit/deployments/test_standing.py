@@ -12,6 +12,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.deployments import doctor, standing
+from prefect_campaigns.deployments.findings import Health
 from prefect_campaigns.deployments.standing import Standing, read_states
 
 
@@ -35,4 +36,4 @@ async def test_a_silent_server_is_not_waited_for_beyond_the_limit(
     assert states.server_problem == "no Prefect API answers within 0.3 seconds"
     assert [state.standing for state in states.campaigns] == [Standing.ACTIVE]
     assert findings["Prefect API"].found == "no answer within 0.3 seconds"
-    assert findings["Store"].health is doctor.Health.WELL
+    assert findings["Store"].health is Health.WELL
