@@ -31,7 +31,7 @@ from prefect_campaigns.deployments.observed import observe
 from prefect_campaigns.deployments.plan import API_ORIGIN, CampaignPlan, Change, Plan
 from prefect_campaigns.deployments.planning import make_plan, tags_in_use
 from prefect_campaigns.deployments.removal import delete_campaign
-from prefect_campaigns.deployments.saved_secrets import save_secret
+from prefect_campaigns.deployments.saved_secrets import remove_unused_secrets, save_secret
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.deployments.worker import CampaignWorker
 from prefect_campaigns.errors import ApplyIncomplete, CampaignsError, StoreError
@@ -143,6 +143,7 @@ class _Apply:
             observed = await observe(self.client, self.store)
             await notifiers.look()
             await notifiers.remove_unused(tags_in_use(observed, [one.compiled for one in plan.campaigns], set()))
+            await remove_unused_secrets(self.client)
         return [self.done[one.compiled.slug] for one in plan.campaigns]
 
     async def _ensure_upkeep(self, plan: Plan) -> None:

@@ -11,7 +11,7 @@ from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE, CompiledCampaign
-from prefect_campaigns.deployments.notifiers import Notifiers
+from prefect_campaigns.deployments.notifiers import Notifiers, Telling, TellingChange
 from prefect_campaigns.deployments.observed import Observed, observe
 from prefect_campaigns.deployments.plan import (
     CampaignPlan,
@@ -23,6 +23,7 @@ from prefect_campaigns.deployments.plan import (
     renamed,
     upkeep_changes,
 )
+from prefect_campaigns.deployments.saved_secrets import unused_secrets
 from prefect_campaigns.flows.pausing import who_paused
 from prefect_campaigns.flows.stopping import describe
 
@@ -74,6 +75,12 @@ async def make_plan(
         tags_in_use=tags_in_use(observed, compiled, deleted),
         secrets=[secret for one in compiled for secret in one.secrets],
     )
+    others = (deployment for key, deployment in observed.deployments.items() if key not in keys | deleted)
+    parameters = [*(one.parameters for one in compiled), *(deployment.parameters for deployment in others)]
+    unused = [
+        TellingChange(change=Telling.DELETED, what=f"block {name} of a secret, which nothing refers to any more")
+        for name in await unused_secrets(client, parameters)
+    ]
     notes = [*_notes(store, observed, campaigns)]
     if notifiers.leaves_unmailed:
         notes.insert(0, NO_MAIL)
@@ -86,7 +93,7 @@ async def make_plan(
         campaigns=campaigns,
         deletions=deletions,
         upkeep=upkeep_changes(observed),
-        telling=telling,
+        telling=(*telling, *unused),
         notes=tuple(notes),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from uuid import UUID
 
-from prefect.blocks.system import Secret
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -15,26 +14,20 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import SendNotification
 from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.email import CampaignEmail
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord
-from prefect_campaigns.checks import HEADER_BLOCK_PREFIX
 from prefect_campaigns.deployments.alone import alone
 from prefect_campaigns.deployments.audit import record as record_audit
 from prefect_campaigns.deployments.cancelling import end_runs, unended_runs
-from prefect_campaigns.deployments.compile import MailRecipient, Recipient, compile_campaign
+from prefect_campaigns.deployments.compile import MailRecipient, compile_campaign
 from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.notifiers import Notifiers
-from prefect_campaigns.deployments.secrets_in_files import SLACK_WEBHOOK_PREFIX
-from prefect_campaigns.flows.requests import secrets_of
+from prefect_campaigns.deployments.saved_secrets import blocks_of_automations, remove_unused_secrets
 from prefect_campaigns.models import Campaign
-
-_SLACK_SLUG = "slack-webhook"
-_PAGE = 200
 
 
 async def delete_campaign(client: PrefectClient, store: CampaignStore, record: CampaignRecord, *, actor: str) -> None:
@@ -57,7 +50,6 @@ async def delete_campaign(client: PrefectClient, store: CampaignStore, record: C
             await _delete_deployment(client, store, record.deployment_id, actor=actor)
         await _delete_flow_runs(client, _resumptions(record.key))
         await _remove_notifiers(client, record.campaign)
-        await _remove_header_secrets(client, store, record)
         detail = {"name": record.campaign.name, "id": str(record.id)}
         # Before the row goes: that it was deleted must not be lost to a crash in between.
         await record_audit(
@@ -100,48 +92,19 @@ async def _delete_flow_runs(client: PrefectClient, wanted: FlowRunFilter) -> Non
 
 
 async def _remove_notifiers(client: PrefectClient, campaign: Campaign) -> None:
-    """Delete the automations that no deployment asks for, and the blocks of the campaign's recipients without one."""
+    """Delete the automations that no deployment asks for, and the blocks that only the campaign needed."""
     notifiers = Notifiers(client, load_settings())
     await notifiers.look()
     await notifiers.remove_unused({tag for deployment in await read_deployments(client) for tag in deployment.tags})
-    in_use = await _blocks_in_use(client)
+    in_use = await blocks_of_automations(client)
     for recipient in {automation.recipient for automation in compile_campaign(campaign).automations}:
-        if _is_ours(recipient):
+        if isinstance(recipient, MailRecipient):
             await _delete_block(client, recipient, in_use)
+    await remove_unused_secrets(client)
 
 
-async def _remove_header_secrets(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> None:
-    """Delete the blocks that `campaigns apply` has made of what was written literally in the campaign's headers."""
-    others = {name for row in await store.list_campaigns() if row.key != record.key for name in _secrets(row.campaign)}
-    for name in _secrets(record.campaign) - others:
-        if name.startswith(HEADER_BLOCK_PREFIX):
-            with suppress(ObjectNotFound):
-                slug = Secret.get_block_type_slug()
-                document = await client.read_block_document_by_name(name, slug, include_secrets=False)
-                await client.delete_block_document(document.id)
-
-
-def _secrets(campaign: Campaign) -> set[str]:
-    return {reference.name for step in campaign.steps for reference in secrets_of(step)}
-
-
-def _is_ours(recipient: Recipient) -> bool:
-    return isinstance(recipient, MailRecipient) or recipient.block_name.startswith(SLACK_WEBHOOK_PREFIX)
-
-
-async def _blocks_in_use(client: PrefectClient) -> set[UUID]:
-    """Return the blocks that automations send by: ours, and people's own."""
-    found: set[UUID] = set()
-    offset = 0
-    while page := await client.read_automations(limit=_PAGE, offset=offset):
-        offset += len(page)
-        for automation in page:
-            found |= {one.block_document_id for one in automation.actions if isinstance(one, SendNotification)}
-    return found
-
-
-async def _delete_block(client: PrefectClient, recipient: Recipient, in_use: set[UUID]) -> None:
-    slug = CampaignEmail.get_block_type_slug() if isinstance(recipient, MailRecipient) else _SLACK_SLUG
+async def _delete_block(client: PrefectClient, recipient: MailRecipient, in_use: set[UUID]) -> None:
+    slug = CampaignEmail.get_block_type_slug()
     with suppress(ObjectNotFound):
         document = await client.read_block_document_by_name(recipient.block_name, slug, include_secrets=False)
         if document.id not in in_use:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -48,27 +48,38 @@ async def save_secret(secret: CompiledSecret) -> Saving:
 
 
 async def remove_unused_secrets(client: PrefectClient) -> int:
-    """Delete the blocks of campaign files' secrets that nothing refers to any more; return how many.
+    """Delete the blocks that ``unused_secrets`` finds; return how many.
+
+    To be called when the deployments are written, and by one at a time.
+    """
+    unused = await unused_secrets(client, [one.parameters for one in await read_deployments(client)])
+    for block_id in unused.values():
+        with suppress(ObjectNotFound):
+            await client.delete_block_document(block_id)
+    return len(unused)
+
+
+async def unused_secrets(client: PrefectClient, parameters: Iterable[Mapping[str, Any]]) -> dict[str, UUID]:
+    """Return the blocks of campaign files' secrets that nothing refers to, by name.
 
     Referred to is what stands in a deployment's campaign or in that of a run that has not ended, and what an automation
-    sends by. A run that has ended and is retried after its campaign's file has lost the header finds it no more. To be
-    called when the deployments are written, and by one at a time.
+    sends by. A run that has ended and is retried after its campaign's file has lost the header finds it no more.
+
+    Args:
+        parameters: those of all deployments.
     """
     ours = await _our_blocks(client)
     if ours:
-        ours = _without_mentioned(ours, [one.parameters for one in await read_deployments(client)])
+        ours = _without_mentioned(ours, parameters)
     if ours:
         ours = _without_mentioned(ours, [run.parameters for run in await _runs_that_may_go_on(client)])
     if ours:
-        in_use = await _blocks_of_automations(client)
+        in_use = await blocks_of_automations(client)
         ours = {name: block_id for name, block_id in ours.items() if block_id not in in_use}
-    for block_id in ours.values():
-        with suppress(ObjectNotFound):
-            await client.delete_block_document(block_id)
-    return len(ours)
+    return ours
 
 
-def _without_mentioned(blocks: dict[str, UUID], parameters: Iterable[dict[str, Any]]) -> dict[str, UUID]:
+def _without_mentioned(blocks: dict[str, UUID], parameters: Iterable[Mapping[str, Any]]) -> dict[str, UUID]:
     # Names end in a digest: none of them is part of another.
     text = json.dumps(list(parameters), default=str)
     return {name: block_id for name, block_id in blocks.items() if name not in text}
@@ -108,7 +119,8 @@ async def _runs_that_may_go_on(client: PrefectClient) -> list[FlowRun]:
             return found
 
 
-async def _blocks_of_automations(client: PrefectClient) -> set[UUID]:
+async def blocks_of_automations(client: PrefectClient) -> set[UUID]:
+    """Return the blocks that automations send by: ours, and people's own."""
     found: set[UUID] = set()
     offset = 0
     while page := await client.read_automations(limit=_PAGE, offset=offset):
