@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -14,10 +13,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from prefect_campaigns.deployments.loop_server import LoopServer, send_at_once
+
 DROP_CONNECTION = "prefect_campaigns.drop_connection"
 """The ASGI extension under which an application finds a function that cuts its client's connection."""
 
-_TICK_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 5
 
 
@@ -41,31 +41,15 @@ class _DroppingProtocol(H11Protocol):
         self.app = with_extension
 
 
-class _LoopServer(uvicorn.Server):
-    """A server that lives in somebody else's loop: it leaves signals alone and stops when it is told to."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._stopping = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-    async def main_loop(self) -> None:
-        while not self._stopping.is_set():
-            # A multiple of ten makes the tick refresh the Date header.
-            await self.on_tick(0)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _TICK_SECONDS)
+class _CuttingServer(LoopServer):
+    """A server that waits for nobody when it stops."""
 
     def stop(self) -> None:
         """Cut what is still open and end."""
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
-        self.should_exit = True
-        self._stopping.set()
+        super().stop()
 
 
 @asynccontextmanager
@@ -79,6 +63,7 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
         OSError: the port is taken.
     """
     listener = socket.create_server((host, port), reuse_port=False)
+    send_at_once(listener)
     config = uvicorn.Config(
         app,
         http=_DroppingProtocol,
@@ -89,7 +74,7 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
         proxy_headers=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    server = _LoopServer(config)
+    server = _CuttingServer(config)
     # The socket listens already, so that no request can come too early.
     serving = asyncio.create_task(server.serve(sockets=[listener]), name=f"serve {host}:{listener.getsockname()[1]}")
     try:
