@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID
@@ -16,10 +16,15 @@ from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
 from prefect_campaigns.deployments.lookup import read_deployments
 from prefect_campaigns.deployments.server import connect
 from prefect_campaigns.errors import ServerError
+from prefect_campaigns.flows.paused_deployment import read_deployment
 from prefect_campaigns.flows.pausing import pause_in_force, stop_pause, who_paused
 
 SERVER_SECONDS = 30.0
 """How long the server is waited for; without it the store says what it knows."""
+
+
+ASKED_ONE_BY_ONE = 3
+"""Of how many campaigns the server is asked singly, rather than of all deployments that there are."""
 
 
 class Standing(StrEnum):
@@ -65,8 +70,7 @@ async def read_states(store: CampaignStore, records: Iterable[CampaignRecord]) -
     records, stop = tuple(records), await store.read_stop()
     try:
         async with asyncio.timeout(SERVER_SECONDS), connect() as client:
-            deployments = {deployment.id: deployment for deployment in await read_deployments(client)}
-            states = [await _state(client, store, record, deployments) for record in records]
+            states = await _ask(client, store, records)
     except (ServerError, TimeoutError) as error:
         silence = f"no Prefect API answers within {SERVER_SECONDS:g} seconds"
         problem = silence if isinstance(error, TimeoutError) else str(error)
@@ -85,6 +89,27 @@ def _while_stopped(state: CampaignState, stop: Stop) -> CampaignState:
     if state.standing not in (Standing.ACTIVE, Standing.NOT_ENABLED):
         return state
     return replace(state, standing=Standing.STOPPED, pause=stop_pause(stop, since=stop.since))
+
+
+async def ask_states(
+    client: PrefectClient, store: CampaignStore, records: Sequence[CampaignRecord]
+) -> Sequence[CampaignState]:
+    """Ask the Prefect server how these campaigns stand.
+
+    Raises:
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    return _seen(await _ask(client, store, records), await store.read_stop()).campaigns
+
+
+async def _ask(client: PrefectClient, store: CampaignStore, records: Sequence[CampaignRecord]) -> list[CampaignState]:
+    if len(records) <= ASKED_ONE_BY_ONE:
+        found = [await read_deployment(client, record) for record in records]
+    else:
+        found = [*await read_deployments(client)]
+    deployments = {deployment.id: deployment for deployment in found if deployment is not None}
+    return [await _state(client, store, record, deployments) for record in records]
 
 
 async def _state(

@@ -135,7 +135,7 @@ async def resume_command(name: str, /, *, json: AsJson = False) -> int:
         return resumption.message, {"runsRefused": _refusal_json(resumption)}
 
     state = await _act(name, resume, as_json=json)
-    # Its schedule may be switched off, or a run that the budget stopped came in between.
+    # A run that the budget stopped may have come in between.
     return EXIT_FAILED if state.standing in (Standing.PAUSED, Standing.PAUSED_BY_PERSON) else EXIT_OK
 
 

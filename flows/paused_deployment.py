@@ -21,6 +21,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
@@ -64,6 +65,18 @@ async def describe(
         changes["paused"] = paused
     # Whatever an update does not name is emptied where its schema has a default.
     await client.update_deployment(deployment.id, DeploymentUpdate.model_validate({"tags": deployment.tags, **changes}))
+
+
+async def switch_on(client: PrefectClient, record: CampaignRecord, deployment: DeploymentResponse) -> None:
+    """Switch the schedule of a campaign on again that a person has switched off in Prefect."""
+    schedule = record.campaign.schedule
+    if schedule is None or not schedule.enabled or any(one.active for one in deployment.schedules or ()):
+        return
+    for one in deployment.schedules or ():
+        at = one.schedule
+        if isinstance(at, CronSchedule) and (at.cron, at.timezone) == (schedule.cron, schedule.timezone):
+            await client.update_deployment_schedule(deployment.id, one.id, active=True)
+            return
 
 
 async def schedule_resumption(client: PrefectClient, key: str, at: datetime) -> None:

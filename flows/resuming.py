@@ -26,6 +26,7 @@ from prefect_campaigns.flows.paused_deployment import (
     read_deployment,
     schedule_own_run,
     schedule_resumption,
+    switch_on,
     until_text,
 )
 from prefect_campaigns.flows.pausing import NO_REASON, find_out_who_paused, pause_for_budget, show_pause
@@ -213,8 +214,10 @@ async def resume_by_person(
 ) -> Resumption:
     """Resume a campaign, whoever paused it, and say so where its limits will refuse its runs all the same.
 
-    Then the store keeps the budget's pause, as it does when a person resumes in Prefect: the next run finds it, and
-    people who have been told of a limit that is reached are not told again.
+    Pausing the deployment and switching its schedule off are two ways in which people pause in Prefect: both end.
+
+    Where its limits refuse its runs, the store keeps the budget's pause, as it does when a person resumes in Prefect:
+    the next run finds it, and people who have been told of a limit that is reached are not told again.
 
     Raises:
         EverythingStopped: the emergency stop stands.
@@ -226,6 +229,8 @@ async def resume_by_person(
     pause, status = record.pause, await store.budget_status(record.key)
     refusing = (*status.reached, *(_refusing_still(pause, status, now=now) if pause else ()))
     deployment = await read_deployment(client, record)
+    if deployment is not None:
+        await switch_on(client, record, deployment)
     if refusing and pause is not None and pause.by is PausedBy.BUDGET:
         await _resume_deployment(client, record, deployment, now=now)
     else:
