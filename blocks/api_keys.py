@@ -43,10 +43,11 @@ def parse_api_keys(text: str) -> Sequence[ApiKey]:
         ValueError: it cannot be understood; no key is in the message.
     """
     keys = [_parse_one(entry.strip(), place) for place, entry in enumerate(text.split(","), start=1)]
-    for what, seen in (("name", [key.name for key in keys]), ("key", [key.digest for key in keys])):
-        twice = next((place for place, value in enumerate(seen) if value in seen[:place]), None)
-        if twice is not None:
-            raise ValueError(f"its entry {twice + 1} has the {what} of entry {seen.index(seen[twice]) + 1}; {_ALLOWED}")
+    for place, key in enumerate(keys, start=1):
+        for earlier, other in enumerate(keys[: place - 1], start=1):
+            same = "name" if key.name == other.name else "key" if key.digest == other.digest else None
+            if same:
+                raise ValueError(f"its entry {place} has the {same} of entry {earlier}; {_ALLOWED}")
     return keys
 
 

@@ -31,6 +31,7 @@ CampaignsError
 ├── MailNotSent               a mail that somebody asked for did not go out; says what the mail server said
 ├── SettingsError             the environment or .env holds something that cannot be used
 └── ServerError               Prefect's API did not do what was asked, or is not there
+    ├── UnknownBlock          a campaign names a block that is not on the server
     └── ApplyIncomplete       an apply did some campaigns and broke off; says which
 """
 
@@ -283,6 +284,10 @@ class SettingsError(CampaignsError):
 
 class ServerError(CampaignsError):
     """Prefect's API did not do what was asked."""
+
+
+class UnknownBlock(ServerError):
+    """The Prefect server has no block that a campaign names."""
 
 
 class ApplyIncomplete(ServerError):

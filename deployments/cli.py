@@ -41,6 +41,7 @@ _COMMANDS = "prefect_campaigns.deployments.commands"
 _PLAN = "prefect_campaigns.deployments.plan_commands"
 _STORE = "prefect_campaigns.deployments.store_commands"
 _SETUP = "prefect_campaigns.deployments.setup_commands"
+_API = "prefect_campaigns.deployments.api_command"
 
 app = App(
     name="campaigns",
@@ -123,10 +124,21 @@ app.command(
     Example: campaigns apply campaigns/""",
 )
 app.command(
+    f"{_API}:api_command",
+    name="api",
+    usage="Usage: campaigns api [--host HOST] [--port INT]",
+    help="""Serve the REST API, for programs that make, run and watch campaigns.
+
+    Open to this machine; on any other address it needs CAMPAIGNS_API_KEY.
+    campaigns up serves it, too. Ctrl-C ends it.
+
+    Example: campaigns api --port 8080""",
+)
+app.command(
     f"{_COMMANDS}:up_command",
     name="up",
-    usage="Usage: campaigns up [FILE|FOLDER…] [--port INT] [--host ADDRESS]",
-    help="""Run it all here: server, worker, and the campaigns of a folder.
+    usage="Usage: campaigns up [FILE|FOLDER…] [--port INT] [--host ADDRESS] [--api-port INT]",
+    help="""Run it all here: server, worker, REST API, and a folder's campaigns.
 
     A Prefect server that PREFECT_API_URL names is used where it answers. Ctrl-C ends everything.
 

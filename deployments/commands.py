@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.deployments.api.serving import Listener, running_api
+from prefect_campaigns.deployments.api_command import say_it_listens
 from prefect_campaigns.deployments.cli import EXIT_FAILED, EXIT_OK, out
 from prefect_campaigns.deployments.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.logs import writing_logs
@@ -31,11 +33,10 @@ def _default_folder() -> tuple[Path, ...]:
     return (folder,) if folder.is_dir() else ()
 
 
-async def up_command(
-    *paths: Path,
-    port: Annotated[int | None, Parameter(validator=Number(gte=1, lte=65_535))] = None,
-    host: str | None = None,
-) -> int:
+_Port = Annotated[int | None, Parameter(validator=Number(gte=1, lte=65_535))]
+
+
+async def up_command(*paths: Path, port: _Port = None, host: str | None = None, api_port: _Port = None) -> int:
     """Run the embedded stack.
 
     Parameters
@@ -46,6 +47,8 @@ async def up_command(
         The port of the embedded Prefect server; 4200 by default.
     host
         Where it listens: an address of this machine, or 0.0.0.0 for all. Off loopback its API has a password.
+    api_port
+        The port of the REST API; by default PORT, else 3020.
     """
     cancel_on_signals()
     paths = paths or _default_folder()
@@ -53,6 +56,8 @@ async def up_command(
         load_many(paths)
     async with AsyncExitStack() as stack:
         stack.enter_context(writing_logs(load_settings()))
+        listener = Listener(load_settings(), port=api_port)
+        stack.callback(listener.close)
         with saying_it_starts(out):
             server = await stack.enter_async_context(embedded_server(port=port, host=host))
         where = server.ui_url if server else hide_login(configured_api_url() or "")
@@ -62,8 +67,10 @@ async def up_command(
         if paths:
             print_applied(await apply_files(paths, load_settings()))
         working = await stack.enter_async_context(running_worker())
+        serving = await stack.enter_async_context(running_api(listener))
+        say_it_listens(listener)
         out.print("[green]✓[/] Campaign worker is waiting for runs. Ctrl-C ends everything.")
-        await stand(working, server)
+        await stand(working, server, serving)
     return EXIT_OK
 
 

@@ -37,7 +37,7 @@ from prefect_campaigns.deployments.saved_mail import (
 )
 from prefect_campaigns.deployments.saved_secrets import read_secret_state
 from prefect_campaigns.deployments.secrets_in_files import CompiledSecret, SecretKind
-from prefect_campaigns.errors import ServerError
+from prefect_campaigns.errors import ServerError, UnknownBlock
 
 RETRIED_WITHIN = timedelta(days=30)
 
@@ -244,7 +244,7 @@ class Notifiers:
     async def _slack_block(self, channel: SlackChannel, *, may_lack: bool = False) -> SlackWebhook | None:
         found = await load_block(SlackWebhook, channel.block_name, client=self._client)
         if found is None and not may_lack:
-            raise ServerError(f"the server has no block {channel.label!r}; create it, or give the webhook URL")
+            raise UnknownBlock(f"the server has no block {channel.label!r}; create it, or give the webhook URL")
         return found
 
     async def remove_unused(self, tags_in_use: set[str]) -> int:

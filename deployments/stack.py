@@ -154,14 +154,19 @@ def _raise_end(working: asyncio.Task[None]) -> None:
     raise ServerError(f"the campaign worker ended: {error or 'without a word'}") from error
 
 
-async def stand(working: asyncio.Task[None], server: EmbeddedServer | None) -> None:
+async def stand(working: asyncio.Task[None], server: EmbeddedServer | None, serving: asyncio.Task[None]) -> None:
     """Wait until the stack falls.
 
+    Args:
+        serving: the REST API.
+
     Raises:
-        ServerError: the worker or the embedded server has ended by itself.
+        ServerError: the worker, the REST API or the embedded server has ended by itself.
     """
-    while not working.done():
+    while not working.done() and not serving.done():
         if server is not None and not server.is_running:
             raise ServerError(f"the Prefect server has ended by itself; see {server.log}")
-        await asyncio.wait({working}, timeout=WATCH_SECONDS)
+        await asyncio.wait({working, serving}, timeout=WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        await serving
     _raise_end(working)

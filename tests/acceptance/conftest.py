@@ -16,6 +16,7 @@ from real_stack import Stack
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.deployments.saved_mail import SENDER_VARIABLE
+from prefect_campaigns.deployments.server import free_port
 
 NOWHERE = "http://127.0.0.1:9"
 """Where nothing listens."""
@@ -95,7 +96,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[LongRunning] = []
 
     def start_it(*command: str, **env: str) -> LongRunning:
-        variables = {"PREFECT_HOME": str(tmp_path / "prefect"), **env}
+        # Several of them want the REST API's port at once.
+        variables = {"PREFECT_HOME": str(tmp_path / "prefect"), "PORT": str(free_port()), **env}
         process = LongRunning(command, env=user_environment(**variables), cwd=tmp_path)
         started.append(process)
         return process

@@ -62,7 +62,9 @@ def _decent(ended: Ended) -> Ended:
     return ended
 
 
-async def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> Ended:
+async def run(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, seconds: float = COMMAND_SECONDS
+) -> Ended:
     """Run a command to its end, its output going into pipes."""
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -73,7 +75,7 @@ async def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path | Non
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(COMMAND_SECONDS):
+        async with asyncio.timeout(seconds):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:

@@ -18,7 +18,7 @@ from prefect_campaigns.deployments.help_page import IN_FEW_WORDS
 COMMANDS = [
     *["validate", "apply", "list", "show", "budget", "pause", "resume", "delete", "audit"],
     *["run", "runs", "logs", "retry", "cancel", "approve", "stop", "start"],
-    *["setup", "doctor", "up", "demo"],
+    *["setup", "doctor", "api", "up", "demo"],
 ]
 DB_COMMANDS = ["db migrate", "db backup", "db restore", "db import"]
 NOWHERE = "http://127.0.0.1:9"

@@ -32,16 +32,21 @@ def assert_nothing_is_left(process: LongRunning, port: int) -> None:
 
 
 async def test_one_command_starts_everything_as_the_readme_shows_and_one_ctrl_c_ends_it(start, write, engines) -> None:
-    (shown,) = readme.blocks("console")
+    shown = next(one for one in readme.blocks("console") if one.startswith("$ campaigns up "))
     write("my-campaigns/first.json", re.sub(r"http://localhost:\d+", engines.url, readme.blocks("json")[0]))
     command, *lines = shown.splitlines()
-    port = free_port()
+    port, api_port = free_port(), free_port()
     # With the address that other terminals are given, too.
     named = f"http://localhost:{port}/api"
-    up = start(CAMPAIGNS, *command.split()[2:], "--port", str(port), PREFECT_API_URL=named)
+    ports = ("--port", str(port), "--api-port", str(api_port))
+    up = start(CAMPAIGNS, *command.split()[2:], *ports, PREFECT_API_URL=named)
     await up.printed("Campaign worker is waiting for runs.")
     # Rich fills the cells of a table.
-    assert [line.rstrip() for line in up.output.splitlines()] == [line.replace("4200", str(port)) for line in lines]
+    expected = [line.replace("4200", str(port)).replace("3020", str(api_port)) for line in lines]
+    assert [line.rstrip() for line in up.output.splitlines()] == expected
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api_port}/api", timeout=30) as http:
+        assert [one["slug"] for one in (await http.get("/campaigns")).json()["campaigns"]] == ["my-first-campaign"]
+        assert (await http.get("/health")).json()["status"] == "healthy"
 
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as http:
         api = Api(http)
@@ -137,7 +142,8 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(start, write) -
         options = ("--pool", WORK_POOL, "--type", "campaign")
         named = f"http://127.0.0.2:{port}/api"
         worker = start(PREFECT, "worker", "start", *options, LOG_LEVEL="wran", PREFECT_API_URL=named)
-        ups = (nowhere, broken, other, silent, wrong, worker)
+        api_taken = start(CAMPAIGNS, "up", "--port", str(free_port()), "--api-port", str(port))
+        ups = (nowhere, broken, other, silent, wrong, worker, api_taken)
         assert [await up.ended() for up in ups] == [1] * len(ups)
     assert nowhere.output == f"✗ port {port} is taken, and the Prefect server wants it; choose another with --port\n"
     assert broken.output.startswith("✗ broken/one.json:1:1: ")
@@ -149,4 +155,6 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(start, write) -
     level = "LOG_LEVEL is 'wran' in the environment; allowed are error, warn, info, debug; nearest is warn"
     assert wrong.output == f"✗ {level}\n"
     assert worker.output.rstrip().endswith(level) and "Traceback" not in worker.output
+    # Before a server was started.
+    assert api_taken.output.startswith(f"✗ port {port} is taken, and the REST API wants it; choose another with ")
     assert [up.left_behind() for up in ups] == [{}] * len(ups)

@@ -1,0 +1,197 @@
+"""The routes about all campaigns together: how they are, what was done to them, and the emergency stop."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.api import views
+from prefect_campaigns.deployments.api.answers import (
+    AuditList,
+    Health,
+    Message,
+    Started,
+    Stats,
+    StatsAnswer,
+    StopAnswer,
+    Stopped,
+    answer,
+)
+from prefect_campaigns.deployments.api.bodies import StopBody, TrialMailBody, read_body
+from prefect_campaigns.deployments.api.errors import Refused
+from prefect_campaigns.deployments.api.parts import Parts
+from prefect_campaigns.deployments.api.routing import Actor, SharedParts, body, errors
+from prefect_campaigns.deployments.emergency import start_all, stop_all
+from prefect_campaigns.deployments.saved_mail import load_mail
+from prefect_campaigns.deployments.standing import ask_states, read_states
+from prefect_campaigns.deployments.trial_mail import send_trial_mail
+from prefect_campaigns.errors import CampaignsError, MailNotSent, ServerError
+from prefect_campaigns.flows.campaign import FLOW_NAME
+
+HEALTH_SECONDS = 5.0
+"""How long a part is waited for before it counts as down."""
+
+HEALTH_REMEMBERED = timedelta(seconds=1)
+"""How long one look serves all who ask: nobody needs a key for it."""
+
+router = APIRouter(prefix="/api", tags=["account"])
+
+
+@router.get("/stats", response_model=StatsAnswer, responses=errors(), summary="See all campaigns in figures")
+async def get_stats(parts: SharedParts) -> Response:
+    """Count the campaigns and their runs, and add up what they have cost."""
+    async with parts.both() as (client, store):
+        states = await ask_states(client, store, await store.list_campaigns())
+        figures = await store.campaign_figures()
+    now = current_clock().now()
+    statuses = [views.status_of(state) for state in states]
+    known = [figures.get(state.record.key, views.NO_FIGURES) for state in states]
+    stats = Stats(
+        total_campaigns=len(states),
+        active_campaigns=statuses.count("active"),
+        paused_campaigns=statuses.count("paused"),
+        scheduled_campaigns=sum(views.next_run(state, now=now) is not None for state in states),
+        total_runs=sum(one.runs for one in known),
+        total_cost=sum((one.cost for one in known), Decimal(0)),
+    )
+    return answer(StatsAnswer(stats=stats))
+
+
+@router.get(
+    "/health",
+    response_model=Health,
+    responses={
+        200: {"description": "Everything is there."},
+        503: {"model": Health, "description": "Something is not."},
+    },
+    summary="See whether everything is there",
+)
+async def get_health(parts: SharedParts) -> Response:
+    """Look at Prefect's API and at the store. Needs no key."""
+    async with parts.looking:
+        now = current_clock().now()
+        if parts.health is None or now - parts.health_at > HEALTH_REMEMBERED:
+            parts.health, parts.health_at = await _look(parts), now
+        health = parts.health
+    uptime = round((now - parts.started_at).total_seconds(), 3)
+    return answer(health.model_copy(update={"uptime": uptime}), 200 if health.success else 503)
+
+
+async def _look(parts: Parts) -> Health:
+    (scheduled, no_prefect), (active, no_store) = await asyncio.gather(_scheduled_runs(parts), _active_campaigns(parts))
+    problems = {"prefect": no_prefect, "store": no_store}
+    down = [name for name, problem in problems.items() if problem]
+    return Health(
+        success=not down,
+        status="degraded" if down else "healthy",
+        version=version("prefect-campaigns"),
+        active_campaigns=active,
+        scheduled_runs=scheduled,
+        uptime=0,
+        error="; ".join(problem for problem in problems.values() if problem) or None,
+        down=down,
+    )
+
+
+async def _scheduled_runs(parts: Parts) -> tuple[int | None, str | None]:
+    """Return how many runs Prefect has scheduled, or what is wrong with it."""
+    wanted = {"flows": {"name": {"any_": [FLOW_NAME]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS), parts.prefect() as client:
+            found = await client.request("POST", "/flow_runs/count", json=wanted)
+            return int(found.json()), None
+    except TimeoutError:
+        return None, f"Prefect's API does not answer within {HEALTH_SECONDS:g} seconds"
+    except ServerError as error:
+        return None, str(error)
+
+
+async def _active_campaigns(parts: Parts) -> tuple[int | None, str | None]:
+    """Return how many campaigns are active, or what is wrong with the store."""
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS), parts.store() as store:
+            states = await read_states(store, await store.list_campaigns())
+            return sum(views.status_of(state) == "active" for state in states.campaigns), None
+    except TimeoutError:
+        return None, f"the store does not answer within {HEALTH_SECONDS:g} seconds"
+    except CampaignsError as error:
+        return None, str(error)
+
+
+@router.get("/audit", response_model=AuditList, responses=errors(400, 404), summary="See who did what")
+async def get_audit(
+    parts: SharedParts,
+    campaign: Annotated[str, Query(description="Only what was done to this campaign, by its id or slug.")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many entries at the most.")] = 50,
+) -> Response:
+    """List what was done, and by whom, newest first; what was done to a deleted campaign is there by its slug."""
+    async with parts.books() as store:
+        key = await parts.key_of(store, campaign) if campaign else None
+        entries = [views.audit_row(entry) for entry in await store.list_audit(campaign_key=key, limit=limit)]
+    return answer(AuditList(count=len(entries), entries=entries))
+
+
+@router.post(
+    "/test-email",
+    response_model=Message,
+    responses=errors(400, 502),
+    openapi_extra=body(TrialMailBody.model_json_schema(), required=False),
+    summary="Send a mail to try the mail server",
+)
+async def test_email(request: Request, parts: SharedParts) -> Response:
+    """Send a mail, and answer when the mail server has taken it, or what it said instead."""
+    wanted = await read_body(request, TrialMailBody)
+    async with parts.prefect() as client:
+        saved = await load_mail(client)
+    try:
+        recipient = await send_trial_mail(parts.settings, saved, to=wanted.to)
+    except MailNotSent:
+        raise
+    except CampaignsError as error:
+        raise Refused(400, str(error)) from None
+    return answer(Message(message=f"The mail server has taken a mail to {recipient}"))
+
+
+@router.post(
+    "/stop",
+    response_model=Stopped,
+    responses=errors(400),
+    openapi_extra=body(StopBody.model_json_schema(), required=False),
+    summary="Stop everything",
+)
+async def stop(request: Request, parts: SharedParts, actor: Actor) -> Response:
+    """Pause everything, and let nothing begin, until everything is started again: the emergency stop."""
+    wanted = await read_body(request, StopBody)
+    async with parts.both() as (client, store):
+        stopped = await stop_all(client, store, actor=actor, reason=wanted.reason, cancel_running=wanted.cancel_running)
+    content = Stopped(
+        message=f"Everything is stopped by {stopped.stop.by}: {stopped.stop.reason}",
+        stop=StopAnswer(by=stopped.stop.by, reason=stopped.stop.reason, since=stopped.stop.since),
+        paused=list(stopped.paused),
+        cancelled=[run.id for run in stopped.cancelled],
+        still_going=[run.id for run in stopped.still_going],
+        problems=list(stopped.problems),
+    )
+    return answer(content)
+
+
+@router.post("/start", response_model=Started, responses=errors(409), summary="Start everything again")
+async def start(parts: SharedParts, actor: Actor) -> Response:
+    """End the emergency stop, and resume what it had paused, and nothing else."""
+    async with parts.both() as (client, store):
+        started = await start_all(client, store, actor=actor)
+    content = Started(
+        message="The emergency stop has ended" if started.ended else "There was no emergency stop",
+        resumed=[*started.resumed, *started.resumed_after_budget],
+        paused=list(started.paused),
+        problems=list(started.problems),
+    )
+    return answer(content)

@@ -1,0 +1,125 @@
+"""Who may do what with the REST API.
+
+With keys, every request but ``/api/health`` and the documentation needs one. Without, the API listens on loopback
+alone and whoever works on this machine may do everything; but not the web pages in their browsers, which can reach
+loopback too: by a name that leads here (DNS rebinding), which shows in ``Host``, or by plain requests, whose ``Origin``
+is theirs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from prefect_campaigns.blocks.api_keys import Access, ApiKey, find_key
+from prefect_campaigns.blocks.settings import Settings
+from prefect_campaigns.blocks.supabase_credentials import is_loopback
+from prefect_campaigns.errors import SettingsError
+
+LOCAL_ACTOR = "local"
+"""What the audit calls whoever needs no key."""
+
+OPEN_PATHS = ("/api/health", "/docs", "/openapi.json")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denial:
+    """Why a request is not let in."""
+
+    status_code: int
+    message: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What else the answer says."""
+        return {"WWW-Authenticate": 'Bearer realm="campaigns"'} if self.status_code == 401 else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Who may do what.
+
+    Attributes:
+        keys: those that are known; without any, whoever can connect may do everything.
+        origins: of which web pages requests are taken.
+    """
+
+    keys: Sequence[ApiKey] = ()
+    origins: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, settings: Settings, *, host: str) -> Policy:
+        """Return what the settings say, for an API that listens on a host.
+
+        Raises:
+            SettingsError: it listens off this machine, and there are no keys.
+        """
+        if not settings.api_keys and not is_loopback(host):
+            raise SettingsError(
+                f"the REST API would listen on {host}, where others reach it, and CAMPAIGNS_API_KEY is not set; set it,"
+                " or listen on 127.0.0.1"
+            )
+        return cls(keys=settings.api_keys, origins=settings.api_origins)
+
+    def from_elsewhere(self, method: str, headers: Headers) -> Denial | None:
+        """Return why a request is refused that a web page makes, in the browser of somebody who may."""
+        host = headers.get("host", "")
+        # With keys no page gets anything: it has none, and no browser adds one by itself.
+        if not self.keys and host and not _names_loopback(host):
+            return Denial(status_code=403, message="the Host header names another machine than this one")
+        origin = headers.get("origin")
+        is_foreign = origin is not None and origin not in self.origins and urlsplit(origin).netloc != host
+        if is_foreign and (method not in SAFE_METHODS or _is_preflight(method, headers)):
+            return Denial(
+                status_code=403,
+                message="the request comes from a web page whose origin is not in CAMPAIGNS_API_CORS_ORIGINS",
+            )
+        return None
+
+    def identify(self, method: str, path: str, headers: Headers) -> str | Denial:
+        """Return the name of whoever sends the request, or why it is not let in."""
+        if not self.keys:
+            return LOCAL_ACTOR
+        if path in OPEN_PATHS and method in SAFE_METHODS:
+            return ""
+        key = find_key(self.keys, _presented(headers))
+        if key is None:
+            return Denial(
+                status_code=401,
+                message="a key is needed that is in CAMPAIGNS_API_KEY, as Authorization: Bearer KEY or X-API-Key: KEY",
+            )
+        if key.access is Access.READ and method not in SAFE_METHODS:
+            return Denial(status_code=403, message=f"the key {key.name} is for reading only")
+        return key.name
+
+
+def _names_loopback(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return is_loopback(name)
+
+
+def _is_preflight(method: str, headers: Headers) -> bool:
+    return method == "OPTIONS" and "access-control-request-method" in headers
+
+
+def _presented(headers: Headers) -> bytes:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    return key.encode("latin-1")
+
+
+def url_of(host: str, port: int) -> str:
+    """Return the URL of an API that listens there, as people write it."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return f"http://{host}:{port}"
+    return f"http://[{host}]:{port}" if address.version == 6 else f"http://{host}:{port}"

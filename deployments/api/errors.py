@@ -1,0 +1,110 @@
+"""How what goes wrong is answered: always ``{"success": false, "error": …}``, with a status that callers go by."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from prefect_campaigns import errors
+from prefect_campaigns.deployments.api.answers import ComplaintAnswer, ErrorAnswer, answer
+from prefect_campaigns.deployments.api.document import methods_at, openapi
+from prefect_campaigns.errors import CampaignsError, InvalidCampaign
+from prefect_campaigns.words import json_pointer
+
+logger = logging.getLogger("prefect_campaigns.api")
+
+UNEXPECTED = "something went wrong that should not have; the log of the API says what"
+
+_STATUSES: Mapping[type[CampaignsError], int] = {
+    errors.InvalidCampaign: 400,
+    errors.InvalidChange: 400,
+    errors.UnknownBlock: 400,
+    errors.UnknownCampaign: 404,
+    errors.UnknownRun: 404,
+    errors.EverythingStopped: 409,
+    errors.NotDeployed: 409,
+    errors.WrongState: 409,
+    errors.MailNotSent: 502,
+    errors.StoreError: 503,
+    errors.ServerError: 503,
+    errors.SettingsError: 503,
+}
+"""The status of each kind of error; a kind that is not here has that of what it is a kind of."""
+
+
+class Refused(CampaignsError):
+    """The request is not done, for a reason that is the caller's to know."""
+
+    def __init__(self, status_code: int, message: str, *, complaints: list[ComplaintAnswer] | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.complaints = complaints
+
+
+def error_answer(
+    status_code: int,
+    message: str,
+    *,
+    complaints: list[ComplaintAnswer] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return an error as a response."""
+    return answer(ErrorAnswer(error=message, complaints=complaints), status_code, headers=headers)
+
+
+async def answer_known(_: Request, error: Exception) -> Response:
+    """Answer an error of this package."""
+    if isinstance(error, Refused):
+        return error_answer(error.status_code, str(error), complaints=error.complaints)
+    if isinstance(error, InvalidCampaign):
+        return error_answer(400, str(error), complaints=[_complaint(one) for one in error.complaints])
+    status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
+    if status >= 500:
+        logger.error("%s", error)
+    return error_answer(status, "Campaign not found" if isinstance(error, errors.UnknownCampaign) else str(error))
+
+
+def _complaint(complaint: errors.Complaint) -> ComplaintAnswer:
+    return ComplaintAnswer(
+        pointer=complaint.pointer, message=complaint.message, line=complaint.line, column=complaint.column
+    )
+
+
+async def answer_http(request: Request, error: Exception) -> Response:
+    """Answer a path that is not there, or a method that it has not."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    path = request.url.path
+    if status == 405:
+        allowed = ", ".join(methods_at(openapi(request.app), path))
+        return error_answer(405, f"{request.method} is not for {path}; {allowed} is", headers={"Allow": allowed})
+    if status == 404:
+        return error_answer(404, f"there is nothing at {path}; what there is, /docs lists")
+    return error_answer(status, str(getattr(error, "detail", error)))
+
+
+async def answer_invalid(_: Request, error: Exception) -> Response:
+    """Answer a query that says something that is not allowed."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    said = []
+    for fault in error.errors():
+        place, *path = fault["loc"]
+        said.append(f"{place} {json_pointer(path).strip('/')}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
+    return error_answer(400, "\n".join(said))
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether an error says itself what is wrong."""
+    return isinstance(error, CampaignsError)
+
+
+HANDLERS: dict[Any, Any] = {
+    CampaignsError: answer_known,
+    HTTPException: answer_http,
+    RequestValidationError: answer_invalid,
+}

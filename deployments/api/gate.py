@@ -1,0 +1,147 @@
+"""What every request passes before it comes to a route, and every answer on its way out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from prefect_campaigns.deployments.api.auth import Denial, Policy
+from prefect_campaigns.deployments.api.errors import UNEXPECTED, error_answer, logger
+
+MAX_BODY_BYTES = 1024 * 1024
+BODY_SECONDS = 30.0
+"""How long a body may take to come in."""
+
+_DRAINED_BYTES = 16 * MAX_BODY_BYTES
+_DRAIN_SECONDS = 3.0
+
+
+class OuterGate:
+    """Refuses what web pages send, and answers what nobody has answered: an error that nobody foresaw."""
+
+    def __init__(self, app: ASGIApp, policy: Policy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        denial = self._policy.from_elsewhere(scope["method"], Headers(scope=scope))
+        if denial is not None:
+            await _deny(denial)(scope, receive, send)
+            return
+        # As the orchestrators did that callers were written for: /api/campaigns/ is /api/campaigns.
+        path = scope["path"].rstrip("/") or "/"
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app({**scope, "path": path, "raw_path": path.encode()}, receive, sending)
+        except Exception:
+            logger.exception("%s %r failed", scope["method"], path)
+            if begun:
+                # Half an answer is out: the connection is cut, so that nobody takes it for a whole one.
+                raise
+            await error_answer(500, UNEXPECTED)(scope, receive, send)
+
+
+class InnerGate:
+    """Asks for a key, and takes no more of a body than is allowed."""
+
+    def __init__(self, app: ASGIApp, policy: Policy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        actor = self._policy.identify(scope["method"], scope["path"], headers)
+        if isinstance(actor, Denial):
+            await _deny(actor)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["actor"] = actor
+        if not headers.get("transfer-encoding") and headers.get("content-length", "0") == "0":
+            await self._app(scope, receive, send)
+            return
+        body = await _take_body(headers, receive)
+        if body is None:
+            return
+        if isinstance(body, Response):
+            await body(scope, receive, send)
+            return
+        await self._app(scope, _again(body, receive), send)
+
+
+def _deny(denial: Denial) -> Response:
+    return error_answer(denial.status_code, denial.message, headers=denial.headers)
+
+
+async def _take_body(headers: Headers, receive: Receive) -> bytes | Response | None:
+    """Return the body, or what is answered to one that is not taken; None when whoever sends it has gone."""
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+        if "expect" not in headers:
+            await _drain(receive)
+        return _too_large()
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    if message.get("more_body"):
+                        await _drain(receive)
+                    return _too_large()
+                if not message.get("more_body"):
+                    return bytes(body)
+    except TimeoutError:
+        message_text = f"the body did not come within {BODY_SECONDS:g} seconds"
+        return error_answer(408, message_text, headers={"Connection": "close"})
+
+
+def _too_large() -> Response:
+    message = f"the body has more than {MAX_BODY_BYTES:,} bytes, and at most that many are taken"
+    return error_answer(413, message, headers={"Connection": "close"})
+
+
+async def _drain(receive: Receive) -> None:
+    """Take some of what still comes: a client that is cut off while it sends does not read the answer."""
+    drained = 0
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while drained < _DRAINED_BYTES:
+                message = await receive()
+                drained += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a receive that gives the whole body, and then what comes."""
+    given = False
+
+    async def receiving() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receiving
