@@ -6,6 +6,6 @@ Prefect loads it wherever it starts: in the server, which then knows how to send
 
 from prefect_campaigns.blocks.email import CampaignEmail
 from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials
-from prefect_campaigns.deployments.worker import CampaignWorker
+from prefect_campaigns.deployments.running.worker import CampaignWorker
 
 __all__ = ["CampaignEmail", "CampaignWorker", "SupabaseCredentials"]

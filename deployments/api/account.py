@@ -29,10 +29,10 @@ from prefect_campaigns.deployments.api.bodies import StopBody, TrialMailBody, re
 from prefect_campaigns.deployments.api.errors import Refused
 from prefect_campaigns.deployments.api.parts import Parts
 from prefect_campaigns.deployments.api.routing import Actor, SharedParts, body, errors
-from prefect_campaigns.deployments.emergency import start_all, stop_all
-from prefect_campaigns.deployments.saved_mail import load_mail
-from prefect_campaigns.deployments.standing import ask_states, read_states
-from prefect_campaigns.deployments.trial_mail import send_trial_mail
+from prefect_campaigns.deployments.applying.saved_mail import load_mail
+from prefect_campaigns.deployments.driving.emergency import start_all, stop_all
+from prefect_campaigns.deployments.driving.standing import ask_states, read_states
+from prefect_campaigns.deployments.driving.trial_mail import send_trial_mail
 from prefect_campaigns.errors import CampaignsError, MailNotSent, ServerError
 from prefect_campaigns.flows.campaign import FLOW_NAME
 

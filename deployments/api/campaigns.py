@@ -26,11 +26,11 @@ from prefect_campaigns.deployments.api.answers import (
 from prefect_campaigns.deployments.api.bodies import PauseBody, other_name, read_body, read_campaign
 from prefect_campaigns.deployments.api.errors import Refused
 from prefect_campaigns.deployments.api.routing import Actor, CampaignId, SharedParts, body, errors
-from prefect_campaigns.deployments.apply import API_ORIGIN, Change, apply
-from prefect_campaigns.deployments.audit import record as record_audit
-from prefect_campaigns.deployments.budget_view import describe_state, view_budget, view_json
-from prefect_campaigns.deployments.removal import delete_campaign
-from prefect_campaigns.deployments.standing import CampaignState, ask_states
+from prefect_campaigns.deployments.applying.apply import API_ORIGIN, Change, apply
+from prefect_campaigns.deployments.applying.removal import delete_campaign
+from prefect_campaigns.deployments.cli.budget_view import describe_state, view_budget, view_json
+from prefect_campaigns.deployments.driving.audit import record as record_audit
+from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
 from prefect_campaigns.errors import UnknownCampaign
 from prefect_campaigns.flows.pausing import pause_by_person
 from prefect_campaigns.flows.resuming import resume_by_person

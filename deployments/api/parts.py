@@ -21,8 +21,8 @@ from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.blocks.stores import DEFAULT_API_URL, StoreChoice, choose_store, open_chosen
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.api.answers import Health
-from prefect_campaigns.deployments.lookup import match_campaign
-from prefect_campaigns.deployments.server import configured_api_url
+from prefect_campaigns.deployments.driving.lookup import match_campaign
+from prefect_campaigns.deployments.running.server import configured_api_url
 from prefect_campaigns.errors import ServerError, StoreUnavailable, UnknownCampaign
 from prefect_campaigns.words import hide_login
 

@@ -18,7 +18,7 @@ from prefect_campaigns.deployments.api.campaigns import why_paused
 from prefect_campaigns.deployments.api.errors import Refused, logger
 from prefect_campaigns.deployments.api.parts import Parts
 from prefect_campaigns.deployments.api.routing import Actor, CampaignId, RunId, SharedParts, errors
-from prefect_campaigns.deployments.runs import (
+from prefect_campaigns.deployments.driving.runs import (
     approve_run,
     cancel_run,
     find_run,
@@ -26,7 +26,7 @@ from prefect_campaigns.deployments.runs import (
     retry_run,
     start_run,
 )
-from prefect_campaigns.deployments.standing import Standing, ask_states
+from prefect_campaigns.deployments.driving.standing import Standing, ask_states
 from prefect_campaigns.errors import ServerError
 
 router = APIRouter(tags=["runs"])

@@ -14,7 +14,7 @@ import uvicorn
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.deployments.api.app import create_app
 from prefect_campaigns.deployments.api.auth import Policy, url_of
-from prefect_campaigns.deployments.loop_server import LoopServer, send_at_once
+from prefect_campaigns.deployments.running.loop_server import LoopServer, send_at_once
 from prefect_campaigns.errors import ServerError
 
 SHUTDOWN_SECONDS = 5

@@ -32,8 +32,8 @@ from prefect_campaigns.deployments.api.answers import (
     RunRow,
     StepRow,
 )
-from prefect_campaigns.deployments.differences import ABSENT, Side, differences
-from prefect_campaigns.deployments.standing import CampaignState, Standing
+from prefect_campaigns.deployments.applying.differences import ABSENT, Side, differences
+from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
 from prefect_campaigns.forecast import fire_times
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from prefect_campaigns.deployments.loop_server import LoopServer, send_at_once
+from prefect_campaigns.deployments.running.loop_server import LoopServer, send_at_once
 
 DROP_CONNECTION = "prefect_campaigns.drop_connection"
 """The ASGI extension under which an application finds a function that cuts its client's connection."""

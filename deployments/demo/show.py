@@ -26,15 +26,15 @@ from rich.text import Text
 from prefect_campaigns.blocks.settings import load_settings, without_env_file
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.deployments.api_password import password_for
-from prefect_campaigns.deployments.apply import ApplyResult, apply
+from prefect_campaigns.deployments.applying.apply import ApplyResult, apply
+from prefect_campaigns.deployments.cli.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.deployments.demo.engines import PROSPECT, DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail, SmtpSink
-from prefect_campaigns.deployments.logs import writing_logs
-from prefect_campaigns.deployments.server import LOOPBACK, EmbeddedServer, connect, free_port, using
-from prefect_campaigns.deployments.stack import running_worker, say_who_gets_in, saying_it_starts
-from prefect_campaigns.deployments.watch import RunView, budget_table, print_run, watch
+from prefect_campaigns.deployments.running.api_password import password_for
+from prefect_campaigns.deployments.running.logs import writing_logs
+from prefect_campaigns.deployments.running.server import LOOPBACK, EmbeddedServer, connect, free_port, using
+from prefect_campaigns.deployments.running.stack import running_worker, say_who_gets_in, saying_it_starts
 from prefect_campaigns.loader import load_text
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import format_money

@@ -15,8 +15,8 @@ from processes import Ended, LongRunning, run_campaigns, user_environment
 from real_stack import Stack
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.deployments.saved_mail import SENDER_VARIABLE
-from prefect_campaigns.deployments.server import free_port
+from prefect_campaigns.deployments.applying.saved_mail import SENDER_VARIABLE
+from prefect_campaigns.deployments.running.server import free_port
 
 NOWHERE = "http://127.0.0.1:9"
 """Where nothing listens."""

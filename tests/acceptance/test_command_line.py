@@ -12,8 +12,8 @@ from campaign_files import campaign_json
 from prefect.exceptions import ObjectNotFound
 from processes import CAMPAIGNS, run, user_environment
 
-from prefect_campaigns.deployments.cli import app
-from prefect_campaigns.deployments.help_page import IN_FEW_WORDS
+from prefect_campaigns.deployments.cli.help_page import IN_FEW_WORDS
+from prefect_campaigns.deployments.cli.main import app
 
 COMMANDS = [
     *["validate", "apply", "list", "show", "budget", "pause", "resume", "delete", "audit"],
@@ -182,7 +182,7 @@ async def test_who_asks_for_json_gets_json_when_there_is_nothing_and_when_there_
 async def test_every_help_fits_a_small_terminal_and_has_an_example(tmp_path) -> None:
     # One process for all, as nearly all that each of them does is import Prefect.
     program = f"""
-from prefect_campaigns.deployments.cli import app
+from prefect_campaigns.deployments.cli.main import app
 for command in {COMMANDS + DB_COMMANDS}:
     app([*command.split(), "--help"])
     print("=====")

@@ -27,8 +27,8 @@ from prefect_campaigns.blocks.store_types import Stop
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.demo.smtp_sink import SmtpSink
-from prefect_campaigns.deployments.lookup import read_deployments
-from prefect_campaigns.deployments.server import EmbeddedServer, free_port
+from prefect_campaigns.deployments.driving.lookup import read_deployments
+from prefect_campaigns.deployments.running.server import EmbeddedServer, free_port
 from prefect_campaigns.flows.campaign import ENTRYPOINT
 
 Campaigns = Callable[..., Awaitable[Ended]]

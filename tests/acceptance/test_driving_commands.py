@@ -13,8 +13,8 @@ from prefect.exceptions import ObjectNotFound
 from spending import lose_an_answer
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.deployments.audit import local_actor
 from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.deployments.driving.audit import local_actor
 
 NOWHERE = "http://127.0.0.1:9"
 

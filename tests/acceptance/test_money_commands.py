@@ -21,7 +21,7 @@ from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.clock import SystemClock
-from prefect_campaigns.deployments.money_commands import Asked
+from prefect_campaigns.deployments.cli.money_commands import Asked
 from prefect_campaigns.errors import CampaignsError
 from prefect_campaigns.flows.pausing import pause_for_budget
 

@@ -19,8 +19,8 @@ from pydantic import BaseModel
 from readme import PROJECT, README, blocks, in_code, table
 
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.deployments.cli import app
-from prefect_campaigns.deployments.server import free_port, port_is_free
+from prefect_campaigns.deployments.cli.main import app
+from prefect_campaigns.deployments.running.server import free_port, port_is_free
 from prefect_campaigns.loader import load_text
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.schema import campaign_schema

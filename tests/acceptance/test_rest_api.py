@@ -24,7 +24,7 @@ from rest_api import forwarding, served
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.server import free_port, port_is_free
+from prefect_campaigns.deployments.running.server import free_port, port_is_free
 
 NOWHERE = "http://127.0.0.1:9"
 NIGHTLY = {"cron": "0 3 * * *", "timezone": "America/New_York"}

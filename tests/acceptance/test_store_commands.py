@@ -20,7 +20,7 @@ from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import AuditAction, AuditEntry, Stop
 from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials
-from prefect_campaigns.deployments.store_commands import SUPABASE_TABLES
+from prefect_campaigns.deployments.cli.store_commands import SUPABASE_TABLES
 
 NOWHERE = "http://127.0.0.1:9"
 

@@ -18,7 +18,7 @@ from prefect_api import Api
 from processes import CAMPAIGNS, PREFECT, LongRunning, run_campaigns, user_environment
 
 from prefect_campaigns.deployments.compile import WORK_POOL
-from prefect_campaigns.deployments.server import free_port, port_is_free
+from prefect_campaigns.deployments.running.server import free_port, port_is_free
 
 pytestmark = pytest.mark.timeout(400)
 

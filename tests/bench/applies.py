@@ -13,7 +13,7 @@ from pathlib import Path
 
 from figures import Figure, measure
 
-from prefect_campaigns.deployments.server import EmbeddedServer, free_port
+from prefect_campaigns.deployments.running.server import EmbeddedServer, free_port
 
 CAMPAIGNS = str(Path(sys.executable).with_name("campaigns"))
 TIMES = 3

@@ -11,8 +11,8 @@ from uuid import UUID
 from driving import Driver, until
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 
-from prefect_campaigns.deployments.announcements import announced_runs
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
+from prefect_campaigns.deployments.running.announcements import announced_runs
 
 LOGGER = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from prefect.client.schemas.schedules import CronSchedule
 
 from prefect_campaigns.blocks.email import CampaignEmail
 from prefect_campaigns.blocks.store_types import PausedBy
-from prefect_campaigns.deployments.apply import Change, apply
+from prefect_campaigns.deployments.applying.apply import Change, apply
 from prefect_campaigns.deployments.compile import OUR_TAG
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.errors import ServerError
@@ -158,7 +158,7 @@ async def test_the_work_pool_is_of_our_type(driver) -> None:
 
 async def test_a_work_pool_of_another_type_is_left_alone_and_mentioned(driver, monkeypatch) -> None:
     await driver.client.create_work_pool(WorkPoolCreate(name="elsewhere", type="process"))
-    monkeypatch.setattr("prefect_campaigns.deployments.observed.WORK_POOL", "elsewhere")
+    monkeypatch.setattr("prefect_campaigns.deployments.applying.observed.WORK_POOL", "elsewhere")
     result = await apply([campaign("Pooled Elsewhere", URL)], store=driver.store, settings=driver.settings)
     assert "of type process" in result.notes[-1]
     assert (await driver.client.read_work_pool("elsewhere")).type == "process"
@@ -200,7 +200,7 @@ async def test_without_a_mail_server_campaigns_run_and_apply_says_that_no_mail_w
     driver, engines: DemoEngines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect_campaigns.blocks.settings import load_settings
-    from prefect_campaigns.deployments import saved_mail
+    from prefect_campaigns.deployments.applying import saved_mail
 
     for name in ("SMTP_HOST", "SMTP_PORT", "SMTP_TYPE", "SMTP_FROM"):
         monkeypatch.delenv(name)

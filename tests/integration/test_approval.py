@@ -15,7 +15,7 @@ from real_stack import Stack
 
 from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, Lease
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.runs import approve_run, cancel_run
+from prefect_campaigns.deployments.driving.runs import approve_run, cancel_run
 from prefect_campaigns.errors import WrongState
 from prefect_campaigns.flows.approval import NOT_APPROVED
 from prefect_campaigns.results import RunStatus, StepStatus

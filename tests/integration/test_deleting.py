@@ -12,9 +12,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.store_types import AuditAction
+from prefect_campaigns.deployments.applying.removal import delete_campaign
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.removal import delete_campaign
 from prefect_campaigns.errors import UnknownCampaign
 
 ADA = "ada@laptop"

@@ -13,9 +13,9 @@ from spending import spend
 
 from prefect_campaigns.blocks.store_types import AuditAction, PausedBy
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.emergency import start_all, stop_all
-from prefect_campaigns.deployments.runs import start_run
-from prefect_campaigns.deployments.standing import Standing, read_states
+from prefect_campaigns.deployments.driving.emergency import start_all, stop_all
+from prefect_campaigns.deployments.driving.runs import start_run
+from prefect_campaigns.deployments.driving.standing import Standing, read_states
 from prefect_campaigns.errors import EverythingStopped
 from prefect_campaigns.flows.pausing import pause_by_person
 from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_by_person

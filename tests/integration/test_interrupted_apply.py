@@ -19,13 +19,13 @@ from run_process import RunProcess
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.deployments.apply import apply
+from prefect_campaigns.deployments.applying.apply import apply
+from prefect_campaigns.deployments.applying.plan import Change, Plan
+from prefect_campaigns.deployments.applying.planning import make_plan
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.lookup import read_deployments
-from prefect_campaigns.deployments.plan import Change, Plan
-from prefect_campaigns.deployments.planning import make_plan
-from prefect_campaigns.deployments.server import EmbeddedServer, connect, free_port
+from prefect_campaigns.deployments.driving.lookup import read_deployments
+from prefect_campaigns.deployments.running.server import EmbeddedServer, connect, free_port
 from prefect_campaigns.errors import CampaignsError
 from prefect_campaigns.models import Campaign
 
@@ -72,7 +72,7 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     for name, value in variables.items():
         assert name.startswith(SCRUBBED)
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("prefect_campaigns.deployments.apply.CLIENT_MAX_RETRIES", 0)
+    monkeypatch.setattr("prefect_campaigns.deployments.applying.apply.CLIENT_MAX_RETRIES", 0)
     runner = RunProcess(variables, log=tmp_path / "runner.log")
     async with server, SqliteStore(tmp_path / "campaigns.db") as store:
         with temporary_settings({PREFECT_API_URL: server.api_url}):

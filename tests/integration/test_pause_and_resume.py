@@ -28,10 +28,10 @@ from mails import mails_to
 
 from prefect_campaigns.blocks.store_types import Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget
-from prefect_campaigns.deployments import upkeep
 from prefect_campaigns.deployments.compile import WORK_POOL
-from prefect_campaigns.deployments.standing import Standing, read_states
-from prefect_campaigns.deployments.worker import CampaignWorker
+from prefect_campaigns.deployments.driving.standing import Standing, read_states
+from prefect_campaigns.deployments.running import upkeep
+from prefect_campaigns.deployments.running.worker import CampaignWorker
 from prefect_campaigns.flows.pausing import pause_by_person
 from prefect_campaigns.flows.resuming import Outcome, Resumption, resume_after_budget, resume_by_person
 

@@ -17,14 +17,14 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_proxy import PrefectProxy
 from real_stack import Stack
 
-from prefect_campaigns.deployments.apply import ApplyResult, apply
+from prefect_campaigns.deployments.applying.apply import ApplyResult, apply
+from prefect_campaigns.deployments.applying.due_runs import about_to_be_due, make_again
+from prefect_campaigns.deployments.applying.plan import Change, Plan
+from prefect_campaigns.deployments.applying.planning import make_plan
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
-from prefect_campaigns.deployments.due_runs import about_to_be_due, make_again
-from prefect_campaigns.deployments.plan import Change, Plan
-from prefect_campaigns.deployments.planning import make_plan
-from prefect_campaigns.deployments.server import connect
+from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.errors import ApplyIncomplete, CampaignsError
 from prefect_campaigns.flows.run import trigger_type
 from prefect_campaigns.flows.versions import parameters_of
@@ -48,7 +48,7 @@ async def proxy(in_stack: Stack) -> AsyncIterator[PrefectProxy]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for no server to come back: none does."""
-    monkeypatch.setattr("prefect_campaigns.deployments.apply.CLIENT_MAX_RETRIES", 0)
+    monkeypatch.setattr("prefect_campaigns.deployments.applying.apply.CLIENT_MAX_RETRIES", 0)
 
 
 class Operator:

@@ -8,9 +8,9 @@ from driving import Driver, until
 from prefect.states import Pending
 
 from prefect_campaigns.blocks.store_types import AuditAction
+from prefect_campaigns.deployments.cli.waiting import TakingUp, what_it_waits_for
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.runs import cancel_run, find_run, retry_run, start_run
-from prefect_campaigns.deployments.waiting import TakingUp, what_it_waits_for
+from prefect_campaigns.deployments.driving.runs import cancel_run, find_run, retry_run, start_run
 from prefect_campaigns.errors import NotDeployed, UnknownRun, WrongState
 
 ADA = "ada@laptop"

@@ -21,10 +21,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from prefect_campaigns.deployments.applying.saved_blocks import Saving
+from prefect_campaigns.deployments.applying.saved_secrets import read_secret_state, remove_unused_secrets, save_secret
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.serving import serve
-from prefect_campaigns.deployments.saved_blocks import Saving
-from prefect_campaigns.deployments.saved_secrets import read_secret_state, remove_unused_secrets, save_secret
 from prefect_campaigns.errors import MissingSecret, SecretsUnavailable
 from prefect_campaigns.flows.secrets import look_up_secrets
 from prefect_campaigns.models import Campaign

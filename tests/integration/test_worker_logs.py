@@ -6,7 +6,7 @@ from driving import Driver
 from real_stack import Stack
 
 from prefect_campaigns.deployments.demo.engines import PROSPECT, DemoEngines
-from prefect_campaigns.deployments.logs import ALL, ERRORS
+from prefect_campaigns.deployments.running.logs import ALL, ERRORS
 
 
 async def test_campaign_run_and_step_stand_on_each_line_about_one(

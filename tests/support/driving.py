@@ -22,7 +22,7 @@ from prefect.states import AwaitingRetry, Scheduled
 
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.deployments.apply import apply
+from prefect_campaigns.deployments.applying.apply import apply
 from prefect_campaigns.models import Campaign
 
 T = TypeVar("T")

@@ -52,7 +52,7 @@ def take_over(environment: Mapping[str, str], *, cwd: str, out: str, err: str) -
 
 def _become(arguments: Sequence[str], environment: dict[str, str], cwd: str, out: str, err: str) -> None:
     """Run in the fork: do what the command's script does."""
-    from prefect_campaigns.deployments.cli import main
+    from prefect_campaigns.deployments.cli.main import main
 
     take_over(environment, cwd=cwd, out=out, err=err)
     sys.argv = ["campaigns", *arguments]

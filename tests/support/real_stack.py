@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
 from prefect_campaigns.deployments.demo.smtp_sink import SmtpSink
-from prefect_campaigns.deployments.server import EmbeddedServer, free_port
+from prefect_campaigns.deployments.running.server import EmbeddedServer, free_port
 
 SCRUBBED = ("PREFECT_", "CAMPAIGNS_", "SMTP_", "SUPABASE_", "PORT", "LOG_")
 

@@ -10,7 +10,7 @@ import httpx
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.api.serving import Listener, running_api
-from prefect_campaigns.deployments.server import free_port
+from prefect_campaigns.deployments.running.server import free_port
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from prefect_campaigns.deployments.server import free_port
+from prefect_campaigns.deployments.running.server import free_port
 
 SUPERVISE = Path(__file__).with_name("supervise.py")
 START_SECONDS = 60.0

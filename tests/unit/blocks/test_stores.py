@@ -26,7 +26,7 @@ from prefect_campaigns.blocks.stores import (
     open_store,
 )
 from prefect_campaigns.deployments.demo.serving import serve
-from prefect_campaigns.deployments.server import free_port
+from prefect_campaigns.deployments.running.server import free_port
 from prefect_campaigns.errors import StoreMisconfigured, StoreUnavailable
 
 KEY = "sb_secret_swordfish-7"
@@ -223,12 +223,13 @@ async def test_one_that_cannot_be_opened_is_tried_again_by_the_next(
 def test_who_keeps_sqlite_never_waits_for_the_supabase_client_nor_help_for_prefect() -> None:
     program = """
 import sys
-from prefect_campaigns.deployments import cli
+from prefect_campaigns.deployments.cli import main as cli
 assert "prefect" not in sys.modules
 import asyncio
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.deployments import commands, money_commands, setup_commands, state_commands, store_commands
+from prefect_campaigns.deployments.cli import money_commands, setup_commands
+from prefect_campaigns.deployments.cli import stack_commands, state_commands, store_commands
 
 async def main():
     async with open_store(load_settings()):

@@ -14,7 +14,7 @@ from campaign_files import campaign
 from prefect_campaigns.blocks.store_types import CampaignFigures, CampaignRecord, Pause, PausedBy
 from prefect_campaigns.deployments.api import views
 from prefect_campaigns.deployments.api.answers import to_json
-from prefect_campaigns.deployments.standing import CampaignState, Standing
+from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -15,9 +15,9 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from prefect_campaigns.deployments.api_password import FILE, file_of, password_for
-from prefect_campaigns.deployments.server import EmbeddedServer
-from prefect_campaigns.deployments.stack import embedded_server
+from prefect_campaigns.deployments.running.api_password import FILE, file_of, password_for
+from prefect_campaigns.deployments.running.server import EmbeddedServer
+from prefect_campaigns.deployments.running.stack import embedded_server
 from prefect_campaigns.errors import ServerError, SettingsError
 
 EVERYWHERE = "0.0.0.0"

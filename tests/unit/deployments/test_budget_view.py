@@ -19,7 +19,7 @@ from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease, Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget, LimitStatus, Scope, windows
-from prefect_campaigns.deployments.budget_view import (
+from prefect_campaigns.deployments.cli.budget_view import (
     account_lines,
     bar,
     limit_lines,
@@ -27,8 +27,8 @@ from prefect_campaigns.deployments.budget_view import (
     view_json,
     view_lines,
 )
-from prefect_campaigns.deployments.printing import local_time, time_until
-from prefect_campaigns.deployments.standing import CampaignState, Standing
+from prefect_campaigns.deployments.cli.printing import local_time, time_until
+from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
 from prefect_campaigns.flows.pausing import NO_REASON
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus

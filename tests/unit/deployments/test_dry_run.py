@@ -14,7 +14,7 @@ from spending import spend
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import Lease, Stop
-from prefect_campaigns.deployments.dry_run import Ahead, look_ahead, look_ahead_json, look_ahead_lines
+from prefect_campaigns.deployments.driving.dry_run import Ahead, look_ahead, look_ahead_json, look_ahead_lines
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 URL = "http://127.0.0.1:9"

@@ -18,8 +18,8 @@ from starlette.applications import Starlette
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.demo.serving import serve
-from prefect_campaigns.deployments.log_lines import about
-from prefect_campaigns.deployments.logs import ALL, ERRORS, MAX_BYTES, writing_logs
+from prefect_campaigns.deployments.running.log_lines import about
+from prefect_campaigns.deployments.running.logs import ALL, ERRORS, MAX_BYTES, writing_logs
 from prefect_campaigns.errors import EngineRefused
 
 logger = get_logger("campaigns.test")

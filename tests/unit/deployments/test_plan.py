@@ -13,10 +13,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
+from prefect_campaigns.deployments.applying.differences import ABSENT, FieldChange, Side, differences
+from prefect_campaigns.deployments.applying.observed import Observed
+from prefect_campaigns.deployments.applying.plan import API_ORIGIN, CampaignPlan, Change, compare, orphans, renamed
 from prefect_campaigns.deployments.compile import compile_campaign, deployment_parameter_schema
-from prefect_campaigns.deployments.differences import ABSENT, FieldChange, Side, differences
-from prefect_campaigns.deployments.observed import Observed
-from prefect_campaigns.deployments.plan import API_ORIGIN, CampaignPlan, Change, compare, orphans, renamed
 from prefect_campaigns.models import Campaign
 
 URL, FOLDER = "http://127.0.0.1:9", "/srv/my-campaigns"

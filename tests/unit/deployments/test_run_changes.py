@@ -12,7 +12,7 @@ from campaign_files import campaign, campaign_json
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import Lease
-from prefect_campaigns.deployments.run_changes import begin_at, change_params
+from prefect_campaigns.deployments.driving.run_changes import begin_at, change_params
 from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 

@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 
-from prefect_campaigns.deployments.server_process import collecting_aside
+from prefect_campaigns.deployments.running.server_process import collecting_aside
 
 
 class Cycle:

@@ -11,9 +11,10 @@ from campaign_files import campaign
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.deployments import doctor, standing
-from prefect_campaigns.deployments.findings import Health
-from prefect_campaigns.deployments.standing import Standing, read_states
+from prefect_campaigns.deployments.checking import doctor
+from prefect_campaigns.deployments.checking.findings import Health
+from prefect_campaigns.deployments.driving import standing
+from prefect_campaigns.deployments.driving.standing import Standing, read_states
 
 
 async def test_a_silent_server_is_not_waited_for_beyond_the_limit(

@@ -10,7 +10,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.deployments import upkeep
+from prefect_campaigns.deployments.running import upkeep
 
 Looking = Coroutine[None, None, None]
 logger = logging.getLogger(__name__)

@@ -1,0 +1,232 @@
+"""Writing one campaign as its plan says: the store's row first, then the deployment, in one request each.
+
+Where Prefect does not do it, the row is put back, so that the campaign is as it was; where whoever applies is killed in
+between, a run goes by the row alone (``flows.versions``), and the next plan shows what is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import PrefectException
+
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy, Stop
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.applying.due_runs import about_to_be_due, make_again
+from prefect_campaigns.deployments.applying.plan import CampaignPlan, Change, SchedulePlan
+from prefect_campaigns.deployments.compile import CompiledCampaign, CompiledSchedule, deployment_parameter_schema
+from prefect_campaigns.flows.paused_deployment import described
+from prefect_campaigns.flows.pausing import await_no_run, find_out_who_paused, pause_in_force, show_pause
+from prefect_campaigns.flows.resuming import Outcome, resume_after_budget
+from prefect_campaigns.flows.shielding import to_its_end
+from prefect_campaigns.flows.stopping import describe
+
+PUT_BACK_SECONDS = 15.0
+"""How long putting a row back may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """A campaign as it now is on the server.
+
+    Attributes:
+        switched_off: whether a person has switched its schedule off.
+        pause: why it is paused; None when it is not.
+        resumed: that the budget's pause is over now, in words; None when it is not, or never was.
+        is_new_to_books: whether the books had nothing of it.
+    """
+
+    compiled: CompiledCampaign
+    change: Change
+    deployment_id: UUID
+    switched_off: bool
+    pause: Pause | None
+    resumed: str | None
+    is_new_to_books: bool
+
+
+class CampaignWriter:
+    """Writes campaigns, each by its plan."""
+
+    def __init__(self, client: PrefectClient, store: CampaignStore, *, flow_id: UUID | None, stop: Stop | None) -> None:
+        """Take what all of them share.
+
+        Args:
+            flow_id: the campaign flow's; None where no deployment has to be created.
+            stop: the emergency stop, if it stands: a new campaign is paused by it.
+        """
+        self._client = client
+        self._store = store
+        self._flow_id = flow_id
+        self._stop = stop
+
+    async def write(self, plan: CampaignPlan) -> Applied:
+        """Make one campaign so.
+
+        Raises:
+            StoreError: the store did not do it.
+            PrefectException, httpx.HTTPError: Prefect did not; the store's row is as it was.
+        """
+        if plan.deployment is None:
+            deployment_id = await self._create(plan)
+        else:
+            deployment_id = plan.deployment.id
+            if plan.change is not Change.UNCHANGED:
+                await self._change(plan, plan.deployment)
+        resumed = await self._look_at_pause(plan) if plan.needs_a_look else None
+        return Applied(
+            compiled=plan.compiled,
+            change=plan.change,
+            deployment_id=deployment_id,
+            switched_off=plan.switched_off,
+            is_new_to_books=plan.row is None,
+            pause=await self._pause_now(plan, deployment_id),
+            resumed=resumed,
+        )
+
+    async def _create(self, plan: CampaignPlan) -> UUID:
+        assert self._flow_id is not None  # noqa: S101 - whoever plans to create has it
+        compiled = plan.compiled
+        # The row comes first: a run that fires at once finds what it may spend.
+        await self._store.save_campaign(compiled.campaign, origin=plan.origin)
+        # A row may be paused before there is a deployment: on a new Prefect server, or from an older orchestrator.
+        pause = plan.row.pause if plan.row else await self._stopped(compiled.slug)
+        try:
+            deployment_id = await self._client.create_deployment(
+                flow_id=self._flow_id,
+                name=compiled.slug,
+                description=described(compiled.description, pause),
+                paused=pause is not None,
+                entrypoint=compiled.entrypoint,
+                work_pool_name=compiled.work_pool,
+                parameters=compiled.parameters,
+                parameter_openapi_schema=deployment_parameter_schema(),
+                enforce_parameter_schema=True,
+                tags=list(compiled.tags),
+                schedules=_new_schedules(compiled.schedule),
+            )
+        except (httpx.HTTPError, PrefectException):
+            await self._put_back(plan)
+            raise
+        await self._save_applied(plan, deployment_id)
+        return deployment_id
+
+    async def _stopped(self, key: str) -> Pause | None:
+        """Pause a new campaign while everything is stopped."""
+        if self._stop is None:
+            return None
+        pause = Pause(by=PausedBy.STOP, reason=describe(self._stop), since=self._stop.since)
+        await self._store.set_pause(key, pause, replacing=None)
+        return pause
+
+    async def _change(self, plan: CampaignPlan, deployment: DeploymentResponse) -> None:
+        compiled, row, clock = plan.compiled, plan.row, current_clock()
+        writes_prefect = bool(plan.update or plan.schedule)
+        # Before anything is changed, which deletes scheduled runs, as a person does who pauses it.
+        pause = await find_out_who_paused(self._client, self._store, row) if row and deployment.paused else None
+        if plan.row_differs:
+            await self._store.save_campaign(compiled.campaign, origin=plan.origin)
+        if writes_prefect:
+            if pause:
+                await await_no_run(self._store, compiled.slug, pause)
+            is_scheduled = not deployment.paused and any(one.active for one in deployment.schedules or ())
+            noted = await about_to_be_due(self._client, deployment.id, now=clock.now()) if is_scheduled else []
+            try:
+                await self._update(plan, deployment)
+            except (httpx.HTTPError, PrefectException):
+                await self._put_back(plan)
+                raise
+            if not deployment.paused:
+                is_scheduled = compiled.schedule is not None and compiled.schedule.active and not plan.switched_off
+                await make_again(self._client, deployment.id, noted, now=clock.now(), is_scheduled=is_scheduled)
+        await self._save_applied(plan, deployment.id)
+
+    async def _update(self, plan: CampaignPlan, deployment: DeploymentResponse) -> None:
+        """Write all that is different, in one request where Prefect allows it."""
+        body, extra = dict(plan.update), plan.schedule.extra if plan.schedule else ()
+        if plan.schedule is not None and not plan.schedule.kept_is_right:
+            slugs = [one.slug for one in deployment.schedules or ()]
+            # Schedules that all have slugs are changed one by one; others are replaced as a whole.
+            has_slugs = bool(slugs) and all(slugs)
+            body["schedules"] = _schedule_updates(plan.schedule, has_slugs=has_slugs)
+            extra = extra if has_slugs else ()
+        if body:
+            # Not by the client's own model, which would empty what it is not told of.
+            answer = await self._client.request(
+                "PATCH", "/deployments/{id}", path_params={"id": deployment.id}, json=body
+            )
+            answer.raise_for_status()
+        for schedule in extra:
+            await self._client.delete_deployment_schedule(deployment.id, schedule.id)
+
+    async def _save_applied(self, plan: CampaignPlan, deployment_id: UUID) -> None:
+        """Write down what the server has now; last, as a schedule that is off counts as switched off by a person."""
+        schedule = plan.compiled.schedule
+        await self._store.save_campaign(
+            plan.compiled.campaign,
+            deployment_id=deployment_id,
+            applied_schedule_active=schedule is not None and schedule.active,
+            origin=plan.origin,
+        )
+
+    async def _put_back(self, plan: CampaignPlan) -> None:
+        """Let the store's row be as it was, whatever else happens."""
+
+        async def put_back() -> None:
+            if plan.row is None:
+                await self._store.delete_campaign(plan.compiled.slug)
+            else:
+                await self._store.save_campaign(plan.row.campaign, origin=plan.row.origin)
+
+        if plan.row_differs or plan.deployment is None:
+            await to_its_end(put_back(), seconds=PUT_BACK_SECONDS)
+
+    async def _look_at_pause(self, plan: CampaignPlan) -> str | None:
+        """Resume what the budget has paused, if its limits allow it by now; return that it did, in words."""
+        row: CampaignRecord | None = plan.row
+        assert row is not None  # noqa: S101 - it needs a look because of its row
+        key = plan.compiled.slug
+        present = await self._store.get_campaign(key)
+        if present.pause is not None and plan.change is not Change.UNCHANGED:
+            await show_pause(self._client, self._store, present, present.pause)
+        resumption = await resume_after_budget(
+            self._client,
+            self._store,
+            key,
+            now=current_clock().now(),
+            is_worth_a_try=row.campaign.steps != plan.compiled.campaign.steps,
+        )
+        return resumption.message if resumption.outcome is Outcome.RESUMED else None
+
+    async def _pause_now(self, plan: CampaignPlan, deployment_id: UUID) -> Pause | None:
+        if plan.row is None or (plan.deployment is not None and not plan.deployment.paused and not plan.row.pause):
+            return None if self._stop is None else (await self._store.get_campaign(plan.compiled.slug)).pause
+        record = await self._store.get_campaign(plan.compiled.slug)
+        return pause_in_force(record, await self._client.read_deployment(deployment_id))
+
+
+def _new_schedules(schedule: CompiledSchedule | None) -> list[DeploymentScheduleCreate]:
+    if schedule is None:
+        return []
+    cron = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+    return [DeploymentScheduleCreate(schedule=cron, active=schedule.active)]
+
+
+def _schedule_updates(plan: SchedulePlan, *, has_slugs: bool) -> list[dict[str, Any]]:
+    if plan.wanted is None:
+        return []
+    update: dict[str, Any] = {
+        "schedule": {"cron": plan.wanted.cron, "timezone": plan.wanted.timezone},
+        "active": plan.active,
+    }
+    if has_slugs:
+        update["slug"] = plan.kept.slug if plan.kept is not None else "campaign"
+    return [update]

@@ -1,0 +1,111 @@
+"""Deleting a campaign: its runs, its deployment, and what tells people of it and of no other campaign."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterName,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+
+from prefect_campaigns.blocks.email import CampaignEmail
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord
+from prefect_campaigns.deployments.applying.alone import alone
+from prefect_campaigns.deployments.applying.notifiers import Notifiers
+from prefect_campaigns.deployments.applying.saved_secrets import blocks_of_automations, remove_unused_secrets
+from prefect_campaigns.deployments.compile import MailRecipient, compile_campaign
+from prefect_campaigns.deployments.driving.audit import record as record_audit
+from prefect_campaigns.deployments.driving.cancelling import end_runs, unended_runs
+from prefect_campaigns.deployments.driving.lookup import read_deployments
+from prefect_campaigns.models import Campaign
+
+
+async def delete_campaign(client: PrefectClient, store: CampaignStore, record: CampaignRecord, *, actor: str) -> None:
+    """Delete a campaign, wherever it is known; its ledger and the audit stay.
+
+    What goes on is cancelled first. Then its deployment and its runs go, in Prefect and in the books, and the
+    automations and recipients' blocks that no other campaign needs. Safe to repeat: its row goes last, by which a
+    deletion that broke off in the middle is found again.
+
+    Raises:
+        UnknownCampaign: somebody else has deleted it meanwhile.
+        ServerError: another apply or delete does not end.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    async with alone(store, doing="delete"):
+        # What an apply has written since it was read counts.
+        record = await store.get_campaign(record.key)
+        if record.deployment_id is not None:
+            await _delete_deployment(client, store, record.deployment_id, actor=actor)
+        await _delete_flow_runs(client, _resumptions(record.key))
+        await _remove_notifiers(client, record.campaign)
+        detail = {"name": record.campaign.name, "id": str(record.id)}
+        # Before the row goes: that it was deleted must not be lost to a crash in between.
+        await record_audit(
+            client, store, actor=actor, action=AuditAction.CAMPAIGN_DELETED, campaign_key=record.key, detail=detail
+        )
+        await store.delete_campaign(record.key)
+
+
+async def _delete_deployment(client: PrefectClient, store: CampaignStore, deployment_id: UUID, *, actor: str) -> None:
+    """Delete a deployment, and all runs that it ever had."""
+    with suppress(ObjectNotFound):
+        # Prefect's scheduler would go on making runs, and workers taking them up.
+        await client.pause_deployment(deployment_id)
+    await end_runs(client, store, await unended_runs(client, deployment_id=deployment_id), actor=actor)
+    with suppress(ObjectNotFound):
+        await client.delete_deployment(deployment_id)
+    # Its runs keep its id, and are found by it when the deployment is gone.
+    await _delete_flow_runs(client, FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id])))
+
+
+def _resumptions(key: str) -> FlowRunFilter:
+    """Return what finds the runs that were to resume the campaign."""
+    return FlowRunFilter(
+        name=FlowRunFilterName(any_=[f"resume-{key}"]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
+
+
+async def _delete_flow_runs(client: PrefectClient, wanted: FlowRunFilter) -> None:
+    """Delete flow runs and their logs, as many at a time as Prefect's API does."""
+    while True:
+        answer = await client.request(
+            "POST",
+            # Missing from the paths that Prefect's client knows by type.
+            "/flow_runs/bulk_delete",  # type: ignore[arg-type]
+            json={"flow_runs": wanted.model_dump(mode="json", exclude_unset=True)},
+        )
+        if not answer.json()["deleted"]:
+            return
+
+
+async def _remove_notifiers(client: PrefectClient, campaign: Campaign) -> None:
+    """Delete the automations that no deployment asks for, and the blocks that only the campaign needed."""
+    notifiers = Notifiers(client, load_settings())
+    await notifiers.look()
+    await notifiers.remove_unused({tag for deployment in await read_deployments(client) for tag in deployment.tags})
+    in_use = await blocks_of_automations(client)
+    for recipient in {automation.recipient for automation in compile_campaign(campaign).automations}:
+        if isinstance(recipient, MailRecipient):
+            await _delete_block(client, recipient, in_use)
+    await remove_unused_secrets(client)
+
+
+async def _delete_block(client: PrefectClient, recipient: MailRecipient, in_use: set[UUID]) -> None:
+    slug = CampaignEmail.get_block_type_slug()
+    with suppress(ObjectNotFound):
+        document = await client.read_block_document_by_name(recipient.block_name, slug, include_secrets=False)
+        if document.id not in in_use:
+            await client.delete_block_document(document.id)

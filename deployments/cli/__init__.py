@@ -1,0 +1,1 @@
+"""The command ``campaigns``: its commands, and how they show what they show."""

@@ -1,0 +1,153 @@
+"""What ``campaigns show``, ``delete`` and ``audit`` do."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.markup import escape
+from rich.text import Text
+from slugify import slugify
+
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AuditEntry
+from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.deployments.applying.removal import delete_campaign
+from prefect_campaigns.deployments.cli.asking import agreed
+from prefect_campaigns.deployments.cli.campaign_view import campaign_json, page, view_campaign
+from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json, say
+from prefect_campaigns.deployments.cli.printing import plain_table
+from prefect_campaigns.deployments.cli.run_commands import at_work
+from prefect_campaigns.deployments.driving.audit import local_actor
+from prefect_campaigns.deployments.driving.cancelling import unended_runs
+from prefect_campaigns.deployments.driving.lookup import find_campaign, match_campaign
+from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
+from prefect_campaigns.errors import UnknownCampaign
+
+
+async def show_command(name: str, /, *, json: AsJson = False) -> int:
+    """Show a campaign.
+
+    Parameters
+    ----------
+    name
+        The campaign's name, slug or id.
+    """
+    cancel_on_signals()
+    async with open_store(load_settings()) as store:
+        view = await view_campaign(store, await find_campaign(store, name))
+    if json:
+        print_json({"success": True, **campaign_json(view)})
+        return EXIT_OK
+    out.print(page(view))
+    if view.server_problem:
+        say(f"[yellow]![/] What was paused in Prefect is not known: {escape(view.server_problem)}", to=err)
+    return EXIT_OK
+
+
+async def delete_command(name: str, /, *, yes: bool = False, json: AsJson = False) -> int:
+    """Delete a campaign.
+
+    Parameters
+    ----------
+    name
+        The campaign's name, slug or id.
+    yes
+        Do not ask.
+    """
+    async with at_work() as (client, store):
+        record = await find_campaign(store, name)
+        if not yes:
+            going = len(await unended_runs(client, deployment_id=record.deployment_id)) if record.deployment_id else 0
+            what = f"{record.campaign.name} (campaign/{record.key}), all its runs"
+            what += f", of which {going} have not ended and would be cancelled" if going else ""
+            otherwise = f"deleting {record.key} cannot be undone; add --yes to do it"
+            if not await agreed(f"Delete {escape(what)}?", otherwise=otherwise, may_ask=not json):
+                say("Nothing was changed.")
+                return EXIT_FAILED
+        await delete_campaign(client, store, record, actor=local_actor())
+    if json:
+        print_json({"success": True, "campaign": record.key, "id": str(record.id), "message": "Campaign deleted"})
+    else:
+        say(f"[green]✓[/] {escape(record.campaign.name)} and its runs are deleted.")
+        say("  What it has spent stays in the ledger, under its key.")
+    return EXIT_OK
+
+
+async def audit_command(
+    name: str | None = None,
+    /,
+    *,
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 50,
+    json: AsJson = False,
+) -> int:
+    """List who did what.
+
+    Parameters
+    ----------
+    name
+        The campaign's name, slug or id; by default all.
+    limit
+        How many to show at the most.
+    """
+    cancel_on_signals()
+    async with open_store(load_settings()) as store:
+        entries = await _entries(store, name, limit)
+    if json:
+        listed = [_entry_json(entry) for entry in entries]
+        print_json({"success": True, "count": len(listed), "entries": listed})
+    elif not entries:
+        say("Nobody has done anything yet.")
+    else:
+        table = plain_table("When (UTC)", "Who", "What", "Campaign", "")
+        for entry in entries:
+            table.add_row(
+                f"{entry.at:%Y-%m-%d %H:%M:%S}",
+                Text(entry.actor),
+                str(entry.action),
+                Text(entry.campaign_key or ""),
+                Text(_detail(entry), style="dim"),
+            )
+        out.print(table)
+    return EXIT_OK
+
+
+async def _entries(store: CampaignStore, name: str | None, limit: int) -> Sequence[AuditEntry]:
+    """Return what was done to a campaign, which may be deleted by now, or to all.
+
+    Raises:
+        UnknownCampaign: there is none, and was none.
+    """
+    if name is None:
+        return await store.list_audit(limit=limit)
+    try:
+        key = match_campaign(name, await store.list_campaigns()).key
+    except UnknownCampaign:
+        entries = await store.list_audit(campaign_key=slugify(name), limit=limit)
+        if not entries:
+            raise
+        return entries
+    return await store.list_audit(campaign_key=key, limit=limit)
+
+
+def _detail(entry: AuditEntry) -> str:
+    said = (
+        f"{name}={value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)}"
+        for name, value in entry.detail.items()
+        if value is not None
+    )
+    return " ".join(said)
+
+
+def _entry_json(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "at": entry.at.isoformat(),
+        "actor": entry.actor,
+        "action": entry.action.value,
+        "campaign": entry.campaign_key,
+        "detail": dict(entry.detail),
+    }

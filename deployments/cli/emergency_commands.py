@@ -1,0 +1,122 @@
+"""What ``campaigns stop --all`` and ``campaigns start --all`` do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.markup import escape
+
+from prefect_campaigns.deployments.cli.budget_view import describe_stop, stop_json
+from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
+from prefect_campaigns.deployments.cli.run_commands import at_work
+from prefect_campaigns.deployments.driving.audit import local_actor
+from prefect_campaigns.deployments.driving.emergency import Started, Stopped, start_all, stop_all
+from prefect_campaigns.errors import CampaignsError
+
+All = Annotated[bool, Parameter(name="--all")]
+
+
+async def stop_command(
+    *, all_: All = False, cancel_running: bool = False, reason: str | None = None, json: AsJson = False
+) -> int:
+    """Stop everything.
+
+    Parameters
+    ----------
+    all_
+        Of all campaigns; nothing less is stopped.
+    cancel_running
+        Also cancel what is going, waiting, or asked for.
+    reason
+        Why; shown to whoever starts something meanwhile.
+    """
+    if not all_:
+        raise CampaignsError("it stops everything: campaigns stop --all. One campaign is paused: campaigns pause NAME")
+    async with at_work() as (client, store):
+        stopped = await stop_all(client, store, actor=local_actor(), reason=reason, cancel_running=cancel_running)
+    if json:
+        print_json(_stopped_json(stopped))
+    else:
+        _say_stopped(stopped, cancel_running=cancel_running)
+    return EXIT_FAILED if stopped.problems else EXIT_OK
+
+
+def _say_stopped(stopped: Stopped, *, cancel_running: bool) -> None:
+    say(f"[bold red]■[/] {escape(describe_stop(stopped.stop))}")
+    say(f"  {_counted(len(stopped.paused), 'campaign')} paused by it; what was paused before stays as it was.")
+    if cancel_running:
+        say(f"  {_counted(len(stopped.cancelled), 'run')} cancelled.")
+    if stopped.still_going:
+        names = ", ".join(run.name for run in stopped.still_going[:5])
+        more = ", …" if len(stopped.still_going) > 5 else ""
+        say(f"[yellow]![/] {_counted(len(stopped.still_going), 'run')} not ended: {names}{more}")
+        say("  To cancel what goes on: campaigns stop --all --cancel-running")
+    _say_problems(stopped.problems, "campaigns stop --all")
+
+
+def _say_problems(problems: Any, command: str) -> None:
+    for problem in problems:
+        say(f"[red]✗[/] {escape(problem)}", to=err)
+    if problems:
+        say(f"  To try these again: {command}", to=err)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count} {what}s are"
+
+
+def _stopped_json(stopped: Stopped) -> dict[str, Any]:
+    return {
+        "success": not stopped.problems,
+        "stop": stop_json(stopped.stop),
+        "stoodBefore": stopped.stood_before,
+        "paused": list(stopped.paused),
+        "cancelled": [{"runId": str(run.id), "name": run.name} for run in stopped.cancelled],
+        "stillGoing": [{"runId": str(run.id), "name": run.name} for run in stopped.still_going],
+        "problems": list(stopped.problems),
+    }
+
+
+async def start_command(*, all_: All = False, json: AsJson = False) -> int:
+    """Start everything again.
+
+    Parameters
+    ----------
+    all_
+        End the emergency stop.
+    """
+    if not all_:
+        raise CampaignsError(
+            "it ends the emergency stop: campaigns start --all. One campaign runs by: campaigns run NAME"
+        )
+    async with at_work() as (client, store):
+        started = await start_all(client, store, actor=local_actor())
+    if json:
+        print_json(_started_json(started))
+    else:
+        _say_started(started)
+    return EXIT_FAILED if started.problems else EXIT_OK
+
+
+def _say_started(started: Started) -> None:
+    if started.ended is None and not started.resumed and not started.problems:
+        say("Nothing was stopped.")
+    else:
+        say(f"[green]✓[/] {_counted(len(started.resumed), 'campaign')} resumed that the stop had paused.")
+    for key in started.resumed_after_budget:
+        say(f"  {key} is resumed, too: its budget allows it by now.")
+    if started.paused:
+        say(f"  Still paused, as before: {', '.join(started.paused)}. campaigns list says why.")
+    _say_problems(started.problems, "campaigns start --all")
+
+
+def _started_json(started: Started) -> dict[str, Any]:
+    return {
+        "success": not started.problems,
+        "ended": stop_json(started.ended),
+        "resumed": list(started.resumed),
+        "resumedAfterBudget": list(started.resumed_after_budget),
+        "paused": list(started.paused),
+        "problems": list(started.problems),
+    }

@@ -1,0 +1,270 @@
+"""What the commands do that drive runs: ``run``, ``runs``, ``retry``, ``cancel``, ``approve``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.utilities.urls import url_for
+from rich.markup import escape
+
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord
+from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.deployments.cli.main import (
+    EXIT_FAILED,
+    EXIT_NOT_TAKEN_UP,
+    EXIT_OK,
+    EXIT_SUSPENDED,
+    AsJson,
+    err,
+    out,
+    print_json,
+    say,
+)
+from prefect_campaigns.deployments.cli.printing import runs_table
+from prefect_campaigns.deployments.cli.watch import RunView, budget_table, print_run, watch
+from prefect_campaigns.deployments.driving.audit import local_actor
+from prefect_campaigns.deployments.driving.dry_run import look_ahead, look_ahead_json, look_ahead_lines
+from prefect_campaigns.deployments.driving.lookup import find_campaign
+from prefect_campaigns.deployments.driving.run_changes import begin_at, change_params
+from prefect_campaigns.deployments.driving.runs import (
+    approve_run,
+    cancel_run,
+    deployed_campaign,
+    find_run,
+    retry_run,
+    start_run,
+)
+from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
+from prefect_campaigns.deployments.running.server import connect
+from prefect_campaigns.errors import CampaignsError
+from prefect_campaigns.loader import validate_object
+from prefect_campaigns.results import RunReport, RunStatus
+
+
+@asynccontextmanager
+async def at_work() -> AsyncIterator[tuple[PrefectClient, CampaignStore]]:
+    """Yield the Prefect server and the books."""
+    cancel_on_signals()
+    async with connect() as client, open_store(load_settings()) as store:
+        yield client, store
+
+
+async def run_command(
+    name: str,
+    /,
+    *,
+    watch: bool = False,
+    dry_run: bool = False,
+    param: Sequence[str] = (),
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    send_again: bool = False,
+    json: AsJson = False,
+) -> int:
+    """Start a campaign.
+
+    Parameters
+    ----------
+    name
+        The campaign's name, slug or id.
+    watch
+        Stay, and show its steps live.
+    dry_run
+        Start nothing: show each request, and what it would cost.
+    param
+        For this run: steps.NAME.KEY=VALUE; may come often.
+    from_
+        Begin at this step, with the results of the last run.
+    send_again
+        With --from, though it would send a second time.
+    """
+    if watch and dry_run:
+        raise CampaignsError("--watch and --dry-run are two things; a dry run starts nothing that could be watched")
+    if send_again and from_ is None:
+        raise CampaignsError("--send-again belongs to --from STEP; a run that begins at its first step is another one")
+    async with at_work() as (client, store):
+        record = await find_campaign(store, name)
+        parameters, source = await _parameters(client, store, record, param, from_, send_again=send_again)
+        if dry_run:
+            ahead = await look_ahead(client, store, record, parameters)
+            if json:
+                print_json({"success": True, **look_ahead_json(ahead)})
+            else:
+                for line in look_ahead_lines(ahead):
+                    say(line)
+            return EXIT_OK
+        flow_run = await start_run(client, store, record, actor=local_actor(), parameters=parameters)
+        if not json and source is not None:
+            say(f"It begins at step {escape(str(from_))}, with the results of run {source.run_name}.")
+        if not watch:
+            _say_started(flow_run, as_json=json)
+            return EXIT_OK
+        return await _watch_to_the_end(client, store, flow_run, as_json=json)
+
+
+async def _parameters(
+    client: PrefectClient,
+    store: CampaignStore,
+    record: CampaignRecord,
+    changes: Sequence[str],
+    from_step: str | None,
+    *,
+    send_again: bool,
+) -> tuple[dict[str, Any], RunReport | None]:
+    """Return what the run's parameters differ in from its deployment's, and whose results it takes over."""
+    if not changes and from_step is None:
+        return {}, None
+    parameters: dict[str, Any] = {}
+    campaign = await deployed_campaign(client, record)
+    if changes:
+        campaign = parameters["campaign"] = change_params(campaign, changes)
+    if from_step is None:
+        return parameters, None
+    whole = validate_object(campaign, source="the deployment's parameters")
+    begin, source = await begin_at(store, whole, from_step, send_again=send_again)
+    return parameters | begin, source
+
+
+def _run_json(flow_run: FlowRun) -> dict[str, Any]:
+    return {"success": True, "runId": str(flow_run.id), "name": flow_run.name, "url": url_for(flow_run)}
+
+
+def _say_started(flow_run: FlowRun, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_run_json(flow_run))
+        return
+    out.print(f"Started run [bold]{flow_run.name}[/] ({flow_run.id})", soft_wrap=True)
+    if url := url_for(flow_run):
+        out.print(url, soft_wrap=True)
+
+
+async def _watch_to_the_end(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, as_json: bool) -> int:
+    view = await watch(err if as_json else out, client, store, flow_run.id)
+    code = _exit_code(view)
+    if as_json:
+        print_json({"success": code == EXIT_OK, "run": _view_json(view)})
+    else:
+        print_run(out, view)
+        if view.ended and view.record is not None:
+            out.print(budget_table(await store.budget_status(view.record.campaign_key)))
+    return code
+
+
+def _exit_code(view: RunView) -> int:
+    if view.is_suspended:
+        return EXIT_SUSPENDED
+    if not view.ended:
+        return EXIT_NOT_TAKEN_UP
+    return EXIT_OK if view.flow_run.state is not None and view.flow_run.state.is_completed() else EXIT_FAILED
+
+
+def _view_json(view: RunView) -> dict[str, Any]:
+    record = view.record.model_dump(mode="json") if view.record else {"run_id": str(view.flow_run.id)}
+    state = view.flow_run.state
+    return {
+        **record,
+        "state_name": view.state_name,
+        "message": state.message if state else None,
+        "waiting": view.waiting,
+    }
+
+
+async def runs_command(
+    name: str, /, *, limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20, json: AsJson = False
+) -> int:
+    """List a campaign's runs.
+
+    Parameters
+    ----------
+    name
+        The campaign's name, slug or id.
+    limit
+        How many to show at the most.
+    """
+    cancel_on_signals()
+    async with open_store(load_settings()) as store:
+        key = (await find_campaign(store, name)).key
+        runs = await store.list_runs(key, limit=limit)
+    if json:
+        print_json({"success": True, "count": len(runs), "runs": [run.model_dump(mode="json") for run in runs]})
+    elif not runs:
+        out.print(f"{key} has not run yet. Start it with: campaigns run {key}")
+    else:
+        out.print(runs_table(runs))
+        for run in runs:
+            if run.message and run.status is not RunStatus.COMPLETED:
+                out.print(f"\n{run.run_name}: {run.message.splitlines()[0]}", markup=False)
+    return EXIT_OK
+
+
+async def retry_command(run: str, /, *, watch: bool = False, json: AsJson = False) -> int:
+    """Try a run again.
+
+    Parameters
+    ----------
+    run
+        The run's name or id.
+    watch
+        Stay, and show its steps live.
+    """
+    async with at_work() as (client, store):
+        flow_run = await find_run(client, store, run)
+        await retry_run(client, store, flow_run, actor=local_actor())
+        if watch:
+            return await _watch_to_the_end(client, store, flow_run, as_json=json)
+        if json:
+            print_json(_run_json(flow_run))
+        else:
+            say(
+                f"Run [bold]{flow_run.name}[/] goes on at the step that failed: campaigns logs {flow_run.name} --follow"
+            )
+    return EXIT_OK
+
+
+async def cancel_command(run: str, /, *, json: AsJson = False) -> int:
+    """Cancel a run.
+
+    Parameters
+    ----------
+    run
+        The run's name or id.
+    """
+    async with at_work() as (client, store):
+        flow_run = await find_run(client, store, run)
+        await cancel_run(client, store, flow_run, actor=local_actor())
+        report = await store.get_run(str(flow_run.id))
+    if json:
+        print_json({**_run_json(flow_run), "run": report.model_dump(mode="json") if report else None})
+    else:
+        done = f": {report.summary()}" if report else ""
+        say(f"Run [bold]{flow_run.name}[/] is cancelled{done}")
+    return EXIT_OK
+
+
+async def approve_command(run: str, /, *, watch: bool = False, json: AsJson = False) -> int:
+    """Approve a step.
+
+    Parameters
+    ----------
+    run
+        The run's name or id.
+    watch
+        Stay, and show its steps live.
+    """
+    async with at_work() as (client, store):
+        flow_run = await find_run(client, store, run)
+        approval = await approve_run(client, store, flow_run, actor=local_actor())
+        if watch:
+            return await _watch_to_the_end(client, store, flow_run, as_json=json)
+    if json:
+        print_json({**_run_json(flow_run), "step": approval.step, "approvedBy": approval.decided_by})
+    else:
+        say(f"Step {escape(approval.step)} of run [bold]{flow_run.name}[/] is approved; the run goes on.")
+    return EXIT_OK

@@ -1,0 +1,186 @@
+"""What ``campaigns list``, ``pause`` and ``resume`` do. Their help stands in ``main``, which imports this."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient
+from rich.markup import escape
+from rich.text import Text
+
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord
+from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.cli.budget_view import (
+    describe_state,
+    describe_stop,
+    limit_json,
+    state_json,
+    stop_json,
+)
+from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
+from prefect_campaigns.deployments.cli.printing import STANDING_STYLES
+from prefect_campaigns.deployments.driving.audit import local_actor
+from prefect_campaigns.deployments.driving.audit import record as record_audit
+from prefect_campaigns.deployments.driving.lookup import find_campaign
+from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, read_states
+from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
+from prefect_campaigns.deployments.running.server import connect
+from prefect_campaigns.flows.pausing import pause_by_person
+from prefect_campaigns.flows.resuming import Resumption, resume_by_person
+from prefect_campaigns.money import format_money
+
+ASKED_AT_ONCE = 8
+"""Of how many campaigns the store is asked at the same time."""
+
+
+async def list_command(*, json: AsJson = False) -> int:
+    """List campaigns."""
+    cancel_on_signals()
+    async with open_store(load_settings()) as store:
+        records = await store.list_campaigns()
+        states, budgets = await asyncio.gather(read_states(store, records), _budgets(store, records))
+    if json:
+        listed = [_listed_json(*one) for one in zip(states.campaigns, budgets, strict=True)]
+        problem = states.server_problem
+        stop = stop_json(states.stop)
+        print_json({"success": True, "count": len(listed), "campaigns": listed, "stop": stop, "serverProblem": problem})
+        return EXIT_OK
+    if states.stop:
+        say(Text(describe_stop(states.stop), style="bold red"))
+    if not records:
+        say("There are no campaigns yet. campaigns apply FILE makes one.")
+    for state, budget in zip(states.campaigns, budgets, strict=True):
+        for line in _lines(state, budget):
+            say(line)
+    if states.server_problem:
+        say(f"[yellow]![/] What was paused in Prefect is not known: {escape(states.server_problem)}", to=err)
+    return EXIT_OK
+
+
+async def _budgets(store: CampaignStore, records: Sequence[CampaignRecord]) -> list[BudgetStatus]:
+    turns = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def ask(record: CampaignRecord) -> BudgetStatus:
+        async with turns:
+            return await store.budget_status(record.key)
+
+    return await asyncio.gather(*map(ask, records))
+
+
+_WINDOWS = ("today", "this week", "this month")
+
+
+def _lines(state: CampaignState, budget: BudgetStatus) -> Iterator[Text]:
+    """Yield what there is to say of a campaign, for eighty columns."""
+    campaign, schedule = state.record.campaign, state.record.campaign.schedule
+    yield Text.assemble((campaign.name, "bold"), (f"  campaign/{campaign.slug}", "dim"))
+    runs = f"{schedule.cron} {schedule.timezone}" if schedule else "by hand"
+    yield Text.assemble("  ", (str(state.standing), STANDING_STYLES.get(state.standing, "yellow")), f", runs {runs}")
+    spent = (f"{_share(limit)} {when}" for limit, when in zip(budget.limits, _WINDOWS, strict=True))
+    yield Text(f"  spent {', '.join(spent)}")
+    if state.standing not in (Standing.ACTIVE, Standing.NOT_ENABLED):
+        yield Text(f"  {describe_state(state, now=budget.at)}", style="yellow")
+
+
+def _share(limit: LimitStatus) -> str:
+    of = "" if limit.limit is None else f" of {format_money(limit.limit)}"
+    return f"{format_money(limit.spent)}{of}"
+
+
+def _listed_json(state: CampaignState, budget: BudgetStatus) -> dict[str, Any]:
+    campaign, schedule = state.record.campaign, state.record.campaign.schedule
+    return {
+        "slug": campaign.slug,
+        "name": campaign.name,
+        "deployment": f"campaign/{campaign.slug}",
+        "deploymentId": str(state.record.deployment_id) if state.record.deployment_id else None,
+        **state_json(state),
+        "schedule": schedule.model_dump(mode="json", by_alias=True) if schedule else None,
+        "limits": [limit_json(limit) for limit in budget.limits],
+    }
+
+
+async def pause_command(name: str, /, *, reason: str | None = None, json: AsJson = False) -> int:
+    """Pause a campaign.
+
+    Parameters
+    ----------
+    name
+        The campaign's name, slug or id.
+    reason
+        Why; shown by `campaigns list` and in the Prefect UI.
+    """
+
+    async def pause(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
+        await pause_by_person(client, store, record, reason=reason, now=current_clock().now())
+        await _record(client, store, record, AuditAction.CAMPAIGN_PAUSED, {"reason": reason} if reason else {})
+        return f"{record.key} is paused until somebody resumes it: campaigns resume {record.key}", {}
+
+    await _act(name, pause, as_json=json)
+    return EXIT_OK
+
+
+async def resume_command(name: str, /, *, json: AsJson = False) -> int:
+    """Resume a campaign.
+
+    Parameters
+    ----------
+    name
+        The campaign's name, slug or id.
+    """
+
+    async def resume(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
+        resumption = await resume_by_person(client, store, record, now=current_clock().now())
+        await _record(client, store, record, AuditAction.CAMPAIGN_RESUMED, {})
+        return resumption.message, {"runsRefused": _refusal_json(resumption)}
+
+    state = await _act(name, resume, as_json=json)
+    # A run that the budget stopped may have come in between.
+    return EXIT_FAILED if state.standing in (Standing.PAUSED, Standing.PAUSED_BY_PERSON) else EXIT_OK
+
+
+async def _record(
+    client: PrefectClient, store: CampaignStore, record: CampaignRecord, action: AuditAction, detail: dict[str, Any]
+) -> None:
+    await record_audit(client, store, actor=local_actor(), action=action, campaign_key=record.key, detail=detail)
+
+
+def _refusal_json(resumption: Resumption) -> dict[str, Any] | None:
+    """Return why and until when the budget refuses the runs of a resumed campaign; None when it does not."""
+    if not resumption.refusing:
+        return None
+    return {
+        "reason": describe_limits(resumption.refusing),
+        "until": resumption.until.isoformat() if resumption.until else None,
+        "limits": [limit_json(limit) for limit in resumption.refusing],
+    }
+
+
+async def _act(
+    name: str,
+    act: Callable[[PrefectClient, CampaignStore, CampaignRecord], Awaitable[tuple[str, dict[str, Any]]]],
+    *,
+    as_json: bool,
+) -> CampaignState:
+    """Do something to a campaign, print what came of it, and return how the campaign stands then.
+
+    Args:
+        act: returns what came of it in words, and what only programs read of it.
+    """
+    cancel_on_signals()
+    async with open_store(load_settings()) as store, connect() as client:
+        record = await find_campaign(store, name)
+        key = record.key
+        said, fields = await act(client, store, record)
+        (state,) = (await read_states(store, [await store.get_campaign(key)])).campaigns
+    if as_json:
+        print_json({"success": True, "campaign": key, "message": said, **fields, **state_json(state)})
+    else:
+        say(escape(said))
+    return state

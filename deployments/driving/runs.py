@@ -1,0 +1,264 @@
+"""What is done to runs: starting one, finding it, trying it again, cancelling it, approving its next step."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterName,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import AwaitingRetry
+
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import ApprovalRecord, ApprovalState, AuditAction, CampaignRecord
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.driving.audit import record as record_audit
+from prefect_campaigns.deployments.driving.cancelling import end_runs
+from prefect_campaigns.deployments.driving.lookup import as_uuid
+from prefect_campaigns.errors import EverythingStopped, NotDeployed, StoreError, UnknownRun, WrongState
+from prefect_campaigns.flows.campaign import FLOW_NAME
+from prefect_campaigns.flows.paused_deployment import read_deployment
+
+MIN_ID = 8
+"""How much of a run's id is enough to name it by."""
+
+_RECENT = 200
+"""Among how many of the newest runs a near miss, or the beginning of an id, is looked for."""
+
+
+async def refuse_while_stopped(store: CampaignStore) -> None:
+    """Let nothing begin while the emergency stop stands.
+
+    Raises:
+        EverythingStopped: it does.
+    """
+    if (stop := await store.read_stop()) is not None:
+        raise EverythingStopped(by=stop.by, reason=stop.reason, since=stop.since)
+
+
+async def start_run(
+    client: PrefectClient,
+    store: CampaignStore,
+    record: CampaignRecord,
+    *,
+    actor: str,
+    parameters: Mapping[str, Any] | None = None,
+) -> FlowRun:
+    """Start a campaign now, and write down who has.
+
+    Args:
+        parameters: what differs from the deployment's own parameters.
+
+    Raises:
+        EverythingStopped: the emergency stop stands.
+        NotDeployed: the campaign has no deployment.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    await refuse_while_stopped(store)
+    if record.deployment_id is None:
+        raise _not_deployed(record.key)
+    try:
+        flow_run = await client.create_flow_run_from_deployment(
+            record.deployment_id,
+            parameters=dict(parameters) if parameters else None,
+            # Prefect's client repeats a request whose answer is lost; with a key that is still one run.
+            idempotency_key=str(uuid4()),
+        )
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code == httpx.codes.NOT_FOUND:
+            raise _not_deployed(record.key) from None
+        raise
+    detail = _run_detail(flow_run, **{name: value for name, value in (parameters or {}).items() if name != "campaign"})
+    if parameters and "campaign" in parameters:
+        detail["changed"] = True
+    try:
+        await _record(client, store, actor, AuditAction.RUN_STARTED, record.key, detail)
+    except StoreError as error:
+        # Whoever hears that it failed would start another.
+        raise StoreError(f"run {flow_run.name} has been started, which could not be written down: {error}") from error
+    return flow_run
+
+
+def _not_deployed(key: str) -> NotDeployed:
+    return NotDeployed(f"{key} has no deployment on the Prefect server; `campaigns apply` makes it")
+
+
+async def deployed_campaign(client: PrefectClient, record: CampaignRecord) -> dict[str, Any]:
+    """Return the campaign as its deployment hands it to a run.
+
+    Raises:
+        NotDeployed: the campaign has no deployment.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    deployment = await read_deployment(client, record)
+    if deployment is None or not isinstance(deployment.parameters.get("campaign"), dict):
+        raise _not_deployed(record.key)
+    return dict(deployment.parameters["campaign"])
+
+
+def _run_detail(flow_run: FlowRun, **more: Any) -> dict[str, Any]:
+    return {"run": flow_run.name, "runId": str(flow_run.id), **more}
+
+
+async def _record(
+    client: PrefectClient,
+    store: CampaignStore,
+    actor: str,
+    action: AuditAction,
+    key: str | None,
+    detail: Mapping[str, Any],
+) -> None:
+    await record_audit(client, store, actor=actor, action=action, campaign_key=key, detail=detail)
+
+
+async def find_run(client: PrefectClient, store: CampaignStore, text: str) -> FlowRun:
+    """Return the run of a campaign that is meant: by its id, the beginning of its id, or its name.
+
+    Raises:
+        UnknownRun: there is none, or there are several of that name; says which ones are near.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    wanted = text.strip()
+    if (run_id := as_uuid(wanted)) is not None:
+        found = await _read(client, FlowRunFilter(id=FlowRunFilterId(any_=[run_id])), limit=1)
+    else:
+        found = await _read(client, FlowRunFilter(name=FlowRunFilterName(any_=[wanted])), limit=_RECENT)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownRun(f"{len(found)} runs are named {wanted!r}; name one by its id: {_ids(found)}")
+    recent = await _read(client, None, limit=_RECENT)
+    begun = [run for run in recent if len(wanted) >= MIN_ID and str(run.id).startswith(wanted.lower())]
+    if len(begun) == 1:
+        return begun[0]
+    near = difflib.get_close_matches(wanted.lower(), [run.name for run in recent], n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`campaigns runs NAME` lists a campaign's"
+    raise UnknownRun(f"there is no run {wanted!r} of a campaign on the Prefect server; {hint}")
+
+
+def _ids(runs: Sequence[FlowRun]) -> str:
+    more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
+    return f"{' or '.join(str(run.id) for run in runs[:3])}{more}"
+
+
+async def _read(client: PrefectClient, wanted: FlowRunFilter | None, *, limit: int) -> list[FlowRun]:
+    return await client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW_NAME])),
+        flow_run_filter=wanted,
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=limit,
+    )
+
+
+async def campaign_of(store: CampaignStore, flow_run: FlowRun) -> str | None:
+    """Return the key of the campaign that a run is of; None where the books know neither."""
+    report = await store.get_run(str(flow_run.id))
+    if report is not None:
+        return report.campaign_key
+    deployed = {row.deployment_id: row.key for row in await store.list_campaigns() if row.deployment_id is not None}
+    return deployed.get(flow_run.deployment_id) if flow_run.deployment_id else None
+
+
+async def retry_run(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> None:
+    """Let a run that has ended without completing go on at the step that failed, as Prefect's own Retry does.
+
+    Raises:
+        EverythingStopped: the emergency stop stands.
+        WrongState: it has completed, or has not ended yet.
+        NotDeployed: its campaign's deployment is gone.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    await refuse_while_stopped(store)
+    name = flow_run.state_name or "Unknown"
+    if flow_run.state is None or not flow_run.state.is_final():
+        raise WrongState(f"run {flow_run.name} has not ended: it is {name}. There is nothing to retry yet")
+    if name == "Completed":
+        raise WrongState(f"run {flow_run.name} has completed; `campaigns run` starts another")
+    key = await campaign_of(store, flow_run)
+    try:
+        await client.read_deployment(flow_run.deployment_id or UUID(int=0))
+    except ObjectNotFound:
+        raise _not_deployed(key or f"the campaign of run {flow_run.name}") from None
+    message = f"Retried by {actor}"
+    _expect(await client.set_flow_run_state(flow_run.id, AwaitingRetry(message=message)), flow_run, "retried")
+    await _record(client, store, actor, AuditAction.RUN_RETRIED, key, _run_detail(flow_run, ended=name))
+
+
+async def cancel_run(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> None:
+    """Cancel a run, and wait for its end: one that goes on, waits, is scheduled, or is suspended.
+
+    Raises:
+        WrongState: it has ended already.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    if flow_run.state is not None and flow_run.state.is_final():
+        raise WrongState(f"run {flow_run.name} has ended already, as {flow_run.state_name}")
+    was = flow_run.state_name
+    (ended,) = await end_runs(client, store, [flow_run], actor=actor)
+    if ended.state is None or not ended.state.is_cancelled():
+        raise WrongState(f"run {flow_run.name} ended as {ended.state_name} before it could be cancelled")
+    key = await campaign_of(store, flow_run)
+    await _record(client, store, actor, AuditAction.RUN_CANCELLED, key, _run_detail(flow_run, was=was))
+
+
+async def approve_run(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> ApprovalRecord:
+    """Approve the step that a suspended run waits for, and let the run go on.
+
+    Safe to repeat: a run that was approved and has not gone on goes on.
+
+    Raises:
+        EverythingStopped: the emergency stop stands.
+        WrongState: the run waits for no approval, or not any more.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    await refuse_while_stopped(store)
+    asked = await store.list_approvals(run_id=str(flow_run.id))
+    if not asked:
+        raise WrongState(f"run {flow_run.name} waits for no approval: it is {flow_run.state_name}")
+    decided = latest = asked[-1]
+    if latest.state is ApprovalState.WAITING and latest.expires_at <= current_clock().now():
+        raise WrongState(
+            f"step {latest.step!r} of run {flow_run.name} had to be approved by {latest.expires_at:%Y-%m-%d %H:%M} UTC"
+        )
+    if latest.state is ApprovalState.WAITING:
+        decided = await store.decide_approval(str(flow_run.id), latest.step, ApprovalState.APPROVED, by=actor)
+    is_suspended = flow_run.state is not None and flow_run.state.is_paused()
+    if decided.state is not ApprovalState.APPROVED or not (is_suspended or latest.state is ApprovalState.WAITING):
+        raise WrongState(_decided(flow_run, decided))
+    resumed = await client.resume_flow_run(flow_run.id)
+    if latest.state is ApprovalState.WAITING:
+        detail = _run_detail(flow_run, step=decided.step)
+        await _record(client, store, actor, AuditAction.STEP_APPROVED, decided.campaign_key, detail)
+    _expect(resumed, flow_run, "resumed")
+    return decided
+
+
+def _decided(flow_run: FlowRun, approval: ApprovalRecord) -> str:
+    by = f" by {approval.decided_by}" if approval.decided_by else ""
+    at = f" at {approval.decided_at:%Y-%m-%d %H:%M} UTC" if approval.decided_at else ""
+    return f"step {approval.step!r} of run {flow_run.name} is {approval.state} already{by}{at}"
+
+
+def _expect(asked: OrchestrationResult[Any], flow_run: FlowRun, done: str) -> None:
+    """Complain where Prefect did not do it: somebody else was quicker."""
+    if asked.status is SetStateStatus.ACCEPT:
+        return
+    reason = getattr(asked.details, "reason", None) or "it is in another state by now"
+    raise WrongState(f"run {flow_run.name} could not be {done}: {reason}")

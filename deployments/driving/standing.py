@@ -1,0 +1,154 @@
+"""Whether campaigns run by themselves, and why not: by what the store and the Prefect server say together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
+
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy, Stop
+from prefect_campaigns.deployments.driving.lookup import read_deployments
+from prefect_campaigns.deployments.running.server import connect
+from prefect_campaigns.errors import ServerError
+from prefect_campaigns.flows.paused_deployment import read_deployment
+from prefect_campaigns.flows.pausing import pause_in_force, stop_pause, who_paused
+
+SERVER_SECONDS = 30.0
+"""How long the server is waited for; without it the store says what it knows."""
+
+
+ASKED_ONE_BY_ONE = 3
+"""Of how many campaigns the server is asked singly, rather than of all deployments that there are."""
+
+
+class Standing(StrEnum):
+    """How a campaign stands."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    PAUSED_BY_PERSON = "paused by a person"
+    STOPPED = "stopped"
+    NOT_ENABLED = "not enabled"
+    NOT_DEPLOYED = "not deployed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignState:
+    """A campaign, and how it stands.
+
+    Attributes:
+        pause: why it is paused, since and until when; None when it is not, or when nobody wrote that down.
+    """
+
+    record: CampaignRecord
+    standing: Standing
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class States:
+    """How campaigns stand.
+
+    Attributes:
+        stop: the emergency stop that stands; None where none does.
+        server_problem: why Prefect's API could not be asked; what a person paused there is not known then.
+    """
+
+    campaigns: tuple[CampaignState, ...]
+    stop: Stop | None = None
+    server_problem: str | None = None
+
+
+async def read_states(store: CampaignStore, records: Iterable[CampaignRecord]) -> States:
+    """Ask the Prefect server how these campaigns stand; where it is away, go by the store alone."""
+    records, stop = tuple(records), await store.read_stop()
+    try:
+        async with asyncio.timeout(SERVER_SECONDS), connect() as client:
+            states = await _ask(client, store, records)
+    except (ServerError, TimeoutError) as error:
+        silence = f"no Prefect API answers within {SERVER_SECONDS:g} seconds"
+        problem = silence if isinstance(error, TimeoutError) else str(error)
+        return _seen((_by_the_store(record) for record in records), stop, server_problem=problem)
+    return _seen(states, stop)
+
+
+def _seen(states: Iterable[CampaignState], stop: Stop | None, *, server_problem: str | None = None) -> States:
+    """Return states as they are while the stop stands, which nobody but its end can lift."""
+    campaigns = tuple(_while_stopped(state, stop) if stop else state for state in states)
+    return States(campaigns=campaigns, stop=stop, server_problem=server_problem)
+
+
+def _while_stopped(state: CampaignState, stop: Stop) -> CampaignState:
+    """Return how a campaign stands that would run by itself, or by hand, if nothing were stopped."""
+    if state.standing not in (Standing.ACTIVE, Standing.NOT_ENABLED):
+        return state
+    return replace(state, standing=Standing.STOPPED, pause=stop_pause(stop, since=stop.since))
+
+
+async def ask_states(
+    client: PrefectClient, store: CampaignStore, records: Sequence[CampaignRecord]
+) -> Sequence[CampaignState]:
+    """Ask the Prefect server how these campaigns stand.
+
+    Raises:
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    return _seen(await _ask(client, store, records), await store.read_stop()).campaigns
+
+
+async def _ask(client: PrefectClient, store: CampaignStore, records: Sequence[CampaignRecord]) -> list[CampaignState]:
+    if len(records) <= ASKED_ONE_BY_ONE:
+        found = [await read_deployment(client, record) for record in records]
+    else:
+        found = [*await read_deployments(client)]
+    deployments = {deployment.id: deployment for deployment in found if deployment is not None}
+    return [await _state(client, store, record, deployments) for record in records]
+
+
+async def _state(
+    client: PrefectClient, store: CampaignStore, record: CampaignRecord, deployments: dict[UUID, DeploymentResponse]
+) -> CampaignState:
+    deployment = deployments.get(record.deployment_id) if record.deployment_id else None
+    if deployment is None:
+        return CampaignState(record=record, standing=Standing.NOT_DEPLOYED)
+    if not deployment.paused:
+        return CampaignState(record=record, standing=_of_schedule(record, deployment))
+    # A person may have paused what the budget had paused before.
+    known = await who_paused(client, record)
+    pause = known or pause_in_force(record, deployment)
+    return CampaignState(record=record, standing=_of_pause(pause), pause=pause)
+
+
+def _of_schedule(record: CampaignRecord, deployment: DeploymentResponse) -> Standing:
+    schedule = record.campaign.schedule
+    if schedule is None or any(one.active for one in deployment.schedules or ()):
+        return Standing.ACTIVE
+    return Standing.PAUSED_BY_PERSON if schedule.enabled and record.applied_schedule_active else Standing.NOT_ENABLED
+
+
+_OF_PAUSE = {
+    PausedBy.BUDGET: Standing.PAUSED,
+    PausedBy.PERSON: Standing.PAUSED_BY_PERSON,
+    PausedBy.STOP: Standing.STOPPED,
+}
+
+
+def _of_pause(pause: Pause | None) -> Standing:
+    return Standing.PAUSED_BY_PERSON if pause is None else _OF_PAUSE[pause.by]
+
+
+def _by_the_store(record: CampaignRecord) -> CampaignState:
+    if record.pause is not None:
+        return CampaignState(record=record, standing=_of_pause(record.pause), pause=record.pause)
+    schedule = record.campaign.schedule
+    if record.deployment_id is None:
+        return CampaignState(record=record, standing=Standing.NOT_DEPLOYED)
+    enabled = schedule is None or schedule.enabled
+    return CampaignState(record=record, standing=Standing.ACTIVE if enabled else Standing.NOT_ENABLED)

@@ -1,0 +1,1 @@
+"""What runs for long: the embedded server, the campaign worker, and the logs of both."""

@@ -1,0 +1,98 @@
+"""The process of the embedded server: ``prefect server start``, with two habits that SQLite needs.
+
+Its garbage is collected on a thread of its own. Where Python collects as usual, in whatever thread happens to
+allocate, the server stands still for sixty seconds now and then. A statement that failed with "database is locked"
+leaves its cursor in a cycle with the exception. Freeing the cursor takes the mutex of its SQLite connection.
+Meanwhile another statement on that connection may be waiting for the database's lock, holding the mutex, and whoever
+has the lock waits for the event loop, in whose thread the garbage is being collected: nobody moves until SQLite's
+busy timeout has passed.
+
+Its transactions begin IMMEDIATE. Prefect begins them DEFERRED, reads, and then writes; SQLite refuses the write at
+once, with "database is locked", when another transaction has committed since the reading, and no busy timeout helps
+(https://www.sqlite.org/isolation.html). With thirty runs at once the API answered every second request to create a
+run with 503, and a worker that had six such answers in a row reported its run as crashed.
+"""
+
+from __future__ import annotations
+
+import gc
+import runpy
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, event
+
+from prefect_campaigns.deployments.running.timezones import remember_timezones
+
+COLLECT_SECONDS = 0.1
+FULL_SECONDS = 60.0
+"""At most how often everything is looked through, which takes some tenths of a second."""
+
+
+@contextmanager
+def collecting_aside() -> Iterator[None]:
+    """Collect cyclic garbage on a thread of its own while the block runs, about as often as Python would."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_collect, args=(ended,), name="garbage-collector", daemon=True)
+    gc.disable()
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        gc.enable()
+
+
+def _collect(ended: threading.Event) -> None:
+    waited = 0.0
+    while not ended.wait(COLLECT_SECONDS):
+        waited += COLLECT_SECONDS
+        due = [count > threshold for count, threshold in zip(gc.get_count(), gc.get_threshold(), strict=True)]
+        if due[2] and waited >= FULL_SECONDS:
+            waited = 0.0
+            gc.collect(2)
+        elif due[1]:
+            gc.collect(1)
+        elif due[0]:
+            gc.collect(0)
+
+
+@contextmanager
+def writing_in_turn() -> Iterator[None]:
+    """Let every transaction begun in the block wait for its turn to write, instead of failing when it comes to it.
+
+    A session that Prefect opens beside one that writes reads without a transaction: it would wait for the other one,
+    which waits for it.
+    """
+    event.listen(Engine, "before_cursor_execute", _begin_immediately, retval=True)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", _begin_immediately)
+
+
+def _begin_immediately(
+    _connection: Connection, _cursor: object, statement: str, parameters: object, _context: object, _many: bool
+) -> tuple[str, object]:
+    if statement != "BEGIN DEFERRED":
+        return statement, parameters
+    from prefect.server.database.configurations import SQLITE_BEGIN_MODE
+
+    # For what is opened within this transaction; Prefect sets it back at its end.
+    SQLITE_BEGIN_MODE.set(None)
+    return "BEGIN IMMEDIATE", parameters
+
+
+def main() -> None:
+    """Be ``prefect server start``, with the options that this process was given."""
+    sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
+    remember_timezones()
+    with writing_in_turn(), collecting_aside():
+        runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
