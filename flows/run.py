@@ -120,6 +120,8 @@ class CampaignRun:
         await settle_journal(self.journal, self.store)
         earlier = await self.store.get_run(self.run_id)
         recorded = {step.name: step for step in earlier.steps} if earlier else await self._taken_over()
+        # Of a step that nobody has begun only its place is recorded, which another version may have changed.
+        recorded = {name: step for name, step in recorded.items() if step.status is not StepStatus.PENDING}
         if earlier:
             self.started_at = earlier.started_at
         self.steps = [

@@ -16,8 +16,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 
 from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.errors import CampaignsError
 from prefect_campaigns.flows.run import RunLogger
 from prefect_campaigns.models import Campaign
+from prefect_campaigns.results import StepStatus
 from prefect_campaigns.versions import version_of, written
 
 
@@ -33,12 +35,15 @@ async def take_version(
 
     Raises:
         UnknownCampaign: the store has no such campaign.
-        PrefectException, httpx.HTTPError: it is a newer version than the run was made from, and Prefect is not there
-            to be told.
+        CampaignsError: somebody has edited the parameters into another campaign's, whose budget it would spend.
+        PrefectException, httpx.HTTPError: Prefect is not there to be asked for the deployment, or to be told that it is
+            a newer version than the run was made from.
     """
     row = (await store.get_campaign(campaign.slug)).campaign
-    is_edited = version != version_of(campaign)
-    if is_edited or await store.get_run(str(flow_run.id)) is not None:
+    if version != version_of(campaign):
+        await _refuse_another(campaign, flow_run)
+        return campaign.model_copy(update={"budget": row.budget})
+    if await _has_begun(store, flow_run):
         return campaign.model_copy(update={"budget": row.budget})
     in_force = version_of(row)
     if version != in_force:
@@ -47,3 +52,18 @@ async def take_version(
             parameters = {**flow_run.parameters, **parameters_of(row)}
             (await client.update_flow_run(flow_run.id, parameters=parameters)).raise_for_status()
     return row
+
+
+async def _has_begun(store: CampaignStore, flow_run: FlowRun) -> bool:
+    """Whether an earlier execution of the run has done, or tried, any of its steps."""
+    earlier = await store.get_run(str(flow_run.id))
+    return earlier is not None and any(step.status is not StepStatus.PENDING for step in earlier.steps)
+
+
+async def _refuse_another(campaign: Campaign, flow_run: FlowRun) -> None:
+    if flow_run.deployment_id is None:
+        return
+    async with get_client() as client:
+        name = (await client.read_deployment(flow_run.deployment_id)).name
+    if name != campaign.slug:
+        raise CampaignsError(f"this is a run of campaign {name!r}, and its parameters are those of {campaign.slug!r}")

@@ -299,6 +299,17 @@ async def test_a_run_that_a_person_edited_does_what_it_says_under_the_budget_in_
     assert ended.state is not None and ended.state.name == "Completed"
 
 
+async def test_a_run_cannot_be_edited_into_another_campaign_to_spend_its_budget(driver, operator, engines) -> None:
+    mine, rich = campaign("Mine", engines.url, only=1), campaign("Rich", engines.url, only=1, budget={"daily": 500})
+    applied, _ = (await operator.apply(mine, rich)).campaigns
+    parameters = {"campaign": parameters_of(rich)["campaign"], "version": "edited"}
+    flow_run = await driver.client.create_flow_run_from_deployment(applied.deployment_id, parameters=parameters)
+    ended = await driver.ended(flow_run.id)
+    assert ended.state.name == "Failed"
+    assert "this is a run of campaign 'mine', and its parameters are those of 'rich'" in ended.state.message
+    assert engines.requests == []
+
+
 def _now() -> Any:
     from prefect.states import Scheduled
 

@@ -9,24 +9,19 @@ import asyncio
 import multiprocessing
 import multiprocessing.context
 import os
+import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from prefect_campaigns.deployments import cli
+
+# What cannot be imported there is passed over without a word, so that no list of names may grow old.
 PRELOADED = [
-    f"prefect_campaigns.deployments.{module}"
-    for module in (
-        "campaign_commands",
-        "commands",
-        "emergency_commands",
-        "log_commands",
-        "money_commands",
-        "run_commands",
-        "setup_commands",
-        "state_commands",
-        "store_commands",
-    )
+    f"{cli.__name__}.{module.name}"
+    for module in pkgutil.iter_modules(cli.__path__)
+    if module.name.endswith("_commands")
 ]
 
 
