@@ -56,8 +56,8 @@ class CampaignRecord:
             schedule that is off on the server although this says on was switched off by a person.
         pause: why it is paused, as far as we paused it; None when we did not. A deployment that is paused on the
             server although this is None was paused by a person.
-        origin: where it came from: the folder of its file, as an absolute path, or ``api``; None where nobody wrote
-            that down.
+        origin: where it came from: machine and folder of its file (``laptop:/srv/campaigns``), or ``api``; None where
+            nobody wrote that down.
     """
 
     id: UUID

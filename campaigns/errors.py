@@ -20,6 +20,7 @@ CampaignsError
 │   ├── LeaseLost             another run holds the campaign now; this one may write nothing more
 │   └── BudgetRefused         a reservation that would pass a limit
 ├── TooEarly                  a campaign's pause is about to end, and has not ended yet by every clock
+├── AlreadyThere              a campaign that was to be created is there already
 ├── ApprovalExpired           a step that nobody approved in time
 ├── SendMayHaveHappened       a send step is not repeated, because an earlier request left and was never answered
 ├── UnsupportedFlow           the campaign worker was given a flow that is not of this package
@@ -222,6 +223,10 @@ class BudgetRefused(StoreError):
 
 class TooEarly(CampaignsError):
     """The campaign's pause is about to end, and has not ended yet by every clock."""
+
+
+class AlreadyThere(CampaignsError):
+    """A campaign that was to be created is there already."""
 
 
 class ApprovalExpired(CampaignsError):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from slugify import slugify
 
@@ -103,10 +104,15 @@ def _may_be_shown(header: str, literal: str) -> bool:
 
 
 def _header_block(campaign: Campaign, step: Step, name: str, position: int) -> str:
-    """Return the name of the block of a fragment: by its place, so that a new value changes nothing but the block."""
+    """Return the name of the block of a fragment: by its place, so that a new value changes nothing but the block.
+
+    The engine's address is part of the place: a run of an older version must not give one engine what is another's.
+    """
     readable = "-".join(slugify(text, max_length=_MAX_SLUG) for text in (campaign.slug, step.name, name))
     # The digest tells apart what a slug does not: "a b" and "a-b", or two names in another script.
-    place = "\n".join((campaign.slug, step.name, name.lower(), str(position)))
+    address = urlsplit(step.endpoint)
+    engine = f"{address.scheme}://{address.netloc}"
+    place = "\n".join((campaign.slug, step.name, name.lower(), str(position), engine))
     return f"{HEADER_BLOCK_PREFIX}{readable}-{digest(place)}"
 
 

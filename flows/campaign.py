@@ -38,7 +38,7 @@ from prefect_campaigns.flows.run import CampaignRun, StartAt, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
 from prefect_campaigns.flows.stopping import describe
-from prefect_campaigns.flows.versions import take_version
+from prefect_campaigns.flows.versions import refuse_another, take_version
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
@@ -92,9 +92,9 @@ async def run_campaign(
             except StoreUnavailable:
                 # From here on as a task, for Prefect to try again.
                 store = await reach_store(stack, settings, campaign.slug)
-            campaign = await take_version(store, campaign, version, flow_run, logger=logger)
+            await refuse_another(campaign, version, flow_run)
             start_at = _start_at(from_step, results_of)
-            return await _run(store, campaign, flow_run, Journal(settings.journal_folder), start_at)
+            return await _run(store, campaign, version, flow_run, Journal(settings.journal_folder), start_at)
     except CampaignsError as error:
         # Said in the state, in words, rather than as a traceback.
         logger.error("%s", error)
@@ -134,7 +134,12 @@ async def _was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
 
 
 async def _run(
-    store: CampaignStore, campaign: Campaign, flow_run: FlowRun, journal: Journal, start_at: StartAt | None
+    store: CampaignStore,
+    campaign: Campaign,
+    version: str | None,
+    flow_run: FlowRun,
+    journal: Journal,
+    start_at: StartAt | None,
 ) -> State[Any]:
     clock, logger = current_clock(), get_run_logger()
     turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)
@@ -144,7 +149,7 @@ async def _run(
         if turn.waited:
             await show_running(flow_run, logger=logger)
         run = CampaignRun(
-            campaign=campaign,
+            campaign=await take_version(store, campaign, version, flow_run, logger=logger),
             flow_run=flow_run,
             store=store,
             lease=turn.lease,

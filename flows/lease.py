@@ -88,8 +88,8 @@ async def take_turn(
                 outage_began = None
                 if isinstance(answer, Lease):
                     return Turn(answer, waited=waiting_for is not None)
-                # A run that is executed again waits for its own earlier execution, whatever the policy.
-                if overlap == "skip" and answer.run_id != run_id:
+                # A run that has begun is not dropped half-way: it waits, for its own earlier execution too.
+                if overlap == "skip" and answer.run_id != run_id and await store.get_run(run_id) is None:
                     await store.leave_queue(campaign.slug, run_id=run_id)
                     return Overlapping(answer)
                 if waiting_for is None or waiting_for.run_id != answer.run_id:

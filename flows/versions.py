@@ -33,17 +33,15 @@ async def take_version(
 ) -> Campaign:
     """Return the campaign that the run does, with the budget that stands in the store.
 
+    To be asked when the run has its turn: while it waits for that, another version may come.
+
     Raises:
         UnknownCampaign: the store has no such campaign.
-        CampaignsError: somebody has edited the parameters into another campaign's, whose budget it would spend.
-        PrefectException, httpx.HTTPError: Prefect is not there to be asked for the deployment, or to be told that it is
-            a newer version than the run was made from.
+        PrefectException, httpx.HTTPError: Prefect is not there to be told that it is a newer version than the run was
+            made from.
     """
     row = (await store.get_campaign(campaign.slug)).campaign
-    if version != version_of(campaign):
-        await _refuse_another(campaign, flow_run)
-        return campaign.model_copy(update={"budget": row.budget})
-    if await _has_begun(store, flow_run):
+    if version != version_of(campaign) or await _has_begun(store, flow_run):
         return campaign.model_copy(update={"budget": row.budget})
     in_force = version_of(row)
     if version != in_force:
@@ -60,8 +58,14 @@ async def _has_begun(store: CampaignStore, flow_run: FlowRun) -> bool:
     return earlier is not None and any(step.status is not StepStatus.PENDING for step in earlier.steps)
 
 
-async def _refuse_another(campaign: Campaign, flow_run: FlowRun) -> None:
-    if flow_run.deployment_id is None:
+async def refuse_another(campaign: Campaign, version: str | None, flow_run: FlowRun) -> None:
+    """Let no run be edited into another campaign's, whose turn it would take and whose budget it would spend.
+
+    Raises:
+        CampaignsError: it was.
+        PrefectException, httpx.HTTPError: Prefect is not there to be asked.
+    """
+    if flow_run.deployment_id is None or version == version_of(campaign):
         return
     async with get_client() as client:
         name = (await client.read_deployment(flow_run.deployment_id)).name

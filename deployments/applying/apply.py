@@ -22,7 +22,7 @@ from prefect_campaigns.deployments.applying.notifiers import Notifiers
 from prefect_campaigns.deployments.applying.observed import observe
 from prefect_campaigns.deployments.applying.plan import API_ORIGIN, CampaignPlan, Change, Plan
 from prefect_campaigns.deployments.applying.planning import make_plan, tags_in_use
-from prefect_campaigns.deployments.applying.removal import delete_campaign
+from prefect_campaigns.deployments.applying.removal import delete_while_alone
 from prefect_campaigns.deployments.applying.saved_secrets import remove_unused_secrets, save_secret
 from prefect_campaigns.deployments.compile import (
     UPKEEP_DEPLOYMENTS,
@@ -34,7 +34,7 @@ from prefect_campaigns.deployments.compile import (
 from prefect_campaigns.deployments.driving.audit import Deed, local_actor, record_all
 from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.deployments.running.worker import CampaignWorker
-from prefect_campaigns.errors import ApplyIncomplete, CampaignsError, StoreError
+from prefect_campaigns.errors import AlreadyThere, ApplyIncomplete, CampaignsError, StoreError
 from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.words import hide_login
@@ -75,6 +75,7 @@ async def apply(
     origin: str | None = None,
     origins: Mapping[str, str] | None = None,
     prune: Sequence[str] = (),
+    must_be_new: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> ApplyResult:
     """Make the campaigns so: rows in the store, blocks, automations, deployments.
@@ -84,11 +85,13 @@ async def apply(
 
     Args:
         actor: whom the audit names; by default whoever sits at this machine.
-        origin: where all of them come from: API_ORIGIN, or the absolute path of a folder.
+        origin: where all of them come from: API_ORIGIN, or a folder, with its machine.
         origins: where each of them comes from, by key.
         prune: folders whose campaigns are deleted when their file is gone.
+        must_be_new: whether to change nothing that is there already.
 
     Raises:
+        AlreadyThere: one of those that must be new is there.
         ApplyIncomplete: some of several campaigns were not written; each is as it was or as it should be.
         ServerError: Prefect's API is not there, or did not do what was asked.
         StoreError: the store is not there, or did not do what was asked.
@@ -103,12 +106,20 @@ async def apply(
                 async with alone(store, doing="apply"):
                     # Again: what another apply has done meanwhile is done.
                     plan = await make_plan(client, store, settings, compiled, origins=where, prune=prune)
+                    _refuse_what_is_there(plan, must_be_new=must_be_new)
                     applied = await _Apply(client, store, settings, actor, progress).do(plan)
+                    for deletion in plan.deletions:
+                        await delete_while_alone(client, store, deletion.row, actor=actor)
             else:
+                _refuse_what_is_there(plan, must_be_new=must_be_new)
                 applied = await _Apply(client, store, settings, actor, progress).nothing(plan)
-            for deletion in plan.deletions:
-                await delete_campaign(client, store, deletion.row, actor=actor)
     return ApplyResult(campaigns=tuple(applied), deleted=tuple(one.row.key for one in plan.deletions), notes=plan.notes)
+
+
+def _refuse_what_is_there(plan: Plan, *, must_be_new: bool) -> None:
+    there = [one.compiled.slug for one in plan.campaigns if one.row is not None or one.deployment is not None]
+    if must_be_new and there:
+        raise AlreadyThere(f"there already: {', '.join(there)}")
 
 
 @dataclass

@@ -15,12 +15,12 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.exceptions import PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy, Stop
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.deployments.applying.due_runs import about_to_be_due, make_again
+from prefect_campaigns.deployments.applying.due_runs import between_runs, make_again
 from prefect_campaigns.deployments.applying.plan import CampaignPlan, Change, SchedulePlan
 from prefect_campaigns.deployments.compile import CompiledCampaign, CompiledSchedule, deployment_parameter_schema
 from prefect_campaigns.flows.paused_deployment import described
@@ -114,10 +114,21 @@ class CampaignWriter:
                 schedules=_new_schedules(compiled.schedule),
             )
         except (httpx.HTTPError, PrefectException):
-            await self._put_back(plan)
+            if await self._is_surely_missing(compiled):
+                await self._put_back(plan)
             raise
         await self._save_applied(plan, deployment_id)
         return deployment_id
+
+    async def _is_surely_missing(self, compiled: CompiledCampaign) -> bool:
+        """Whether the server says that it has no such deployment; without its row one that it has could not be seen."""
+        try:
+            await self._client.read_deployment_by_name(compiled.full_name)
+        except ObjectNotFound:
+            return True
+        except (httpx.HTTPError, PrefectException):
+            return False
+        return False
 
     async def _stopped(self, key: str) -> Pause | None:
         """Pause a new campaign while everything is stopped."""
@@ -128,26 +139,32 @@ class CampaignWriter:
         return pause
 
     async def _change(self, plan: CampaignPlan, deployment: DeploymentResponse) -> None:
-        compiled, row, clock = plan.compiled, plan.row, current_clock()
-        writes_prefect = bool(plan.update or plan.schedule)
+        compiled, row = plan.compiled, plan.row
         # Before anything is changed, which deletes scheduled runs, as a person does who pauses it.
         pause = await find_out_who_paused(self._client, self._store, row) if row and deployment.paused else None
         if plan.row_differs:
             await self._store.save_campaign(compiled.campaign, origin=plan.origin)
-        if writes_prefect:
+        if plan.update or plan.schedule:
             if pause:
                 await await_no_run(self._store, compiled.slug, pause)
-            is_scheduled = not deployment.paused and any(one.active for one in deployment.schedules or ())
-            noted = await about_to_be_due(self._client, deployment.id, now=clock.now()) if is_scheduled else []
             try:
-                await self._update(plan, deployment)
+                await self._write_deployment(plan, deployment)
             except (httpx.HTTPError, PrefectException):
                 await self._put_back(plan)
                 raise
-            if not deployment.paused:
-                is_scheduled = compiled.schedule is not None and compiled.schedule.active and not plan.switched_off
-                await make_again(self._client, deployment.id, noted, now=clock.now(), is_scheduled=is_scheduled)
         await self._save_applied(plan, deployment.id)
+
+    async def _write_deployment(self, plan: CampaignPlan, deployment: DeploymentResponse) -> None:
+        """Change the deployment at a moment at which no run is about to be due, and lose none."""
+        clock, schedule = current_clock(), plan.compiled.schedule
+        if deployment.paused:
+            await self._update(plan, deployment)
+            return
+        is_scheduled = any(one.active for one in deployment.schedules or ())
+        noted = await between_runs(self._client, deployment.id, clock=clock) if is_scheduled else []
+        await self._update(plan, deployment)
+        is_scheduled = schedule is not None and schedule.active and not plan.switched_off
+        await make_again(self._client, deployment.id, noted, now=clock.now(), is_scheduled=is_scheduled)
 
     async def _update(self, plan: CampaignPlan, deployment: DeploymentResponse) -> None:
         """Write all that is different, in one request where Prefect allows it."""
@@ -195,7 +212,9 @@ class CampaignWriter:
         assert row is not None  # noqa: S101 - it needs a look because of its row
         key = plan.compiled.slug
         present = await self._store.get_campaign(key)
-        if present.pause is not None and plan.change is not Change.UNCHANGED:
+        was_paused = plan.deployment is None or plan.deployment.paused
+        # What a person has resumed in Prefect is looked at below, and not paused again for that it was changed.
+        if present.pause is not None and plan.change is not Change.UNCHANGED and was_paused:
             await show_pause(self._client, self._store, present, present.pause)
         resumption = await resume_after_budget(
             self._client,

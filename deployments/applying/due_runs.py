@@ -2,7 +2,8 @@
 
 Prefect deletes a deployment's scheduled runs that lie ahead whenever the deployment changes, and its scheduler makes
 them anew some seconds later, from then on: a run that falls due in between is lost. So whoever changes a deployment
-notes the runs that are about to be due, and makes again those that were deleted although their moment has come.
+waits while a run is about to be due, which Prefect leaves alone from then on; and should it all take longer, makes
+again the runs that were deleted although their moment has come.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import anyio
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -23,10 +25,29 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Scheduled
 
+from prefect_campaigns.clock import Clock
 from prefect_campaigns.flows.paused_deployment import schedule_own_run
 
 AHEAD = timedelta(minutes=2)
 """How far ahead runs are noted: longer than a change takes."""
+
+
+SOON = timedelta(seconds=12)
+"""How near a run has to be to be waited for: longer than Prefect's scheduler takes to make the runs anew."""
+
+_A_MOMENT_SECONDS = 0.5
+
+
+async def between_runs(client: PrefectClient, deployment_id: UUID, *, clock: Clock) -> list[FlowRun]:
+    """Wait until no run is about to be due, twelve seconds at the most, and return what ``about_to_be_due`` does."""
+    now = clock.now()
+    noted = await about_to_be_due(client, deployment_id, now=now)
+    times = [run.expected_start_time for run in noted if run.expected_start_time is not None]
+    waits = [at.timestamp() - now.timestamp() for at in times if now < at <= now + SOON]
+    if not waits:
+        return noted
+    await anyio.sleep(max(waits) + _A_MOMENT_SECONDS)
+    return await about_to_be_due(client, deployment_id, now=clock.now())
 
 
 async def about_to_be_due(client: PrefectClient, deployment_id: UUID, *, now: datetime) -> list[FlowRun]:

@@ -30,7 +30,7 @@ from prefect_campaigns.models import Campaign
 from prefect_campaigns.versions import written
 
 API_ORIGIN = "api"
-"""Where a campaign came from that was posted to the REST API; any other origin is a folder's absolute path."""
+"""Where a campaign came from that was posted to the REST API; any other origin is a folder of some machine."""
 
 
 class Change(StrEnum):

@@ -44,18 +44,25 @@ async def delete_campaign(client: PrefectClient, store: CampaignStore, record: C
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
     async with alone(store, doing="delete"):
-        # What an apply has written since it was read counts.
-        record = await store.get_campaign(record.key)
-        if record.deployment_id is not None:
-            await _delete_deployment(client, store, record.deployment_id, actor=actor)
-        await _delete_flow_runs(client, _resumptions(record.key))
-        await _remove_notifiers(client, record.campaign)
-        detail = {"name": record.campaign.name, "id": str(record.id)}
-        # Before the row goes: that it was deleted must not be lost to a crash in between.
-        await record_audit(
-            client, store, actor=actor, action=AuditAction.CAMPAIGN_DELETED, campaign_key=record.key, detail=detail
-        )
-        await store.delete_campaign(record.key)
+        await delete_while_alone(client, store, record, actor=actor)
+
+
+async def delete_while_alone(
+    client: PrefectClient, store: CampaignStore, record: CampaignRecord, *, actor: str
+) -> None:
+    """Do what ``delete_campaign`` does, for whoever lets nobody else apply or delete meanwhile."""
+    # What an apply has written since it was read counts.
+    record = await store.get_campaign(record.key)
+    if record.deployment_id is not None:
+        await _delete_deployment(client, store, record.deployment_id, actor=actor)
+    await _delete_flow_runs(client, _resumptions(record.key))
+    await _remove_notifiers(client, record.campaign)
+    detail = {"name": record.campaign.name, "id": str(record.id)}
+    # Before the row goes: that it was deleted must not be lost to a crash in between.
+    await record_audit(
+        client, store, actor=actor, action=AuditAction.CAMPAIGN_DELETED, campaign_key=record.key, detail=detail
+    )
+    await store.delete_campaign(record.key)
 
 
 async def _delete_deployment(client: PrefectClient, store: CampaignStore, deployment_id: UUID, *, actor: str) -> None:

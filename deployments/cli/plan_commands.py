@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,9 +45,14 @@ SHOWN = 40
 """How many campaigns an apply lists; of more, those to which something has happened."""
 
 
+def origin_of(folder: Path) -> str:
+    """Return what a folder is called as the origin of campaigns, on whatever machine: ``laptop:/srv/my-campaigns``."""
+    return f"{socket.gethostname()}:{folder.resolve()}"
+
+
 def origins_of(loaded: Sequence[LoadedCampaign]) -> dict[str, str]:
     """Return the folder of each campaign's file, by key."""
-    return {one.campaign.slug: str(one.path.resolve().parent) for one in loaded}
+    return {one.campaign.slug: origin_of(one.path.resolve().parent) for one in loaded}
 
 
 def _pruned(paths: Sequence[Path], prune: bool) -> list[str]:
@@ -57,7 +63,7 @@ def _pruned(paths: Sequence[Path], prune: bool) -> list[str]:
     """
     if not prune:
         return []
-    folders = [str(path.resolve()) for path in paths if path.is_dir()]
+    folders = [origin_of(path) for path in paths if path.is_dir()]
     if not folders:
         raise CampaignsError(
             "--prune deletes what has no file in a folder; name the folder: campaigns apply campaigns/"

@@ -122,10 +122,10 @@ async def test_an_apply_whose_server_is_killed_mixes_nothing_and_is_finished_by_
         torn = []
         for one in plan.campaigns:
             row, new = rows[one.compiled.slug], one.compiled
-            is_written = row.campaign == new.campaign and on_server[row.key] == new.parameters["version"]
+            has_row, has_deployment = row.campaign == new.campaign, on_server[row.key] == new.parameters["version"]
             # What the plan calls changed is what is not as it should be, and nothing else.
-            assert (one.change is Change.UNCHANGED) <= is_written
-            torn += [one] if (row.campaign == new.campaign) != (on_server[row.key] == new.parameters["version"]) else []
+            assert (one.change is Change.UNCHANGED) == (has_row and has_deployment)
+            torn += [one] if has_row != has_deployment else []
         assert 0 < len(changed) < count, f"killed in the middle, at {at}"
         await _run_some(scene, engines, [*torn, *chance.sample(changed, min(len(changed), 2)), *plan.campaigns[:2]])
         await scene.apply(wanted)

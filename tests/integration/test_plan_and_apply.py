@@ -7,25 +7,29 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from campaign_files import campaign
+from campaign_files import PROSPECT, campaign
+from clocks import SettableClock
 from driving import Driver
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
 from prefect_proxy import PrefectProxy
 from real_stack import Stack
 
+from prefect_campaigns.blocks.store_types import Pause, PausedBy
 from prefect_campaigns.deployments.applying.apply import ApplyResult, apply
-from prefect_campaigns.deployments.applying.due_runs import about_to_be_due, make_again
+from prefect_campaigns.deployments.applying.due_runs import about_to_be_due, between_runs, make_again
 from prefect_campaigns.deployments.applying.plan import Change, Plan
 from prefect_campaigns.deployments.applying.planning import make_plan
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.running.server import connect
-from prefect_campaigns.errors import ApplyIncomplete, CampaignsError
+from prefect_campaigns.errors import AlreadyThere, ApplyIncomplete, CampaignsError
+from prefect_campaigns.flows.paused_deployment import schedule_own_run
 from prefect_campaigns.flows.run import trigger_type
 from prefect_campaigns.flows.versions import parameters_of
 from prefect_campaigns.models import Campaign
@@ -68,8 +72,9 @@ class Operator:
                 origins={one.slug: FOLDER for one in compiled},
             )
 
-    async def apply(self, *campaigns: Campaign) -> ApplyResult:
-        return await apply(campaigns, store=self._driver.store, settings=self._driver.settings, origin=FOLDER)
+    async def apply(self, *campaigns: Campaign, **options: Any) -> ApplyResult:
+        driver = self._driver
+        return await apply(campaigns, store=driver.store, settings=driver.settings, origin=FOLDER, **options)
 
 
 @pytest.fixture
@@ -279,8 +284,76 @@ async def test_a_run_of_an_older_version_does_the_one_in_force_and_shows_it(
     await driver.client.set_flow_run_state(waiting.id, _now(), force=True)
     ended = await driver.ended(waiting.id)
     assert ended.state is not None and ended.state.name == "Completed", ended.state
-    assert [request.params["count"] for request in engines.requests_to("/api/prospect")] == [3]
+    assert [request.params["count"] for request in engines.requests_to(PROSPECT)] == [3]
     assert ended.parameters == parameters_of(version(3))
+
+
+async def test_a_run_that_waited_for_its_turn_does_the_version_that_came_meanwhile(
+    driver: Driver, operator: Operator, engines: DemoEngines
+) -> None:
+    def version(count: int) -> Campaign:
+        steps = {"prospecting": {"params": {"count": count}}}
+        return campaign("Waited", engines.url, only=1, steps=steps, budget={"perRun": count})
+
+    (applied,) = (await operator.apply(version(2))).campaigns
+    engines.hang_next(PROSPECT)
+    first = await driver.start(applied.deployment_id)
+    await engines.next_request()
+    second = await driver.start(applied.deployment_id)
+    await driver.in_state(second.id, "Waiting")
+    await operator.apply(version(3))
+    await driver.client.set_flow_run_state(first.id, Cancelling())
+    ended = await driver.ended(second.id)
+    assert ended.state is not None and ended.state.name == "Completed"
+    assert [request.params["count"] for request in engines.requests_to(PROSPECT)] == [2, 3]
+
+
+async def test_a_create_whose_answer_is_lost_is_no_deployment_that_nobody_sees(
+    driver: Driver, operator: Operator, proxy: PrefectProxy, impatient: None
+) -> None:
+    one = campaign("Lost Answer", URL, only=1)
+    await operator.apply(campaign("Lost Answer Before", URL, only=1))
+    proxy.break_at(2, is_heard=True)
+    with pytest.raises(CampaignsError):
+        await operator.apply(one)
+    proxy.pass_on()
+    deployment = await driver.client.read_deployment_by_name("campaign/lost-answer")
+    assert (await driver.store.get_campaign("lost-answer")).campaign.slug == "lost-answer", "its runs find their row"
+    assert [change.field for change in (await operator.plan(one)).campaigns[0].fields] == [
+        "deploymentId",
+        "scheduleApplied",
+    ]
+    await operator.apply(one)
+    assert (await driver.store.get_campaign("lost-answer")).deployment_id == deployment.id
+
+
+async def test_what_a_person_resumed_in_prefect_is_not_paused_again_by_a_change(driver, operator) -> None:
+    def version(text: str) -> Campaign:
+        return campaign("Resumed There", URL, only=1, schedule=DAILY, budget={"daily": 5}, description=text)
+
+    (applied,) = (await operator.apply(version("one"))).campaigns
+    pause = Pause(by=PausedBy.BUDGET, reason="budget: weekly 1.00 reached, spent 1.00", since=datetime.now(UTC))
+    await driver.store.set_pause("resumed-there", pause, replacing=None)
+    await operator.apply(version("two"))
+    assert not (await driver.client.read_deployment(applied.deployment_id)).paused
+
+
+async def test_nothing_is_changed_where_a_run_is_about_to_be_due(driver, operator) -> None:
+    every_minute = {"cron": "* * * * *", "timezone": "UTC"}
+    (applied,) = (await operator.apply(campaign("About To", URL, schedule=every_minute))).campaigns
+    await schedule_own_run(driver.client, applied.deployment_id, datetime.now(UTC))
+    (due, *_) = sorted(await runs_of(driver, applied.deployment_id))
+    clock = SettableClock(due - timedelta(seconds=1))
+    noted = await between_runs(driver.client, applied.deployment_id, clock=clock)
+    # The clock of the test has not moved, but 1.5 seconds have been waited.
+    assert due in {run.expected_start_time for run in noted}
+
+
+async def test_what_must_be_new_and_is_there_is_left_alone(driver, operator) -> None:
+    await operator.apply(campaign("Must Be New", URL, only=1))
+    with pytest.raises(AlreadyThere, match="must-be-new"):
+        await operator.apply(campaign("Must Be New", URL, only=1, budget={"daily": 9}), must_be_new=True)
+    assert (await driver.store.get_campaign("must-be-new")).campaign.budget.daily is None
 
 
 async def test_a_run_that_a_person_edited_does_what_it_says_under_the_budget_in_force(
@@ -293,7 +366,7 @@ async def test_a_run_that_a_person_edited_does_what_it_says_under_the_budget_in_
     parameters["campaign"]["budget"] = {"perLead": 0}
     flow_run = await driver.client.create_flow_run_from_deployment(applied.deployment_id, parameters=parameters)
     ended = await driver.ended(flow_run.id)
-    assert [request.params["count"] for request in engines.requests_to("/api/prospect")] == [4]
+    assert [request.params["count"] for request in engines.requests_to(PROSPECT)] == [4]
     report: RunReport | None = await driver.store.get_run(str(flow_run.id))
     assert report is not None and "perLead" not in (report.message or "")
     assert ended.state is not None and ended.state.name == "Completed"
