@@ -383,6 +383,23 @@ async def test_a_run_cannot_be_edited_into_another_campaign_to_spend_its_budget(
     assert engines.requests == []
 
 
+async def test_a_run_that_has_begun_waits_for_its_turn_where_others_are_skipped(driver, operator, engines) -> None:
+    schedule = {"cron": "0 0 1 1 *", "overlap": "skip"}
+    steps = {"analysis": {"approval": {}, "params": {}}}
+    one = campaign("Skips Others", engines.url, only=2, schedule=schedule, steps=steps)
+    (applied,) = (await operator.apply(one)).campaigns
+    begun = await driver.start(applied.deployment_id)
+    await driver.in_state(begun.id, "Suspended")
+    engines.hang_next(PROSPECT)
+    other = await driver.start(applied.deployment_id)
+    await driver.in_state(other.id, "Running")
+    await engines.next_request()
+    await driver.client.resume_flow_run(begun.id)
+    await driver.in_state(begun.id, "Waiting")
+    await driver.client.set_flow_run_state(other.id, Cancelling())
+    assert (await driver.ended(begun.id)).state.name == "Completed"
+
+
 def _now() -> Any:
     from prefect.states import Scheduled
 
