@@ -96,3 +96,14 @@ def test_names_of_any_length_make_a_block_that_can_be_referred_to() -> None:
     compiled = with_headers({"X-" + "Key-" * 49: "sk-1234567890"}, name="n" * 200, step="s" * 100)
     (reference,) = secrets_in(compiled.campaign.steps[0].headers)
     assert reference.block_name == compiled.secrets[0].block_name
+
+
+def test_another_engine_at_the_same_step_is_given_a_block_of_its_own() -> None:
+    """A run of the older version, suspended or retried, must not give one engine what is another's."""
+    headers = {"prospecting": {"headers": {"X-Api-Key": "sk-1234567890"}}}
+    blocks = {
+        secret.block_name
+        for url in (URL, "http://127.0.0.1:10")
+        for secret in compile_campaign(campaign("CRM Sync", url, only=1, steps=headers)).secrets
+    }
+    assert len(blocks) == 2
