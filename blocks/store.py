@@ -120,7 +120,7 @@ class CampaignStore(Protocol):
     async def ask_approval(self, lease: Lease, *, step: str, timeout_seconds: float) -> ApprovalRecord:
         """Write down that a step of the lease's run waits for a person from now on, and until when.
 
-        What has expired or was withdrawn is asked for anew; what is approved stays approved, and is returned as it is.
+        One that is decided, whatever was decided, is asked for anew: whether to ask is the flow's to know.
 
         Raises:
             LeaseLost: see above.

@@ -103,7 +103,7 @@ class ApprovalState(StrEnum):
     """Where an approval stands.
 
     waiting → approved (somebody said so), expired (nobody did in time) or withdrawn (the run was cancelled). What is
-    decided first stays.
+    decided first stays, until it is asked for anew.
     """
 
     WAITING = "waiting"

@@ -6,7 +6,10 @@ results of the steps that are done. The lease goes back with the execution, and 
 says yes.
 
 Whether somebody did stands in the store, beside who and when. A run that was resumed although the store still waits was
-resumed in Prefect, which is a yes; it is told from a retry by what follows its suspension in the history of its states.
+resumed in Prefect, which is a yes. Either way it is a yes to one question: it holds for what is executed between the
+resumption that followed that question and the next end of the run, as the history of the run's states tells. A retry of
+a run that has ended asks anew, since what it is about to send may be something else.
+
 At the moment at which the waiting ends a flow run of ``expire-approval`` writes that down and resumes the run, which
 then ends or goes on as its campaign says. Should that run not happen, Prefect itself fails the run an hour later.
 """
@@ -15,8 +18,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from prefect import State
 from prefect.client.orchestration import PrefectClient, get_client
@@ -35,7 +40,7 @@ from prefect_campaigns.results import RunStatus, describe_counts
 NOT_APPROVED = "NotApproved"
 """The name of the state (type CANCELLED) of a run that nobody approved in time."""
 
-SUSPENDED, RESUMING = "Suspended", "Resuming"
+SUSPENDED, RESUMING, RETRYING = "Suspended", "Resuming", "AwaitingRetry"
 
 EXPIRE_FLOW_NAME = "expire-approval"
 EXPIRE_DEPLOYMENT = f"{EXPIRE_FLOW_NAME}/campaigns"
@@ -48,8 +53,47 @@ IN_PREFECT = "somebody in Prefect"
 MAX_PARAMS = 500
 
 
-async def require_approval(run: CampaignRun, index: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """That a run was suspended and resumed, and has not ended since.
+
+    Attributes:
+        question: the key of the suspension, which is that of the question (``question_key``) if it was ours.
+        at: when it was resumed.
+    """
+
+    question: str | None
+    at: datetime
+
+    @property
+    def step(self) -> str | None:
+        """The name of the step before which it was suspended."""
+        return self.question.rsplit(" ", 1)[0] if self.question else None
+
+
+async def read_resumption(client: PrefectClient, flow_run_id: UUID) -> Resumption | None:
+    """Return how the run's last suspension ended, if by resuming it; None, too, where the run has ended after that."""
+    states = sorted(await client.read_flow_run_states(flow_run_id), key=lambda state: state.timestamp)
+    last = max((at for at, state in enumerate(states) if state.name == SUSPENDED), default=None)
+    if last is None:
+        return None
+    since = states[last + 1 :]
+    # A retry is no resumption: it comes after an end, and what it executes nobody was asked about.
+    if not since or since[0].name != RESUMING or any(one.is_final() or one.name == RETRYING for one in since):
+        return None
+    return Resumption(question=states[last].state_details.pause_key, at=since[0].timestamp)
+
+
+def question_key(approval: ApprovalRecord) -> str:
+    """Return the key of the suspension that goes with a question: Prefect lets one key suspend a run once."""
+    return f"{approval.step} {approval.asked_at.astimezone(UTC).isoformat()}"
+
+
+async def require_approval(run: CampaignRun, index: int, resumption: Resumption | None) -> None:
     """Return when a person has approved the step, or its campaign goes on without; suspend the run until then.
+
+    Args:
+        resumption: how this execution of the run came about.
 
     Raises:
         Pause: the run is suspended; this execution of it is over.
@@ -59,7 +103,7 @@ async def require_approval(run: CampaignRun, index: int) -> None:
     step = run.campaign.steps[index]
     if step.approval is None:
         return
-    approval = await _decided(run, step)
+    approval = await _decided(run, step, resumption)
     if approval is None:
         await _suspend(run, step)
     elif approval.state is ApprovalState.APPROVED:
@@ -70,14 +114,14 @@ async def require_approval(run: CampaignRun, index: int) -> None:
         run.warn(step, f"nobody approved it by {_moment(approval)}, and the campaign says to go on")
 
 
-async def _decided(run: CampaignRun, step: Step) -> ApprovalRecord | None:
+async def _decided(run: CampaignRun, step: Step, resumption: Resumption | None) -> ApprovalRecord | None:
     """Return the approval once it is decided; None when it has to be asked for, for the first time or anew."""
     approvals = await run.patiently(lambda: run.store.list_approvals(run_id=run.run_id))
     approval = next((one for one in approvals if one.step == step.name), None)
-    if approval is None or approval.state is ApprovalState.APPROVED:
-        return approval
-    if not await was_resumed(run.flow_run.id):
-        # Retried after the waiting had ended, or executed again before the run had been suspended.
+    if approval is None or resumption is None or resumption.question != question_key(approval):
+        # Not asked yet; or retried after its end, executed again before it had been suspended, or suspended by others.
+        return None
+    if approval.state is ApprovalState.WITHDRAWN:
         return None
     if approval.state is not ApprovalState.WAITING:
         return approval
@@ -101,18 +145,6 @@ def audit_of(approval: ApprovalRecord) -> AuditEntry:
     )
 
 
-async def was_resumed(flow_run_id: Any) -> bool:
-    """Whether the run's last suspension ended by resuming it, and not by cancelling it or otherwise."""
-    async with get_client() as client:
-        states = await client.read_flow_run_states(flow_run_id)
-    names = [state.name for state in sorted(states, key=lambda state: state.timestamp)]
-    if SUSPENDED not in names:
-        return False
-    since = names[len(names) - 1 - names[::-1].index(SUSPENDED) :]
-    # What ends here began with the resumption: a retry comes after another end.
-    return since[1:2] == [RESUMING] and "AwaitingRetry" not in since
-
-
 async def _suspend(run: CampaignRun, step: Step) -> None:
     assert step.approval is not None  # noqa: S101 - the caller has looked
     timeout_seconds = step.approval.timeout_seconds
@@ -125,10 +157,9 @@ async def _suspend(run: CampaignRun, step: Step) -> None:
         await schedule_expiry(client, approval)
         report = await run.report(RunStatus.RUNNING, state_name=SUSPENDED, message=message)
         await run.patiently(lambda: run.store.suspend_run(run.lease, report))
-        # A key of its own for each time that it is asked: Prefect lets one key suspend a run once.
         proposed: State[Any] = Suspended(
             pause_expiration_time=approval.expires_at + GRACE,
-            pause_key=f"{step.name} {approval.asked_at.isoformat()}",
+            pause_key=question_key(approval),
             message=message,
         )
         try:

@@ -27,7 +27,7 @@ from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits,
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import ApprovalExpired, BudgetRefused, CampaignsError, ServerError, StoreUnavailable
 from prefect_campaigns.flows.alerts import tell_alerts
-from prefect_campaigns.flows.approval import NOT_APPROVED, require_approval, was_resumed
+from prefect_campaigns.flows.approval import NOT_APPROVED, Resumption, read_resumption, require_approval
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
@@ -224,20 +224,21 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         await _lift_pause(run)
         status = await check_budget(run.store, run.campaign.slug)
     await tell_alerts(run, status)
-    goes_on = await _goes_on(run)
-    if status.reached and not goes_on:
+    resumption = await _resumption_of(run)
+    if status.reached and resumption is None:
         return await _over_budget(run, status.reached, describe_limits(status.reached), [])
     failures: list[StepResult] = []
+    asked = next((at for at, step in enumerate(run.campaign.steps) if resumption and step.name == resumption.step), 0)
     for index, step in enumerate(run.campaign.steps):
         recorded = run.steps[index]
         if recorded.status is StepStatus.SKIPPED:
             continue
-        if goes_on and recorded.status is StepStatus.FAILED:
-            # The run went on from it before it was suspended.
+        if index < asked and recorded.status is StepStatus.FAILED:
+            # The run went on from it before it was suspended; a later one failed before a retry.
             failures += [recorded] if step.on_failure == "continue" else []
             continue
         if recorded.status is not StepStatus.COMPLETED:
-            await require_approval(run, index)
+            await require_approval(run, index, resumption)
         if index and (excess := per_lead_excess(run.campaign, await run.report())):
             return await _over_budget(run, (), excess, failures)
         state = await _do_step(run, index)
@@ -260,9 +261,12 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
     return await _end(run, failures)
 
 
-async def _goes_on(run: CampaignRun) -> bool:
-    """Whether the run was suspended for an approval and resumed: it is past its gate and past what has failed."""
-    return any(step.approval for step in run.campaign.steps) and await was_resumed(run.flow_run.id)
+async def _resumption_of(run: CampaignRun) -> Resumption | None:
+    """How the run goes on that was suspended for an approval: past its gate, and past what has failed."""
+    if not any(step.approval for step in run.campaign.steps):
+        return None
+    async with get_client() as client:
+        return await read_resumption(client, run.flow_run.id)
 
 
 async def _is_about_to_reset(status: BudgetStatus) -> bool:

@@ -16,12 +16,12 @@ from prefect_campaigns.errors import StoreError
 
 
 def ask(db: sqlite3.Connection, now: datetime, lease: Lease, *, step: str, timeout_seconds: float) -> ApprovalRecord:
-    """Let a step of the lease's run wait for approval from now on, unless it is approved."""
+    """Let a step of the lease's run wait for approval from now on, whatever was decided of it before."""
     leases.require(db, lease)
     db.execute(
         "INSERT INTO approvals (campaign_key, run_id, step, state, asked_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (run_id, step) DO UPDATE SET state = excluded.state, asked_at = excluded.asked_at,"
-        " expires_at = excluded.expires_at, decided_at = NULL, decided_by = NULL WHERE state <> 'approved'",
+        " expires_at = excluded.expires_at, decided_at = NULL, decided_by = NULL",
         (
             *(lease.campaign_key, lease.run_id, step, ApprovalState.WAITING),
             *(instant_text(now), instant_text(now + timedelta(seconds=timeout_seconds))),

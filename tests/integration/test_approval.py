@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from campaign_files import SEND
+from campaign_files import COMPOSE, SEND
 from driving import Driver, until
 from mails import mails_to
 from prefect.client.schemas.objects import FlowRun
@@ -15,7 +15,7 @@ from real_stack import Stack
 
 from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, Lease
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.driving.runs import approve_run, cancel_run
+from prefect_campaigns.deployments.driving.runs import approve_run, cancel_run, retry_run
 from prefect_campaigns.errors import WrongState
 from prefect_campaigns.flows.approval import NOT_APPROVED
 from prefect_campaigns.results import RunStatus, StepStatus
@@ -27,9 +27,12 @@ HOUR, SOON = 3_600_000, 1_000
 def suspended(driver: Driver, engines: DemoEngines, request: pytest.FixtureRequest) -> Any:
     """Run a campaign up to the sending that has to be approved."""
 
-    async def run(*, waits: int = HOUR, on_timeout: str = "abort", cost: Any = None, **options: Any) -> FlowRun:
+    async def run(
+        *, waits: int = HOUR, on_timeout: str = "abort", cost: Any = None, outreach: Any = None, **options: Any
+    ) -> FlowRun:
         approval = {"timeout": waits, "onTimeout": on_timeout}
-        steps = {"sending": {"approval": approval, "estimatedCost": cost}}
+        sending = {"approval": approval, "estimatedCost": cost, **({"params": {}} if outreach else {})}
+        steps = {"sending": sending, **({"outreach": outreach} if outreach else {})}
         name = request.node.name.removeprefix("test_")[:60]
         deployment = await driver.deploy(name, engines.url, steps=steps, **options)
         flow_run = await driver.start(deployment)
@@ -162,3 +165,26 @@ async def test_a_step_that_failed_before_is_not_tried_again_by_the_approval(driv
     assert ended.state.name == "Partial", ended.state
     assert len(engines.requests_to("/api/analyze")) == 1
     assert len(engines.requests_to(SEND)) == 1
+
+
+async def test_a_retry_asks_anew_before_it_sends_what_nobody_has_seen(
+    driver: Driver, engines: DemoEngines, suspended: Any
+) -> None:
+    engines.fail_next(COMPOSE, status=400)
+    flow_run = await suspended(outreach={"onFailure": "continue"})
+    assert "About to be sent: 5 leads" in flow_run.state.message
+    engines.fail_next(SEND, status=400)
+    await approve_run(driver.client, driver.store, flow_run, actor="ada@laptop")
+    ended = await driver.ended(flow_run.id)
+    assert ended.state.name == "Failed", ended.state
+    assert len(engines.requests_to(SEND)) == 1
+
+    await retry_run(driver.client, driver.store, ended, actor="bob@laptop")
+    again = await driver.in_state(flow_run.id, "Suspended")
+    assert "About to be sent: 5 emails" in again.state.message
+    (approval,) = await driver.store.list_approvals(run_id=str(flow_run.id))
+    assert (approval.state, approval.decided_by) == (ApprovalState.WAITING, None)
+    assert len(engines.requests_to(SEND)) == 1
+    await approve_run(driver.client, driver.store, again, actor="ada@laptop")
+    assert (await driver.ended(flow_run.id)).state.name == "Completed"
+    assert len(engines.requests_to(SEND)) == 2

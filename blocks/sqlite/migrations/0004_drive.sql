@@ -89,9 +89,9 @@ CREATE INDEX approvals_of_campaign ON approvals (campaign_key, asked_at);
 CREATE INDEX waiting_approvals ON approvals (asked_at) WHERE state = 'waiting';
 
 CREATE TRIGGER what_is_approved_stays BEFORE UPDATE ON approvals
-WHEN OLD.state = 'approved'
+WHEN OLD.state = 'approved' AND NEW.state <> 'waiting'
 BEGIN
-    SELECT RAISE (ABORT, 'what is approved stays approved');
+    SELECT RAISE (ABORT, 'what is approved stays approved, until it is asked for anew');
 END;
 
 CREATE TRIGGER closed_books_ask_nobody BEFORE INSERT ON approvals

@@ -62,8 +62,8 @@ begin
 
     create trigger campaign_approvals_stay_approved
         before update on public.campaign_approvals
-        for each row when (old.state = 'approved')
-        execute function public.campaigns_refuse_change('what is approved stays approved');
+        for each row when (old.state = 'approved' and new.state <> 'waiting')
+        execute function public.campaigns_refuse_change('what is approved stays approved, until it is asked for anew');
 
     foreach v_name in array array['campaign_stop', 'campaign_approvals', 'campaign_audit'] loop
         execute format('alter table public.%I enable row level security', v_name);
@@ -161,7 +161,7 @@ begin
     end
     $$;
 
-    -- The step waits from now on, unless it is approved.
+    -- The step waits from now on, whatever was decided of it before.
     create function public.campaigns_ask_approval(
         p_lease text, p_step text, p_timeout_seconds double precision, p_now timestamptz default null
     ) returns jsonb
@@ -179,8 +179,7 @@ begin
                 v_now + make_interval(secs => p_timeout_seconds))
         on conflict (run_id, step) do update set
             state = excluded.state, asked_at = excluded.asked_at, expires_at = excluded.expires_at,
-            decided_at = null, decided_by = null
-        where a.state <> 'approved';
+            decided_at = null, decided_by = null;
         return public.campaigns_get_approval(v_lease ->> 'run_id', p_step);
     end
     $$;

@@ -151,7 +151,7 @@ class TestApprovals:
         assert await store.ask_approval(lease, step="send", timeout_seconds=3600) == waiting()
         assert list(await store.list_approvals()) == [waiting()]
 
-    @pytest.mark.parametrize("state", [None, ApprovalState.EXPIRED, ApprovalState.WITHDRAWN])
+    @pytest.mark.parametrize("state", [None, ApprovalState.APPROVED, ApprovalState.EXPIRED, ApprovalState.WITHDRAWN])
     async def test_it_is_asked_for_anew(
         self, store: CampaignStore, lease: Lease, clock: SettableClock, state: ApprovalState | None
     ) -> None:
@@ -165,15 +165,6 @@ class TestApprovals:
         assert list(await store.list_approvals()) == [anew]
         decided = await store.decide_approval(RUN_1, "send", ApprovalState.APPROVED, by="ada")
         assert (decided.state, decided.decided_at) == (ApprovalState.APPROVED, clock.now())
-
-    async def test_what_is_approved_stays_approved(
-        self, store: CampaignStore, lease: Lease, clock: SettableClock
-    ) -> None:
-        await store.ask_approval(lease, step="send", timeout_seconds=3600)
-        approved = await store.decide_approval(RUN_1, "send", ApprovalState.APPROVED, by="ada")
-        clock.advance(hours=2)
-        assert await store.ask_approval(lease, step="send", timeout_seconds=99) == approved
-        assert list(await store.list_approvals()) == [approved]
 
     @pytest.mark.parametrize("state", [ApprovalState.APPROVED, ApprovalState.EXPIRED, ApprovalState.WITHDRAWN])
     async def test_what_is_decided_first_stays(
