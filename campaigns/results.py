@@ -55,6 +55,7 @@ class StepResult(_Value):
         result: what the engine answered.
         warnings: what went wrong without failing the step.
         error: why it failed, in one line.
+        taken_from: the run whose result it is, of a step that a run which began later has taken over.
     """
 
     name: str
@@ -69,6 +70,7 @@ class StepResult(_Value):
     result: Any = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    taken_from: str | None = None
 
     @property
     def duration_seconds(self) -> float | None:
@@ -76,6 +78,12 @@ class StepResult(_Value):
         if self.started_at is None or self.completed_at is None:
             return None
         return (self.completed_at - self.started_at).total_seconds()
+
+
+def step_detail(step: StepResult) -> dict[str, Any]:
+    """Return what stores keep of a step as JSON, since they look for none of it."""
+    detail = {"counts": step.counts, "result": step.result, "warnings": step.warnings, "error": step.error}
+    return detail if step.taken_from is None else {**detail, "taken_from": step.taken_from}
 
 
 class RunReport(_Value):

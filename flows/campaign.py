@@ -61,7 +61,11 @@ BREAK_OFF_SECONDS = 20.0
 
 @flow(name=FLOW_NAME)
 async def run_campaign(
-    campaign: Campaign, version: str | None = None, from_step: str | None = None, results_of: str | None = None
+    campaign: Campaign,
+    version: str | None = None,
+    from_step: str | None = None,
+    results_of: str | None = None,
+    send_again: bool = False,
 ) -> State[Any]:
     """Run a campaign once: wait for its turn, look at its budget, do its steps, say what came of it.
 
@@ -78,6 +82,7 @@ async def run_campaign(
         version: the version of the file that the campaign is; another one, or none, says that a person edited it.
         from_step: the step to begin at, with the results that the steps before it had in the flow run results_of.
         results_of: that flow run's id.
+        send_again: whether it is to send what a run with the same results has sent already.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
@@ -94,7 +99,8 @@ async def run_campaign(
                 store = await reach_store(stack, settings, campaign.slug)
             await refuse_another(campaign, version, flow_run)
             start_at = _start_at(from_step, results_of)
-            return await _run(store, campaign, version, flow_run, Journal(settings.journal_folder), start_at)
+            journal = Journal(settings.journal_folder)
+            return await _run(store, campaign, version, flow_run, journal, start_at, send_again=send_again)
     except CampaignsError as error:
         # Said in the state, in words, rather than as a traceback.
         logger.error("%s", error)
@@ -140,6 +146,8 @@ async def _run(
     flow_run: FlowRun,
     journal: Journal,
     start_at: StartAt | None,
+    *,
+    send_again: bool,
 ) -> State[Any]:
     clock, logger = current_clock(), get_run_logger()
     turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)
@@ -158,6 +166,7 @@ async def _run(
             journal=journal,
             logger=logger,
             start_at=start_at,
+            send_again=send_again,
         )
         await run.patiently(run.begin)
         try:

@@ -83,6 +83,7 @@ class CampaignRun:
         journal: Journal,
         logger: RunLogger,
         start_at: StartAt | None = None,
+        send_again: bool = False,
     ) -> None:
         self.campaign = campaign
         self.flow_run = flow_run
@@ -93,6 +94,10 @@ class CampaignRun:
         self.journal = journal
         self.logger = logger
         self.start_at = start_at
+        self.send_again = send_again
+        """Whether a person wants it sent again, should another run have sent with the same results."""
+        self.is_resumed = False
+        """Whether an earlier execution of the run has begun."""
         self.started_at: datetime = clock.now()
         self.steps: list[StepResult] = []
         self.secrets: set[str] = set()
@@ -123,6 +128,7 @@ class CampaignRun:
         # Of a step that nobody has begun only its place is recorded, which another version may have changed.
         recorded = {name: step for name, step in recorded.items() if step.status is not StepStatus.PENDING}
         if earlier:
+            self.is_resumed = True
             self.started_at = earlier.started_at
         self.steps = [
             recorded.get(step.name)
@@ -155,6 +161,7 @@ class CampaignRun:
                 position=position,
                 status=StepStatus.SKIPPED,
                 result=results[name].result,
+                taken_from=self.start_at.results_of,
             )
             for position, name in enumerate(before)
         }

@@ -29,6 +29,7 @@ from prefect_campaigns.errors import (
     StoreError,
 )
 from prefect_campaigns.flows.exchange import EngineAnswer, EngineRequest, Progress, call_engine
+from prefect_campaigns.flows.lineage import refuse_to_send_again
 from prefect_campaigns.flows.progress import reporting
 from prefect_campaigns.flows.requests import make_request, secrets_of
 from prefect_campaigns.flows.run import CampaignRun
@@ -59,7 +60,8 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
 
     Raises:
         EngineError: the exchange did not end in a result.
-        SendMayHaveHappened: an earlier request of a sending step was never answered.
+        SendMayHaveHappened: an earlier request of a sending step was never answered, or another run has sent with the
+            same results.
         BudgetRefused: the step's estimate would pass a limit.
         MissingReference: a reference finds nothing. Nothing was reserved or sent.
         MissingSecret, SecretsUnavailable: a secret could not be had. Nothing was reserved or sent.
@@ -72,6 +74,7 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
     # What an earlier attempt was answered must be booked before it counts as unanswered.
     await run.catch_up()
     earlier = await _close_earlier_attempts(run, step)
+    await refuse_to_send_again(run, step)
     request = await _request(run, step)
     reservation = await run.store.reserve(
         run.lease,

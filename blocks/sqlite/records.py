@@ -27,7 +27,7 @@ from prefect_campaigns.blocks.values import (
 from prefect_campaigns.errors import StoreError, UnknownCampaign
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import from_micros
-from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
+from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus, step_detail
 
 _RUNS = (
     "SELECT runs.*,"
@@ -213,7 +213,6 @@ def save_late_step(db: sqlite3.Connection, run_id: str, step: StepResult) -> Non
 
 
 def _write_step(db: sqlite3.Connection, run_id: str, step: StepResult) -> None:
-    detail = {"counts": step.counts, "result": step.result, "warnings": step.warnings, "error": step.error}
     db.execute(
         # No row refers to a step, so that replacing one is as good as updating it.
         "INSERT OR REPLACE INTO run_steps (run_id, name, position, engine, status, attempts, started_at,"
@@ -221,7 +220,7 @@ def _write_step(db: sqlite3.Connection, run_id: str, step: StepResult) -> None:
         (
             *(run_id, step.name, step.position, step.engine, step.status, step.attempts),
             *(optional_instant_text(step.started_at), optional_instant_text(step.completed_at)),
-            *(None if step.cost is None else amount_micros(step.cost), json_text(detail)),
+            *(None if step.cost is None else amount_micros(step.cost), json_text(step_detail(step))),
         ),
     )
 

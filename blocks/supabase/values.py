@@ -40,7 +40,7 @@ from prefect_campaigns.blocks.values import storable_text as without_surrogates
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Period, Scope, Window, window_from
 from prefect_campaigns.errors import BudgetRefused, StoreError
 from prefect_campaigns.money import format_money, from_micros
-from prefect_campaigns.results import RunReport, RunStatus, StepResult
+from prefect_campaigns.results import RunReport, RunStatus, StepResult, step_detail
 
 Row = Mapping[str, Any]
 
@@ -260,7 +260,6 @@ def step_text(step: StepResult | None) -> str | None:
 
 def _step_object(step: StepResult) -> dict[str, Any]:
     # The detail is JSON in a text of its own, so that nothing in it is changed.
-    detail = {"counts": step.counts, "result": step.result, "warnings": step.warnings, "error": step.error}
     return {
         "name": storable_text(step.name),
         "position": step.position,
@@ -272,7 +271,7 @@ def _step_object(step: StepResult) -> dict[str, Any]:
         "cost": optional_amount_text(step.cost),
         "counts": {storable_text(name): count for name, count in step.counts.items()},
         "error": optional_storable_text(step.error),
-        "detail": json_text(detail),
+        "detail": json_text(step_detail(step)),
     }
 
 

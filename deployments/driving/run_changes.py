@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import AttemptState
 from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
 from prefect_campaigns.faults import examine
+from prefect_campaigns.flows.lineage import NEVER_LEFT
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 from prefect_campaigns.words import json_pointer, listed, nearest, shown
@@ -18,8 +18,6 @@ from prefect_campaigns.words import json_pointer, listed, nearest, shown
 ALLOWED = "allowed is steps.NAME.KEY=VALUE, with more KEYs to go deeper into what a step's params hold"
 
 RUNS_LOOKED_AT = 50
-
-_NEVER_LEFT = (AttemptState.HELD, AttemptState.RELEASED)
 
 
 def change_params(campaign: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -110,7 +108,7 @@ def _there(container: Any) -> str:
 
 async def begin_at(
     store: CampaignStore, campaign: Campaign, step_name: str, *, send_again: bool
-) -> tuple[dict[str, str], RunReport | None]:
+) -> tuple[dict[str, Any], RunReport | None]:
     """Return the flow's parameters for a run that begins at a step, and the run whose results it takes over.
 
     That is the newest run in which all steps before the step have completed. At the first step it is a run like any.
@@ -140,9 +138,12 @@ async def begin_at(
         raise WrongState(
             f"run {source.run_name}, whose results it would take, has not ended; wait for it, or cancel it"
         )
-    if not send_again:
-        await _refuse_to_send_again(store, campaign.steps[index:], _of_one_lineage(runs, source, names[:index]))
-    return {"from_step": step_name, "results_of": source.run_id}, source
+    parameters: dict[str, Any] = {"from_step": step_name, "results_of": source.run_id}
+    if send_again:
+        return {**parameters, "send_again": True}, source
+    # The run asks again, once it has the campaign for itself; here it is said to whoever types it.
+    await _refuse_to_send_again(store, campaign.steps[index:], _of_one_lineage(runs, source, names[:index]))
+    return parameters, source
 
 
 def _results(run: RunReport, names: Sequence[str]) -> list[Any] | None:
@@ -188,6 +189,6 @@ async def _sent(store: CampaignStore, run: RunReport, step: Step) -> str | None:
     if recorded is not None and _is_done(recorded):
         return "has sent"
     attempts = await store.attempts(run.run_id, step.name)
-    if any(attempt.state not in _NEVER_LEFT for attempt in attempts):
+    if any(attempt.state not in NEVER_LEFT for attempt in attempts):
         return "may have sent"
     return None

@@ -151,7 +151,8 @@ async def record_run(
 
 async def begin(store: SqliteStore, step: str = "sending", *, send_again: bool = False) -> str | None:
     parameters, source = await begin_at(store, campaign("Later", URL), step, send_again=send_again)
-    assert not parameters or (source and parameters == {"from_step": step, "results_of": source.run_id})
+    again = {"send_again": True} if send_again else {}
+    assert not parameters or (source and parameters == {"from_step": step, "results_of": source.run_id, **again})
     return parameters.get("results_of")
 
 

@@ -1,0 +1,49 @@
+"""What was sent with some results is not sent with them again, by whatever run, unless a person says so."""
+
+from __future__ import annotations
+
+from campaign_files import SEND, campaign
+from driving import Driver
+from prefect.blocks.system import Secret
+
+from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.deployments.driving.run_changes import begin_at
+from prefect_campaigns.deployments.driving.runs import start_run
+
+ADA = "ada@laptop"
+
+
+async def test_of_all_runs_that_share_results_one_sends(driver: Driver, engines: DemoEngines) -> None:
+    steps = {"sending": {"headers": {"X-Key": "{{ secret.SENT_ONCE }}"}, "onFailure": "continue"}}
+    once = campaign("Sent Once", engines.url, steps=steps)
+    (deployment,) = await driver.apply(once)
+    first = await driver.run(deployment)
+    assert first.state.name == "Partial" and engines.requests_to(SEND) == []
+    await Secret(value="it-is-there-now").asave("sent-once", overwrite=True)
+
+    # Typed before either has sent anything: at both times it looks as if nothing had been sent yet.
+    record = await driver.store.get_campaign("sent-once")
+    typed = [(await begin_at(driver.store, once, "sending", send_again=False))[0] for _ in range(2)]
+    begun = [await start_run(driver.client, driver.store, record, actor=ADA, parameters=one) for one in typed]
+    ended = await driver.all_ended([run.id for run in begun], seconds=60)
+    assert sorted(run.state.name for run in ended) == ["Completed", "Partial"]
+    (sent,) = [run for run in ended if run.state.name == "Completed"]
+    refused = next(run for run in ended if run is not sent).state.message
+    assert f"run {sent.name} has sent with the same results already, or may have." in refused
+    assert "campaigns run sent-once --from sending --send-again" in refused
+
+    # The run that they have the results of is retried.
+    retried = await driver.retry(first)
+    assert f"run {sent.name} has sent with the same results already" in retried.state.message
+    # One that repeats an earlier step has new results of that step, and the same prospects.
+    deeper = {"from_step": "outreach", "results_of": str(first.id)}
+    further = await start_run(driver.client, driver.store, record, actor=ADA, parameters=deeper)
+    assert f"run {sent.name} has sent" in (await driver.ended(further.id)).state.message
+    assert len(engines.requests_to(SEND)) == 1
+
+    parameters, _ = await begin_at(driver.store, once, "sending", send_again=True)
+    again = await start_run(driver.client, driver.store, record, actor=ADA, parameters=parameters)
+    assert (await driver.ended(again.id)).state.name == "Completed"
+    # A run from the first step has results of its own.
+    assert (await driver.run(deployment)).state.name == "Completed"
+    assert len(engines.requests_to(SEND)) == 3
