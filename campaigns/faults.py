@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from prefect_campaigns.jsonmend import MAX_DEPTH
 from prefect_campaigns.models import Campaign, semantic_faults
-from prefect_campaigns.words import SECRET_KEYS, came, listed, nearest, shown
+from prefect_campaigns.words import SECRET_KEYS, came, listed, nearest, shown, tellable
 
 Path = tuple[str | int, ...]
 
@@ -74,7 +74,11 @@ def _usable(value: Any, path: Path, faults: list[Fault]) -> Any:
 
 def _usable_keys(value: dict[Any, Any], path: Path, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
     for key, item in value.items():
-        problem = _string_problem(key) if isinstance(key, str) else f"{came(key)} as a key; keys are strings"
+        problem = (
+            _string_problem(key, secret=_is_secret(path))
+            if isinstance(key, str)
+            else f"{came(key)} as a key; keys are strings"
+        )
         if problem is None:
             yield key, item
         else:
@@ -120,7 +124,8 @@ def _fault(data: Any, detail: ErrorDetails) -> Fault:
     if location[-1:] == ("[key]",):
         # pydantic's mark for the key of an object, and not its value.
         path = location[:-1]
-        return Fault(path=path, message=f"the name {shown(path[-1])} came; {_allowed(path, detail)}", at_key=True)
+        *_, name = tellable(path)
+        return Fault(path=path, message=f"the name {shown(name)} came; {_allowed(path, detail)}", at_key=True)
     path, value = _resolve(data, location)
     return Fault(path=path, message=f"{came(value, secret=_is_secret(path))}; {_allowed(path, detail)}")
 

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from prefect_campaigns.jsonmend import MAX_SLIPS, Mended
-from prefect_campaigns.words import shown
+from prefect_campaigns.words import shown, tellable
 
 if TYPE_CHECKING:
     from tree_sitter import Language, Node, Tree
@@ -218,10 +218,11 @@ class JsonText:
     def _duplicate_key(self, path: Path, pair: Node, first: Node) -> Slip:
         assert self._mended is not None  # noqa: S101
         line, column = self.place(self._mended.original(first.start_byte))
+        *_, key = tellable(path)
         return Slip(
             offset=self._mended.original(pair.start_byte),
             path=path,
-            message=f"the key {shown(path[-1])} came again; it is already given at line {line}, column {column},"
+            message=f"the key {shown(key)} came again; it is already given at line {line}, column {column},"
             " and a key is given once",
         )
 

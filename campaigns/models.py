@@ -45,7 +45,7 @@ from prefect_campaigns.checks import (
 )
 from prefect_campaigns.money import Money
 from prefect_campaigns.references import check_header_references, check_references, references_in
-from prefect_campaigns.words import came, shown
+from prefect_campaigns.words import came, header_name, shown
 
 __all__ = [
     "DEFAULT_TIMEOUTS_MS",
@@ -395,7 +395,8 @@ def semantic_faults(data: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
 def _header_faults(headers: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
     yield from check_header_references(headers)
     first: dict[str, str] = {}
+    again = "is there already, and case does not count"
     for name in headers if isinstance(headers, dict) else ():
         earlier = first.setdefault(name.lower(), name)
         if earlier != name:
-            yield (name,), f"the name {shown(name)} came; {shown(earlier)} is there already, and case does not count"
+            yield (name,), f"the name {shown(header_name(name))} came; {shown(header_name(earlier))} {again}"

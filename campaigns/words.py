@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +16,9 @@ SECRET_KEYS = ("slack", "headers")
 
 HIDDEN = "********"
 """What stands for a secret wherever something is shown or kept."""
+
+
+_IN_A_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]*")
 
 
 def _printable(text: str) -> str:
@@ -97,7 +100,21 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return by_lower_case[matches[0]] if matches else None
 
 
+def header_name(name: str) -> str:
+    """Return a header's name as far as it can be one: behind a colon, or a space, there may be its value."""
+    beginning = _IN_A_NAME.match(name)
+    return name if beginning is None or beginning.end() == len(name) else f"{beginning.group()}…"
+
+
+def tellable(path: Iterable[str | int]) -> Iterator[str | int]:
+    """Yield the parts of a path, of what is in headers no more than can be a header's name."""
+    in_headers = False
+    for part in path:
+        yield header_name(part) if in_headers and isinstance(part, str) else part
+        in_headers = in_headers or part == "headers"
+
+
 def json_pointer(path: Iterable[str | int]) -> str:
     """Return the RFC 6901 pointer of a path; characters that cannot be printed are escaped as in JSON."""
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in tellable(path))
     return _printable("".join(f"/{part}" for part in parts))

@@ -44,9 +44,14 @@ def test_headers_that_a_request_can_carry_are_taken(headers: dict[str, str]) -> 
     [
         # names
         ({"": "x"}, "/", "a header's name is letters, digits and any of"),
-        ({"X Y": "x"}, "/X Y", 'the name "X Y" came; a header\'s name is letters'),
-        ({"X-Ä": "x"}, "/X-Ä", "a header's name is letters"),
-        ({"X:": "x"}, "/X:", "a header's name is letters"),
+        ({"X Y": "x"}, "/X…", 'the name "X…" came; a header\'s name is letters'),
+        ({"X-Ä": "x"}, "/X-…", "a header's name is letters"),
+        ({"X:": "x"}, "/X…", "a header's name is letters"),
+        # … with what belongs into the value behind them
+        ({f"Authorization: {SECRET}": "x"}, "/Authorization…", 'the name "Authorization…" came; a header\'s name'),
+        ({f"Authorization={SECRET}": 5}, "/Authorization…", "a number came; a string is allowed"),
+        ({f"X: {SECRET}": "x", f"x: {SECRET}": "x"}, "/x…", 'the name "x…" came; "X…" is there already'),
+        ({f"X: {SECRET}\0": "x"}, "/X…", "a string came; the character U+0000 is not allowed"),
         # those that are not the step's to set, and why
         ({"idempotency-KEY": "x"}, "/idempotency-KEY", "so that an engine does nothing twice"),
         ({"Content-Type": "text/plain"}, "/Content-Type", "the body of a request is always JSON"),
@@ -112,6 +117,7 @@ def test_what_is_wrong_is_told_at_its_place_and_never_repeated(headers: Any, poi
         f"Authorization: {SECRET}",
         f'["Authorization", {SECRET}]',
         '{"Authorization": ..hunter2-of-the-crm}',
+        f'{{"Authorization: {SECRET}": "x", "Authorization: {SECRET}": "x"}}',  # twice
     ],
 )
 def test_a_header_in_a_file_that_is_no_json_is_not_repeated_either(written: str) -> None:
