@@ -30,7 +30,7 @@ from prefect_campaigns.deployments.api.errors import Refused
 from prefect_campaigns.deployments.api.parts import Parts
 from prefect_campaigns.deployments.api.routing import Actor, SharedParts, body, errors
 from prefect_campaigns.deployments.applying.saved_mail import load_mail
-from prefect_campaigns.deployments.driving.emergency import start_all, stop_all
+from prefect_campaigns.deployments.driving.emergency import start_all, stop_first
 from prefect_campaigns.deployments.driving.standing import ask_states, read_states
 from prefect_campaigns.deployments.driving.trial_mail import send_trial_mail
 from prefect_campaigns.errors import CampaignsError, MailNotSent, ServerError
@@ -41,6 +41,9 @@ HEALTH_SECONDS = 5.0
 
 HEALTH_REMEMBERED = timedelta(seconds=1)
 """How long one look serves all who ask: nobody needs a key for it."""
+
+STOP_SECONDS = 120.0
+"""How long pausing and cancelling may take once everything is stopped: less than a request may."""
 
 router = APIRouter(prefix="/api", tags=["account"])
 
@@ -168,12 +171,24 @@ async def test_email(request: Request, parts: SharedParts) -> Response:
     summary="Stop everything",
 )
 async def stop(request: Request, parts: SharedParts, actor: Actor) -> Response:
-    """Pause everything, and let nothing begin, until everything is started again: the emergency stop."""
+    """Pause everything, and let nothing begin, until everything is started again: the emergency stop.
+
+    It stands also where Prefect is away, or does not do all that is asked of it: then `problems` says what is left, and
+    saying it again tries that again.
+    """
     wanted = await read_body(request, StopBody)
-    async with parts.both() as (client, store):
-        stopped = await stop_all(client, store, actor=actor, reason=wanted.reason, cancel_running=wanted.cancel_running)
+    async with parts.books() as store:
+        stopped = await stop_first(
+            parts.prefect,
+            store,
+            actor=actor,
+            reason=wanted.reason,
+            cancel_running=wanted.cancel_running,
+            seconds=STOP_SECONDS,
+        )
+    left = "; but not all of it could be done" if stopped.problems else ""
     content = Stopped(
-        message=f"Everything is stopped by {stopped.stop.by}: {stopped.stop.reason}",
+        message=f"Everything is stopped by {stopped.stop.by}: {stopped.stop.reason}{left}",
         stop=StopAnswer(by=stopped.stop.by, reason=stopped.stop.reason, since=stopped.stop.since),
         paused=list(stopped.paused),
         cancelled=[run.id for run in stopped.cancelled],

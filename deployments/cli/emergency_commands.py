@@ -7,11 +7,15 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.markup import escape
 
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.cli.budget_view import describe_stop, stop_json
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
 from prefect_campaigns.deployments.cli.run_commands import at_work
 from prefect_campaigns.deployments.driving.audit import local_actor
-from prefect_campaigns.deployments.driving.emergency import Started, Stopped, start_all, stop_all
+from prefect_campaigns.deployments.driving.emergency import Started, Stopped, start_all, stop_first
+from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
+from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.errors import CampaignsError
 
 All = Annotated[bool, Parameter(name="--all")]
@@ -33,8 +37,10 @@ async def stop_command(
     """
     if not all_:
         raise CampaignsError("it stops everything: campaigns stop --all. One campaign is paused: campaigns pause NAME")
-    async with at_work() as (client, store):
-        stopped = await stop_all(client, store, actor=local_actor(), reason=reason, cancel_running=cancel_running)
+    cancel_on_signals()
+    # The books alone: that the stop stands must not wait for Prefect.
+    async with open_store(load_settings()) as store:
+        stopped = await stop_first(connect, store, actor=local_actor(), reason=reason, cancel_running=cancel_running)
     if json:
         print_json(_stopped_json(stopped))
     else:
@@ -52,7 +58,9 @@ def _say_stopped(stopped: Stopped, *, cancel_running: bool) -> None:
         more = ", …" if len(stopped.still_going) > 5 else ""
         say(f"[yellow]![/] {_counted(len(stopped.still_going), 'run')} not ended: {names}{more}")
         say("  To cancel what goes on: campaigns stop --all --cancel-running")
-    _say_problems(stopped.problems, "campaigns stop --all")
+    if stopped.problems:
+        say("[yellow]![/] The stop stands, and no run begins; but not all of it could be done:", to=err)
+    _say_problems(stopped.problems, f"campaigns stop --all{' --cancel-running' * cancel_running}")
 
 
 def _say_problems(problems: Any, command: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
 import anyio
+import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -21,15 +22,17 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import OrchestrationResult
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.logging import get_logger
 from prefect.states import Cancelled, Cancelling
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import ApprovalState, Lease
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.errors import StoreError
 from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.results import RunStatus
+from prefect_campaigns.words import hide_login
 
 CANCEL_SECONDS = 8.0
 """How long whoever executes a run has for ending it: the worker looks every two seconds."""
@@ -73,7 +76,12 @@ async def unended_runs(client: PrefectClient, *, deployment_id: UUID | None = No
 
 
 async def end_runs(
-    client: PrefectClient, store: CampaignStore, flow_runs: Sequence[FlowRun], *, actor: str
+    client: PrefectClient,
+    store: CampaignStore,
+    flow_runs: Sequence[FlowRun],
+    *,
+    actor: str,
+    problems: list[str] | None = None,
 ) -> Sequence[FlowRun]:
     """Cancel runs, in whatever state they are, and return them as they have ended.
 
@@ -81,32 +89,61 @@ async def end_runs(
     person, ends at once. Of a run that has not ended within eight seconds nobody may be left to answer for, and it is
     written down as cancelled; should it be executed all the same, its worker sees that and ends it.
 
+    A request that fails holds up no other run: each is asked, waited for, and in the end written down, whatever became
+    of the others.
+
+    Args:
+        problems: takes a sentence for each run that could not be ended or written down. Without it the first such error
+            is raised, when everything else is done.
+
     Raises:
         StoreError: the store is not there.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
     turns = asyncio.Semaphore(ASKED_AT_ONCE)
     deadline = anyio.current_time() + CANCEL_SECONDS
+    run_ids = [run.id for run in flow_runs]
+    failed: dict[UUID, Exception] = {}
 
-    async def ask(flow_run: FlowRun) -> None:
+    async def attempt(flow_run: FlowRun, request: Callable[[PrefectClient, FlowRun, str], Awaitable[None]]) -> None:
         async with turns:
-            await _ask(client, flow_run, actor)
+            try:
+                await request(client, flow_run, actor)
+            except (httpx.HTTPError, PrefectException) as error:
+                failed[flow_run.id] = error
+            else:
+                failed.pop(flow_run.id, None)
 
-    async def insist(flow_run: FlowRun) -> None:
-        async with turns:
-            message = f"Cancelled by {actor}; nobody who executes the run has answered"
-            # One that is deleted meanwhile has ended for good.
-            with suppress(ObjectNotFound):
-                await client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
-
-    await asyncio.gather(*map(ask, flow_runs))
-    ended = await _ended_by(client, [run.id for run in flow_runs], deadline)
-    await asyncio.gather(*(insist(run) for run in flow_runs if run.id not in ended))
-    ended |= await _read_ended(client, [run.id for run in flow_runs if run.id not in ended])
+    await asyncio.gather(*(attempt(run, _ask) for run in flow_runs))
+    ended = await _ended_by(client, run_ids, deadline)
+    await asyncio.gather(*(attempt(run, _insist) for run in flow_runs if run.id not in ended))
+    try:
+        ended |= await _read_ended(client, [one for one in run_ids if one not in ended])
+    except (httpx.HTTPError, PrefectException) as error:
+        failed = {one: error for one in run_ids if one not in ended} | failed
+    errors = [(run, failed[run.id]) for run in flow_runs if run.id in failed and run.id not in ended]
     for flow_run in flow_runs:
         if flow_run.state is not None and flow_run.state.is_paused():
-            await _close_suspended(store, flow_run, actor)
+            try:
+                await _close_suspended(store, flow_run, actor)
+            except StoreError as error:
+                errors.append((flow_run, error))
+    if errors and problems is None:
+        raise errors[0][1]
+    if problems is not None:
+        problems += [f"run {run.name} could not be cancelled: {_one_line(error)}" for run, error in errors]
     return [ended.get(run.id, run) for run in flow_runs]
+
+
+def _one_line(error: BaseException) -> str:
+    return hide_login(" ".join(str(error).split())[:300]) or type(error).__name__
+
+
+async def _insist(client: PrefectClient, flow_run: FlowRun, actor: str) -> None:
+    message = f"Cancelled by {actor}; nobody who executes the run has answered"
+    # One that is deleted meanwhile has ended for good.
+    with suppress(ObjectNotFound):
+        await client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
 
 
 async def _ask(client: PrefectClient, flow_run: FlowRun, actor: str) -> None:
@@ -121,10 +158,14 @@ async def _ask(client: PrefectClient, flow_run: FlowRun, actor: str) -> None:
 
 
 async def _ended_by(client: PrefectClient, run_ids: Sequence[UUID], deadline: float) -> dict[UUID, FlowRun]:
-    """Wait for the end of runs until a deadline; return those that have ended."""
+    """Wait for the end of runs until a deadline; return those that have ended.
+
+    A look that fails is followed by the next one.
+    """
     ended: dict[UUID, FlowRun] = {}
     while True:
-        ended |= await _read_ended(client, [one for one in run_ids if one not in ended])
+        with suppress(httpx.HTTPError, PrefectException):
+            ended |= await _read_ended(client, [one for one in run_ids if one not in ended])
         if len(ended) == len(run_ids) or anyio.current_time() >= deadline:
             return ended
         await anyio.sleep(_POLL_SECONDS)

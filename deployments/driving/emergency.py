@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import KW_ONLY, dataclass, field
 
 import httpx
 from prefect.client.orchestration import PrefectClient
@@ -16,9 +17,12 @@ from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord, Pa
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.cancelling import ASKED_AT_ONCE, end_runs, unended_runs
-from prefect_campaigns.errors import CampaignsError, UnknownCampaign
+from prefect_campaigns.errors import CampaignsError, StoreError, UnknownCampaign
 from prefect_campaigns.flows.pausing import pause_by_stop
 from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_after_stop
+from prefect_campaigns.words import hide_login
+
+Connect = Callable[[], AbstractAsyncContextManager[PrefectClient]]
 
 NO_REASON = "no reason given"
 
@@ -69,14 +73,34 @@ class Started:
 async def stop_all(
     client: PrefectClient, store: CampaignStore, *, actor: str, reason: str | None, cancel_running: bool
 ) -> Stopped:
+    """Do what ``stop_first`` does, where Prefect has been asked already."""
+
+    def connected() -> AbstractAsyncContextManager[PrefectClient]:
+        return nullcontext(client)
+
+    return await stop_first(connected, store, actor=actor, reason=reason, cancel_running=cancel_running)
+
+
+async def stop_first(
+    connect: Connect,
+    store: CampaignStore,
+    *,
+    actor: str,
+    reason: str | None,
+    cancel_running: bool,
+    seconds: float | None = None,
+) -> Stopped:
     """Stop everything: from now on no run begins, and every campaign that is not paused is paused.
 
-    That the stop stands comes first, and is what a run looks at before it begins; then runs are cancelled, if asked,
-    and campaigns paused. A campaign that cannot be
-    paused, and a run that cannot be cancelled, hold up no other. Safe to repeat, which finishes what broke off.
+    That the stop stands comes first, before anybody asks whether Prefect is there, and is what a run looks at before it
+    begins. Then runs are cancelled, if asked, and campaigns paused. A campaign that cannot be paused, and a run that
+    cannot be cancelled, hold up no other; where Prefect is away that is a problem, and so is whatever else goes wrong
+    once the stop stands. Safe to repeat, which finishes what broke off.
 
     Args:
+        connect: yields a client of Prefect's API.
         cancel_running: also cancel what is going, waiting, suspended, or asked for and not begun.
+        seconds: how long everything after the stop itself may take; None for as long as it takes.
 
     Raises:
         StoreError: the store is not there; nothing is stopped then.
@@ -84,36 +108,83 @@ async def stop_all(
     now = current_clock().now()
     wanted = Stop(by=actor, reason=" ".join((reason or NO_REASON).split()), since=now)
     before = await store.set_stop(wanted)
-    stop = before or wanted
-    problems: list[str] = []
+    doing = _Stopping(store, actor, before or wanted, cancel_running=cancel_running)
+    try:
+        async with asyncio.timeout(seconds), connect() as client:
+            await doing.carry_out(client)
+    except TimeoutError:
+        await doing.give_up("it takes too long")
+    except (httpx.HTTPError, PrefectException, CampaignsError) as error:
+        await doing.give_up(_line(error))
+    return doing.done(stood_before=before is not None)
 
-    async def pause(record: CampaignRecord) -> str | None:
-        return record.key if await pause_by_stop(client, store, record, stop, now=now) else None
 
-    # First what costs money now; what begins meanwhile finds that everything is stopped.
-    cancelled = await _cancel_all(client, store, actor, problems) if cancel_running else ()
-    paused = await _each(await store.list_campaigns(), pause, "could not be paused in Prefect", problems)
-    still_going = await _still_going(client, problems)
-    detail = {
-        "reason": stop.reason,
-        "cancelRunning": cancel_running,
-        "paused": len(paused),
-        "cancelled": len(cancelled),
-        "problems": len(problems),
-    }
-    await record_audit(client, store, actor=actor, action=AuditAction.ALL_STOPPED, detail=detail)
-    return Stopped(
-        stop=stop,
-        stood_before=before is not None,
-        paused=paused,
-        cancelled=cancelled,
-        still_going=still_going,
-        problems=problems,
-    )
+@dataclass
+class _Stopping:
+    """What becomes of everything once the stop stands, and how far that is."""
+
+    store: CampaignStore
+    actor: str
+    stop: Stop
+    _: KW_ONLY
+    cancel_running: bool
+    is_recorded: bool = False
+    paused: list[str] = field(default_factory=list)
+    cancelled: Sequence[FlowRun] = ()
+    still_going: Sequence[FlowRun] = ()
+    problems: list[str] = field(default_factory=list)
+
+    async def carry_out(self, client: PrefectClient) -> None:
+        """Cancel, pause, and write down what was done."""
+        now = current_clock().now()
+
+        async def pause(record: CampaignRecord) -> str | None:
+            return record.key if await pause_by_stop(client, self.store, record, self.stop, now=now) else None
+
+        # First what costs money now; what begins meanwhile finds that everything is stopped.
+        if self.cancel_running:
+            self.cancelled = await _cancel_all(client, self.store, self.actor, self.problems)
+        records = await self.store.list_campaigns()
+        await _each(records, pause, "could not be paused in Prefect", self.problems, done=self.paused)
+        self.still_going = await _still_going(client, self.problems)
+        await self._record(client)
+
+    async def give_up(self, why: str) -> None:
+        """Say what went wrong, and write down at least that everything is stopped."""
+        self.problems.append(f"not everything could be paused{' and cancelled' * self.cancel_running}: {why}")
+        if not self.is_recorded:
+            try:
+                await self._record(None)
+            except StoreError as fault:
+                self.problems.append(f"the audit does not say so: {_line(fault)}")
+
+    async def _record(self, client: PrefectClient | None) -> None:
+        detail = {
+            "reason": self.stop.reason,
+            "cancelRunning": self.cancel_running,
+            "paused": len(self.paused),
+            "cancelled": len(self.cancelled),
+            "problems": len(self.problems),
+        }
+        await record_audit(client, self.store, actor=self.actor, action=AuditAction.ALL_STOPPED, detail=detail)
+        self.is_recorded = True
+
+    def done(self, *, stood_before: bool) -> Stopped:
+        """Return what it came to."""
+        return Stopped(
+            stop=self.stop,
+            stood_before=stood_before,
+            paused=self.paused,
+            cancelled=self.cancelled,
+            still_going=self.still_going,
+            problems=self.problems,
+        )
 
 
 async def start_all(client: PrefectClient, store: CampaignStore, *, actor: str) -> Started:
     """End the emergency stop, and resume what it has paused, and nothing else.
+
+    Other than the stop, its end needs Prefect: while nobody can say what would begin, everything stays stopped.
 
     What the budget had paused resumes where its time has come meanwhile. What a person paused stays paused. Safe to
     repeat, which finishes what broke off.
@@ -157,22 +228,29 @@ async def _each(
     work: Callable[[CampaignRecord], Awaitable[str | None]],
     failure: str,
     problems: list[str],
+    *,
+    done: list[str] | None = None,
 ) -> list[str]:
-    """Do something to each campaign, several at a time; one that fails is a problem and holds up no other."""
-    turns = asyncio.Semaphore(ASKED_AT_ONCE)
+    """Do something to each campaign, several at a time; one that fails is a problem and holds up no other.
 
-    async def do(record: CampaignRecord) -> str | None:
+    Args:
+        done: takes the keys of those to which it was done, as soon as it is; they are returned, too.
+    """
+    turns, done = asyncio.Semaphore(ASKED_AT_ONCE), [] if done is None else done
+
+    async def do(record: CampaignRecord) -> None:
         async with turns:
             try:
-                return await work(record)
+                if (key := await work(record)) is not None:
+                    done.append(key)
             except UnknownCampaign:
                 # Deleted meanwhile.
-                return None
+                return
             except (httpx.HTTPError, PrefectException, CampaignsError) as error:
-                problems.append(f"{record.key} {failure}: {_one_line(error)}")
-                return None
+                problems.append(f"{record.key} {failure}: {_line(error)}")
 
-    return [key for key in await asyncio.gather(*map(do, records)) if key is not None]
+    await asyncio.gather(*map(do, records))
+    return done
 
 
 def _is_going(flow_run: FlowRun) -> bool:
@@ -185,14 +263,20 @@ async def _cancel_all(
     client: PrefectClient, store: CampaignStore, actor: str, problems: list[str]
 ) -> Sequence[FlowRun]:
     cancelled: dict[object, FlowRun] = {}
-    try:
-        for _ in range(_ROUNDS):
+    failure: Exception | None = None
+    for _ in range(_ROUNDS):
+        try:
             going = [run for run in await unended_runs(client) if _is_going(run) and run.id not in cancelled]
-            if not going:
-                break
-            cancelled |= {run.id: run for run in await end_runs(client, store, going, actor=actor)}
-    except (httpx.HTTPError, PrefectException, CampaignsError) as error:
-        problems.append(f"not all runs could be cancelled: {_one_line(error)}")
+        except (httpx.HTTPError, PrefectException) as error:
+            failure = error
+            continue
+        failure = None
+        if not going:
+            break
+        ended = await end_runs(client, store, going, actor=actor, problems=problems)
+        cancelled |= {run.id: run for run in ended}
+    if failure is not None:
+        problems.append(f"not all runs could be looked for and cancelled: {_line(failure)}")
     return [run for run in cancelled.values() if run.state is not None and run.state.is_cancelled()]
 
 
@@ -200,9 +284,9 @@ async def _still_going(client: PrefectClient, problems: list[str]) -> Sequence[F
     try:
         return [run for run in await unended_runs(client) if _is_going(run)]
     except (httpx.HTTPError, PrefectException) as error:
-        problems.append(f"not known which runs are still going: {_one_line(error)}")
+        problems.append(f"not known which runs are still going: {_line(error)}")
         return []
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def _line(error: BaseException) -> str:
+    return hide_login(" ".join(str(error).split())[:300]) or type(error).__name__

@@ -10,11 +10,16 @@ import pytest
 from campaign_files import ANALYZE, COMPOSE, PROSPECT, SEND, campaign
 from driving import Driver
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from rest_api import served
 from spending import lose_an_answer
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.blocks.store_types import AuditAction
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.driving.audit import local_actor
+from prefect_campaigns.deployments.driving.emergency import start_all, stop_all
+from prefect_campaigns.deployments.running.server import free_port
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -180,3 +185,31 @@ async def test_everything_is_stopped_and_started_again(campaigns, driver: Driver
     body = json.loads(started.out)
     assert started.code == 0 and "driven-stop" in body["resumed"] and body["ended"]["reason"] == "wrong list"
     assert (await campaigns("start", "--all")).out.startswith("Nothing was stopped.")
+
+
+async def test_the_stop_stands_though_prefect_is_away_and_its_end_waits_for_prefect(campaigns, driver: Driver) -> None:
+    (deployment,) = await driver.apply(campaign("Stopped Alone", NOWHERE, only=1))
+    away = f"http://127.0.0.1:{free_port()}/api"
+    env = {"PREFECT_API_URL": away}
+    try:
+        stopped = await campaigns("stop", "--all", "--cancel-running", "--reason", "wrong list", env=env)
+        assert stopped.code == 1 and "The stop stands" in stopped.err and away in stopped.err, stopped.text
+        assert "campaigns stop --all --cancel-running" in stopped.err
+        assert (stop := await driver.store.read_stop()) is not None and stop.reason == "wrong list"
+        assert "wrong list" in (await driver.run(deployment)).state.message
+        (entry,) = await driver.store.list_audit(limit=1)
+        assert entry.action is AuditAction.ALL_STOPPED
+
+        started = await campaigns("start", "--all", env=env)
+        assert started.code == 1 and await driver.store.read_stop() == stop
+        again = await stop_all(driver.client, driver.store, actor=local_actor(), reason=None, cancel_running=False)
+        assert again.stood_before and "stopped-alone" in again.paused
+
+        await start_all(driver.client, driver.store, actor=local_actor())
+        with temporary_settings({PREFECT_API_URL: away}):
+            async with served() as api:
+                answered = await api.post("/api/stop", json={"reason": "by the API"})
+        assert answered.status_code == 200 and answered.json()["problems"], answered.text
+        assert (stop := await driver.store.read_stop()) is not None and stop.reason == "by the API"
+    finally:
+        await start_all(driver.client, driver.store, actor="the test's end")

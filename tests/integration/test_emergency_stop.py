@@ -9,10 +9,15 @@ from datetime import UTC, datetime
 import pytest
 from campaign_files import PROSPECT, campaign
 from driving import Driver, until
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect_proxy import PrefectProxy
+from real_stack import Stack
 from spending import spend
 
-from prefect_campaigns.blocks.store_types import AuditAction, PausedBy
+from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, PausedBy
 from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.driving.emergency import start_all, stop_all
 from prefect_campaigns.deployments.driving.runs import start_run
 from prefect_campaigns.deployments.driving.standing import Standing, read_states
@@ -156,3 +161,39 @@ async def test_what_broke_off_in_the_middle_is_finished_by_saying_it_again(drive
     started = await start_all(client, store, actor=ADA)
     assert started.ended is None and {"halfway-0", "halfway-1"} <= set(started.resumed)
     assert await pause_of(driver, "halfway-0") is None
+
+
+async def test_a_run_of_which_prefect_cannot_be_told_holds_up_no_other(
+    driver: Driver, engines: DemoEngines, in_stack: Stack
+) -> None:
+    """One goes on, one is suspended: whatever a request for the third run comes to, these end."""
+    untold, going, asking = await driver.apply(
+        campaign("Untold", engines.url, only=1),
+        campaign("Told", engines.url, only=1),
+        campaign("Told Asking", engines.url, only=1, steps={"prospecting": {"approval": {"timeout": 3_600_000}}}),
+    )
+    suspended = await driver.in_state((await driver.start(asking)).id, "Suspended")
+    engines.hang_next(PROSPECT, times=2)
+    runs = [await driver.start(untold), await driver.start(going)]
+
+    async def all_going() -> bool:
+        return len(engines.requests_to(PROSPECT)) == 2
+
+    await until(all_going, "a request of each run")
+    proxy = PrefectProxy(in_stack.server.api_url.removesuffix("/api"))
+    proxy.cut = f"/{runs[0].id}/set_state"
+    async with serve(proxy) as url:
+        with temporary_settings({PREFECT_API_URL: f"{url}/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+            async with get_client() as client:
+                stopped = await stop_all(client, driver.store, actor=ADA, reason=None, cancel_running=True)
+    await proxy.close()
+    assert {runs[1].id, suspended.id} <= {run.id for run in stopped.cancelled}
+    assert [run.id for run in stopped.still_going] == [runs[0].id]
+    (problem,) = stopped.problems
+    assert problem.startswith(f"run {runs[0].name} could not be cancelled: ")
+    (approval,) = await driver.store.list_approvals(run_id=str(suspended.id))
+    assert approval.state is ApprovalState.WITHDRAWN
+    assert "told" in stopped.paused
+
+    again = await stop_all(driver.client, driver.store, actor=ADA, reason=None, cancel_running=True)
+    assert runs[0].id in {run.id for run in again.cancelled} and not again.problems and not again.still_going

@@ -20,11 +20,13 @@ class PrefectProxy:
 
     Attributes:
         writes: what has been written, as ``POST /deployments/``, in order.
+        cut: every connection is cut on which something is asked for whose path has this in it.
     """
 
     def __init__(self, server: str) -> None:
         self._client = httpx.AsyncClient(base_url=server, timeout=60)
         self.writes: list[str] = []
+        self.cut: str | None = None
         self._breaks_at: int | None = None
         self._is_heard = False
 
@@ -51,6 +53,8 @@ class PrefectProxy:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
+        if self.cut is not None and self.cut in request.url.path:
+            return scope["extensions"][DROP_CONNECTION]()
         body = await request.body()
         was_broken = self.is_broken
         if request.method != "GET" and not request.url.path.endswith(_READING):
