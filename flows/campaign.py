@@ -31,7 +31,7 @@ from prefect_campaigns.flows.approval import NOT_APPROVED, Resumption, read_resu
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
-from prefect_campaigns.flows.paused_deployment import until_text
+from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME, until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
 from prefect_campaigns.flows.resuming import MOMENT, resume_after_budget
 from prefect_campaigns.flows.run import CampaignRun, StartAt, trigger_type
@@ -46,7 +46,7 @@ from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStat
 ENTRYPOINT = "prefect_campaigns.flows.campaign.run_campaign"
 """Where deployments find the flow. Dotted: Prefect takes the colon form for a file."""
 
-FLOW_NAME = "campaign"
+FLOW_NAME = CAMPAIGN_FLOW_NAME
 
 RUNS_LOOKED_AT = 50
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -29,6 +30,8 @@ from prefect.states import Scheduled
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause
 from prefect_campaigns.errors import ServerError
 
+CAMPAIGN_FLOW_NAME = "campaign"
+
 RESUME_FLOW_NAME = "resume-campaign"
 RESUME_DEPLOYMENT = f"{RESUME_FLOW_NAME}/campaigns"
 """The deployment whose runs resume campaigns; ``campaigns apply`` makes it."""
@@ -47,13 +50,16 @@ def described(description: str | None, pause: Pause | None) -> str:
 
 
 async def read_deployment(client: PrefectClient, record: CampaignRecord) -> DeploymentResponse | None:
-    """Return the campaign's deployment; None where it has none, or none any more."""
-    if record.deployment_id is None:
-        return None
-    try:
-        return await client.read_deployment(record.deployment_id)
-    except ObjectNotFound:
-        return None
+    """Return the campaign's deployment; None where it has none, or none any more.
+
+    Where the row does not know which it is, as after an apply that was killed, the one of its name is meant: it runs.
+    """
+    if record.deployment_id is not None:
+        with suppress(ObjectNotFound):
+            return await client.read_deployment(record.deployment_id)
+    with suppress(ObjectNotFound):
+        return await client.read_deployment_by_name(f"{CAMPAIGN_FLOW_NAME}/{record.key}")
+    return None
 
 
 async def describe(

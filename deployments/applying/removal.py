@@ -27,6 +27,7 @@ from prefect_campaigns.deployments.compile import MailRecipient, compile_campaig
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.cancelling import end_runs, unended_runs
 from prefect_campaigns.deployments.driving.lookup import read_deployments
+from prefect_campaigns.flows.paused_deployment import read_deployment
 from prefect_campaigns.models import Campaign
 
 
@@ -53,8 +54,10 @@ async def delete_while_alone(
     """Do what ``delete_campaign`` does, for whoever lets nobody else apply or delete meanwhile."""
     # What an apply has written since it was read counts.
     record = await store.get_campaign(record.key)
-    if record.deployment_id is not None:
-        await _delete_deployment(client, store, record.deployment_id, actor=actor)
+    deployment = await read_deployment(client, record)
+    # Runs keep the id of a deployment that is gone.
+    for deployment_id in filter(None, {record.deployment_id, deployment.id if deployment else None}):
+        await _delete_deployment(client, store, deployment_id, actor=actor)
     await _delete_flow_runs(client, _resumptions(record.key))
     await _remove_notifiers(client, record.campaign)
     detail = {"name": record.campaign.name, "id": str(record.id)}

@@ -27,6 +27,7 @@ from prefect_campaigns.deployments.driving.cancelling import unended_runs
 from prefect_campaigns.deployments.driving.lookup import find_campaign, match_campaign
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.errors import UnknownCampaign
+from prefect_campaigns.flows.paused_deployment import read_deployment
 
 
 async def show_command(name: str, /, *, json: AsJson = False) -> int:
@@ -62,7 +63,8 @@ async def delete_command(name: str, /, *, yes: bool = False, json: AsJson = Fals
     async with at_work() as (client, store):
         record = await find_campaign(store, name)
         if not yes:
-            going = len(await unended_runs(client, deployment_id=record.deployment_id)) if record.deployment_id else 0
+            deployment = await read_deployment(client, record)
+            going = len(await unended_runs(client, deployment_id=deployment.id)) if deployment else 0
             what = f"{record.campaign.name} (campaign/{record.key}), all its runs"
             what += f", of which {going} have not ended and would be cancelled" if going else ""
             otherwise = f"deleting {record.key} cannot be undone; add --yes to do it"

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
@@ -108,14 +107,13 @@ async def _ask(client: PrefectClient, store: CampaignStore, records: Sequence[Ca
         found = [await read_deployment(client, record) for record in records]
     else:
         found = [*await read_deployments(client)]
-    deployments = {deployment.id: deployment for deployment in found if deployment is not None}
-    return [await _state(client, store, record, deployments) for record in records]
+    deployments = {deployment.name: deployment for deployment in found if deployment is not None}
+    return [await _state(client, store, record, deployments.get(record.key)) for record in records]
 
 
 async def _state(
-    client: PrefectClient, store: CampaignStore, record: CampaignRecord, deployments: dict[UUID, DeploymentResponse]
+    client: PrefectClient, store: CampaignStore, record: CampaignRecord, deployment: DeploymentResponse | None
 ) -> CampaignState:
-    deployment = deployments.get(record.deployment_id) if record.deployment_id else None
     if deployment is None:
         return CampaignState(record=record, standing=Standing.NOT_DEPLOYED)
     if not deployment.paused:
