@@ -11,6 +11,9 @@ from enum import StrEnum
 
 DEFAULT_NAME = "default"
 
+KEY_CHARACTERS, KEY_DIFFERENT = 20, 8
+"""A key that is shorter, or made of fewer different characters, is one that people choose and others guess."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ALLOWED = "allowed is KEY, or NAME:read:KEY and NAME:full:KEY, several of them with commas between"
 
@@ -29,11 +32,13 @@ class ApiKey:
     Attributes:
         name: what the audit calls whoever used the key.
         digest: the SHA-256 of the key.
+        is_guessable: whether it is short, or made of few different characters, as those that people choose.
     """
 
     name: str
     access: Access
     digest: bytes = field(repr=False)
+    is_guessable: bool = False
 
 
 def parse_api_keys(text: str) -> Sequence[ApiKey]:
@@ -65,7 +70,8 @@ def _parse_one(entry: str, place: int) -> ApiKey:
         raise ValueError(f"its entry {place} has no key; {_ALLOWED}")
     if not re.fullmatch(r"[!-~]+", key):
         raise ValueError(f"the key of its entry {place} has a space or a character that no header carries; {_ALLOWED}")
-    return ApiKey(name=name, access=Access(access), digest=_digest(key.encode()))
+    is_guessable = len(key) < KEY_CHARACTERS or len(set(key)) < KEY_DIFFERENT
+    return ApiKey(name=name, access=Access(access), digest=_digest(key.encode()), is_guessable=is_guessable)
 
 
 def find_key(keys: Iterable[ApiKey], presented: bytes) -> ApiKey | None:

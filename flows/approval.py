@@ -33,6 +33,7 @@ from prefect.utilities.engine import propose_state
 from prefect_campaigns.blocks.store_types import ApprovalRecord, ApprovalState, AuditAction, AuditEntry
 from prefect_campaigns.errors import ApprovalExpired, ServerError
 from prefect_campaigns.flows.messages import one_line
+from prefect_campaigns.flows.requests import show_request
 from prefect_campaigns.flows.run import CampaignRun
 from prefect_campaigns.models import Step
 from prefect_campaigns.results import RunStatus, describe_counts
@@ -196,13 +197,13 @@ async def _question(run: CampaignRun, step: Step, approval: ApprovalRecord) -> s
     assert step.approval is not None  # noqa: S101 - as above
     report = await run.report()
     counted = describe_counts(report.counts)
-    what = f"{step.method} {step.endpoint}"
+    what, shown = f"{step.method} {step.endpoint}", show_request(run.campaign, step, results=run.results)
     then = "the run ends" if step.approval.on_timeout == "abort" else "the step is done all the same"
     lines = [
         f"Step {step.name!r} waits for approval: {what}",
         f"About to be sent: {_audience(report.counts)}",
         *([f"So far: {', '.join(counted)}"] if counted else []),
-        f"With: {one_line(json.dumps(step.params, ensure_ascii=False), limit=MAX_PARAMS)}",
+        f"With: {one_line(json.dumps(shown.params, ensure_ascii=False), limit=MAX_PARAMS)}",
         f"Approve it by {_moment(approval)}: campaigns approve {run.flow_run.name}, or Resume in Prefect."
         f" When nobody does, {then}.",
         f"{report.summary()}.",

@@ -57,12 +57,19 @@ class Policy:
         """Return what the settings say, for an API that listens on a host.
 
         Raises:
-            SettingsError: it listens off this machine, and there are no keys.
+            SettingsError: it listens off this machine, and there are no keys, or such as can be guessed.
         """
         if not settings.api_keys and not is_loopback(host):
             raise SettingsError(
                 f"the REST API would listen on {host}, where others reach it, and CAMPAIGNS_API_KEY is not set; set it,"
                 " or listen on 127.0.0.1"
+            )
+        guessable = [key.name for key in settings.api_keys if key.is_guessable]
+        if guessable and not is_loopback(host):
+            raise SettingsError(
+                f"the REST API would listen on {host}, where others reach it, and these of CAMPAIGNS_API_KEY can be"
+                f" guessed: {', '.join(guessable)}; take keys from: python3 -c 'import secrets;"
+                " print(secrets.token_urlsafe(32))'"
             )
         return cls(keys=settings.api_keys, origins=settings.api_origins)
 

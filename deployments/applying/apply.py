@@ -18,7 +18,7 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AuditAction
 from prefect_campaigns.deployments.applying.alone import alone
 from prefect_campaigns.deployments.applying.campaign_changes import Applied, CampaignWriter
-from prefect_campaigns.deployments.applying.notifiers import Notifiers
+from prefect_campaigns.deployments.applying.notifiers import Notifiers, TellingChange
 from prefect_campaigns.deployments.applying.observed import observe
 from prefect_campaigns.deployments.applying.plan import API_ORIGIN, CampaignPlan, Change, Plan
 from prefect_campaigns.deployments.applying.planning import make_plan, tags_in_use
@@ -58,11 +58,13 @@ class ApplyResult:
     Attributes:
         campaigns: those that were asked for, in their order.
         deleted: the keys of the campaigns whose files were gone.
+        telling: what became of mail server, blocks and automations.
         notes: what the user should know besides, one sentence each.
     """
 
     campaigns: tuple[Applied, ...]
     deleted: tuple[str, ...] = ()
+    telling: tuple[TellingChange, ...] = ()
     notes: tuple[str, ...]
 
 

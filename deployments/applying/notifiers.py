@@ -70,12 +70,14 @@ class Notifiers:
 
     Attributes:
         leaves_unmailed: whether somebody should get mail, and there is no SMTP server to send it by.
+        switched_off: the names of planned automations that a person has switched off, which they stay.
     """
 
     def __init__(self, client: PrefectClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         self.leaves_unmailed = False
+        self.switched_off: list[str] = []
         self._mail_is_known = False
         self._mail: MailServer | None = None
         self._block_ids: dict[str, UUID] = {}
@@ -166,6 +168,8 @@ class Notifiers:
             yield TellingChange(change=Telling.CREATED, what=f"automation {automation.name!r}")
             return
         kept, *doubles = existing
+        if not kept.enabled:
+            self.switched_off.append(automation.name)
         for _ in doubles:
             yield TellingChange(change=Telling.DELETED, what=f"automation {automation.name!r}, which is there twice")
         block_id = self._block_ids.get(automation.recipient.block_name)

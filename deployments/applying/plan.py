@@ -391,4 +391,10 @@ def orphans(observed: Observed, *, folders: Sequence[str], keys: set[str]) -> tu
 
 def renamed(created: CompiledCampaign, gone: Sequence[CampaignRecord]) -> CampaignRecord | None:
     """Return the campaign that a new one probably was until its name was changed: its file is gone."""
-    return next((row for row in gone if row.campaign.steps == created.campaign.steps), None)
+    steps = _without_header_values(created.campaign)
+    return next((row for row in gone if _without_header_values(row.campaign) == steps), None)
+
+
+def _without_header_values(campaign: Campaign) -> list[Any]:
+    """Return the steps without what their headers hold: a reference to a block is named after its campaign."""
+    return [step.model_copy(update={"headers": dict.fromkeys(step.headers, "")}) for step in campaign.steps]

@@ -23,6 +23,8 @@ from prefect_campaigns.deployments.applying.plan import (
     upkeep_changes,
 )
 from prefect_campaigns.deployments.applying.saved_secrets import unused_secrets
+from prefect_campaigns.deployments.checking.campaigns_checks import check_secrets
+from prefect_campaigns.deployments.checking.findings import Health
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE, CompiledCampaign
 from prefect_campaigns.flows.pausing import who_paused
 from prefect_campaigns.flows.stopping import describe
@@ -84,6 +86,17 @@ async def make_plan(
     notes = [*_notes(store, observed, campaigns)]
     if notifiers.leaves_unmailed:
         notes.insert(0, NO_MAIL)
+    if notifiers.switched_off:
+        notes.append(
+            f"Switched off in Prefect by a person, and nobody is told by it: {_listed(notifiers.switched_off)}."
+        )
+    secrets = await check_secrets(
+        client,
+        settings,
+        [one.campaign for one in compiled],
+        to_come=[secret.block_name for one in compiled for secret in one.secrets],
+    )
+    notes += [f"{one.found}; {one.remedy}." for one in secrets if one.health is not Health.WELL]
     notes += _renamings(campaigns, gone, deleted)
     if left := [row.key for row in gone if row.key not in deleted]:
         notes.append(f"No file any more: {_listed(left)}; campaigns apply FOLDER --prune deletes what has none.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from prefect.client.orchestration import PrefectClient
 
@@ -21,9 +21,6 @@ from prefect_campaigns.models import Campaign
 from prefect_campaigns.references import SecretReference, secrets_in
 
 BLOCKS_AT_ONCE = 100
-
-KEY_CHARACTERS, KEY_DIFFERENT = 20, 8
-"""A key that is shorter, or made of fewer different characters, is one that people choose and others guess."""
 
 
 async def check_engines(campaigns: Iterable[Campaign]) -> list[Finding]:
@@ -45,8 +42,14 @@ def _named(campaigns: Sequence[str]) -> str:
     return ", ".join(campaigns[:3]) + ("" if len(campaigns) <= 3 else f" and {len(campaigns) - 3} more")
 
 
-async def check_secrets(client: PrefectClient, settings: Settings, campaigns: Iterable[Campaign]) -> list[Finding]:
-    """See whether each secret that a campaign refers to is a block on the server, or a variable that it may be."""
+async def check_secrets(
+    client: PrefectClient, settings: Settings, campaigns: Iterable[Campaign], *, to_come: Collection[str] = ()
+) -> list[Finding]:
+    """See whether each secret that a campaign refers to is a block on the server, or a variable that it may be.
+
+    Args:
+        to_come: names of blocks that need not be there yet.
+    """
     needed_by: dict[str, tuple[SecretReference, list[str]]] = {}
     for campaign in campaigns:
         for step in campaign.steps:
@@ -56,7 +59,7 @@ async def check_secrets(client: PrefectClient, settings: Settings, campaigns: It
                     names.append(campaign.slug)
     if not needed_by:
         return []
-    there = await _blocks(client, sorted({reference.block_name for reference, _ in needed_by.values()}))
+    there = {*to_come} | await _blocks(client, sorted({reference.block_name for reference, _ in needed_by.values()}))
     findings = []
     for reference, names in needed_by.values():
         if reference.block_name not in there and (finding := _missing(reference, names, settings)):
@@ -110,12 +113,9 @@ def check_api_keys(settings: Settings) -> list[Finding]:
     """Look for keys of the REST API that could be guessed."""
     if settings.campaigns_api_key is None:
         return []
-    # What a key is, only the text knows.
-    entries = (entry.strip() for entry in settings.campaigns_api_key.get_secret_value().split(","))
-    texts = [entry.split(":", 2)[-1] for entry in entries]
-    weak = [key.name for key, text in zip(settings.api_keys, texts, strict=True) if _is_weak(text)]
+    weak = [key.name for key in settings.api_keys if key.is_guessable]
     if not weak:
-        return [well("API keys", f"{len(texts)} of the REST API, none of them short")]
+        return [well("API keys", f"{len(settings.api_keys)} of the REST API, none of them short")]
     return [
         doubtful(
             "API keys",
@@ -123,7 +123,3 @@ def check_api_keys(settings: Settings) -> list[Finding]:
             "take others from: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
         )
     ]
-
-
-def _is_weak(key: str) -> bool:
-    return len(key) < KEY_CHARACTERS or len(set(key)) < KEY_DIFFERENT

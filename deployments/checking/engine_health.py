@@ -15,6 +15,9 @@ from prefect_campaigns.flows.messages import one_line
 from prefect_campaigns.models import Campaign
 
 HEALTH_PATH = "/api/health"
+HEALTHY = ("healthy", "ok", "up", "pass")
+"""What an engine's ``status`` says when it is well."""
+
 ANSWER_SECONDS = 5.0
 AT_ONCE = 16
 
@@ -83,7 +86,7 @@ async def _ask(client: httpx.AsyncClient, origin: str) -> EngineHealth:
         why = one_line(str(error) or type(error).__name__, limit=200)
         return EngineHealth(origin=origin, answering=Answering.SILENT, said=f"no answer: {why}")
     status = _status(answer)
-    if answer.is_success and status == "healthy":
+    if answer.is_success and (status or "").lower() in HEALTHY:
         return EngineHealth(origin=origin, answering=Answering.HEALTHY, said="healthy")
     said = f"answered {answer.status_code} to {HEALTH_PATH}{f', status {status}' if status else ''}"
     return EngineHealth(origin=origin, answering=Answering.UNCLEAR, said=one_line(said, limit=200))

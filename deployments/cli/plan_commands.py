@@ -106,7 +106,8 @@ async def plan_command(
         said = [
             {"file": one.source, "line": one.line, "pointer": one.pointer, "message": one.message} for one in complaints
         ]
-        print_json({"success": not complaints, **plan_json(plan, outlooks), "complaints": said})
+        error = {"error": "\n".join(map(str, complaints))} if complaints else {}
+        print_json({"success": not complaints, **error, **plan_json(plan, outlooks), "complaints": said})
     else:
         for line in plan_lines(plan, outlooks, now=now):
             say(line)
@@ -115,7 +116,7 @@ async def plan_command(
         for complaint in complaints:
             say(f"[red]✗[/] {escape(str(complaint))}", to=err)
         if complaints:
-            say("[red]✗[/] apply does nothing while a file cannot be used", to=err)
+            say("[red]✗[/] while a file cannot be used, apply does nothing", to=err)
     if complaints:
         return EXIT_FAILED
     return EXIT_CHANGES if exit_code and plan.has_changes else EXIT_OK
@@ -178,6 +179,7 @@ def _applied_json(result: ApplyResult) -> dict[str, Any]:
             for one in result.campaigns
         ],
         "deleted": list(result.deleted),
+        "notifications": [{"change": one.change.value, "what": one.what} for one in result.telling],
         "notes": list(result.notes),
     }
 
@@ -198,6 +200,8 @@ def print_applied(result: ApplyResult) -> None:
         out.print(f"[dim]unchanged[/]  {len(result.campaigns) - len(shown)} campaigns")
     for key in result.deleted:
         out.print(f"[red]deleted[/]  campaign/{key}")
+    for telling in result.telling:
+        out.print(f"[{_CHANGE_STYLES.get(Change(telling.change), 'red')}]{telling.change}[/]  {escape(telling.what)}")
     for one in result.campaigns:
         if one.resumed:
             out.print(f"[green]✓[/] {one.compiled.slug}: {escape(one.resumed)}")

@@ -113,13 +113,22 @@ def line_of(record: logging.LogRecord) -> Line:
             message = f"{message.rstrip(': ')}: {said}"
     return Line(
         at=datetime.fromtimestamp(record.created, UTC),
-        level=level_name(record.levelno),
+        level=level_name(level_of(record)),
         logger=record.name,
         subject=subject_of(record),
         message=without_urls_secrets(message),
         traceback=trace,
         is_ours=isinstance(error, CampaignsError),
     )
+
+
+_NO_FAILURES = ("Suspended", "Skipped", "Paused")
+
+
+def level_of(record: logging.LogRecord) -> int:
+    """Return the record's level; Prefect takes each end that is not Completed for an error, also to wait for a yes."""
+    finished = _FINISHED.search(record.getMessage())
+    return logging.INFO if finished is not None and finished["state"] in _NO_FAILURES else record.levelno
 
 
 def level_name(number: int) -> str:

@@ -22,7 +22,15 @@ from rich.text import Text
 
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.blocks.settings_checks import LogFormat, LogLevel
-from prefect_campaigns.deployments.running.log_lines import Line, as_json, as_text, for_people, line_of, printable
+from prefect_campaigns.deployments.running.log_lines import (
+    Line,
+    as_json,
+    as_text,
+    for_people,
+    level_of,
+    line_of,
+    printable,
+)
 
 ALL, ERRORS = "orchestrator.log", "error.log"
 
@@ -150,7 +158,7 @@ class _Entrance(logging.handlers.QueueHandler):
         return not (is_talk and record.levelno < logging.WARNING) and bool(super().filter(record))
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        ready = logging.makeLogRecord({"levelno": record.levelno, "name": record.name})
+        ready = logging.makeLogRecord({"levelno": level_of(record), "name": record.name})
         ready.line = line_of(record)
         return ready
 

@@ -55,7 +55,8 @@ async def test_it_is_mailed_holds_nothing_and_goes_on_when_somebody_approves(
     flow_run = await suspended(notifications=told)
     (mail,) = await mails_to(in_stack, "boss@example.com", 1)
     assert mail.message["Subject"].startswith("Suspended: ")
-    for said in ("Step 'sending' waits for approval", "About to be sent: 5 emails that are ready", SEND):
+    batch = '{"batchId": "batch-'
+    for said in ("Step 'sending' waits for approval", "About to be sent: 5 emails that are ready", SEND, batch):
         assert said in mail.text, mail.text
     assert f"campaigns approve {flow_run.name}" in mail.text.replace("\n", " ")
     assert engines.requests_to(SEND) == []

@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from secrets import token_urlsafe
 from typing import Any
 
 import httpx
@@ -101,8 +102,17 @@ def test_off_this_machine_it_needs_keys(monkeypatch: pytest.MonkeyPatch) -> None
     for host in ("0.0.0.0", "::", "192.0.2.1", "campaigns.example.com"):
         with pytest.raises(SettingsError, match=r"would listen on .*, where others reach it, and CAMPAIGNS_API_KEY"):
             Policy.of(load_settings(), host=host)
-    monkeypatch.setenv("CAMPAIGNS_API_KEY", f"ada:full:{FULL}")
+    monkeypatch.setenv("CAMPAIGNS_API_KEY", f"ada:full:{token_urlsafe()}")
     assert [key.name for key in Policy.of(load_settings(), host="192.0.2.1").keys] == ["ada"]
+
+
+@pytest.mark.parametrize("key", ["x", "letmein", "1234567890", "abababababababababababab"])
+def test_off_this_machine_its_keys_are_none_that_can_be_guessed(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("CAMPAIGNS_API_KEY", f"bob:read:{token_urlsafe()},ada:full:{key}")
+    assert len(Policy.of(load_settings(), host="127.0.0.1").keys) == 2
+    with pytest.raises(SettingsError, match="can be guessed: ada;") as caught:
+        Policy.of(load_settings(), host="0.0.0.0")
+    assert f":{key}" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:3020", "localhost:3020", "LOCALHOST", "[::1]:3020", "127.9.9.9"])

@@ -264,6 +264,13 @@ def test_only_campaigns_of_the_folder_without_a_file_are_orphans() -> None:
     assert renamed(compile_campaign(three), gone) is None
 
 
+def test_a_changed_name_is_noticed_though_its_secrets_are_named_after_it() -> None:
+    steps = {"prospecting": {"headers": {"Authorization": "Bearer sk-1234567890"}}}
+    before, after = (campaign(name, URL, only=1, steps=steps) for name in ("Before", "After"))
+    gone = (row(before, None),)
+    assert renamed(compile_campaign(after), gone) is gone[0]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
