@@ -101,7 +101,9 @@ class CampaignRun:
         self.started_at: datetime = clock.now()
         self.steps: list[StepResult] = []
         self.secrets: set[str] = set()
-        """The secrets that the run's requests have carried so far; nothing that comes back may show one."""
+        """The secrets that the run's requests have carried; nothing that comes back may show one."""
+        self.knows_earlier_secrets = False
+        """Whether these are among them: what an earlier execution has sent, or the run with the results."""
         self.is_behind = False
         """Whether something was charged that the store does not know of yet."""
 

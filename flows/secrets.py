@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
@@ -23,6 +24,8 @@ from prefect_campaigns.references import SecretReference
 ASK_SECONDS = 20.0
 """How long Prefect may take to give all secrets of a step."""
 
+T = TypeVar("T")
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -33,12 +36,35 @@ async def look_up_secrets(references: Iterable[SecretReference]) -> dict[str, st
         MissingSecret: one of them is nowhere, or is nothing that can be sent; says what to do.
         SecretsUnavailable: Prefect could not be asked.
     """
+    return await _look_up_all(references, _look_up)
+
+
+async def look_up_what_is_left(references: Iterable[SecretReference]) -> dict[str, str]:
+    """Return those of the secrets that are there, by name as it is written; for hiding what was sent earlier.
+
+    Raises:
+        SecretsUnavailable: Prefect could not be asked.
+    """
+    found = await _look_up_all(references, _look_up_or_none)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+async def _look_up_or_none(client: PrefectClient, reference: SecretReference) -> str | None:
+    try:
+        return await _look_up(client, reference)
+    except MissingSecret:
+        return None
+
+
+async def _look_up_all(
+    references: Iterable[SecretReference], look_up: Callable[[PrefectClient, SecretReference], Awaitable[T]]
+) -> dict[str, T]:
     wanted = {reference.name: reference for reference in references}
     if not wanted:
         return {}
     try:
         async with asyncio.timeout(ASK_SECONDS), get_client() as client:
-            return {name: await _look_up(client, reference) for name, reference in wanted.items()}
+            return {name: await look_up(client, reference) for name, reference in wanted.items()}
     except (httpx.HTTPError, PrefectException, TimeoutError) as error:
         said = f"within {ASK_SECONDS:g} seconds" if isinstance(error, TimeoutError) else str(error)
         names = ", ".join(reference.text for reference in wanted.values())

@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from prefect import State, Task, get_run_logger, task
@@ -33,7 +34,7 @@ from prefect_campaigns.flows.lineage import refuse_to_send_again
 from prefect_campaigns.flows.progress import reporting
 from prefect_campaigns.flows.requests import make_request, secrets_of
 from prefect_campaigns.flows.run import CampaignRun
-from prefect_campaigns.flows.secrets import look_up_secrets
+from prefect_campaigns.flows.secrets import look_up_secrets, look_up_what_is_left
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Step
 from prefect_campaigns.money import format_money
@@ -129,11 +130,18 @@ async def _request(run: CampaignRun, step: Step) -> EngineRequest:
     )
     # One engine may tell what another was sent, or it itself by an earlier step.
     run.secrets.update(secrets.values())
+    await _learn_earlier_secrets(run)
     return replace(request, secrets=tuple(run.secrets))
 
 
-def _without_cost(cost: Decimal | None) -> tuple[str, ...]:
-    return () if cost is not None else ("engine reported no cost",)
+async def _learn_earlier_secrets(run: CampaignRun) -> None:
+    """Look up, once, what was sent before this execution began: by an earlier one, or by the run with the results."""
+    if run.knows_earlier_secrets:
+        return
+    steps = zip(run.campaign.steps, run.steps, strict=True)
+    begun = [step for step, recorded in steps if recorded.status is not StepStatus.PENDING]
+    run.secrets.update((await look_up_what_is_left(chain.from_iterable(map(secrets_of, begun)))).values())
+    run.knows_earlier_secrets = True
 
 
 async def _close_earlier_attempts(run: CampaignRun, step: Step) -> list[Reservation]:

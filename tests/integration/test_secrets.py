@@ -213,6 +213,47 @@ async def test_a_secret_is_at_the_engine_and_nowhere_else(
         assert (shown.returncode, found_in(shown.stdout + shown.stderr)) == (0, []), command
 
 
+async def test_what_a_run_has_sent_earlier_is_hidden_after_a_retry_and_in_a_run_from_a_later_step(
+    driver: Driver,
+) -> None:
+    await Secret(value=TOKEN).asave("told-later", overwrite=True)
+    await Secret(value=LITERAL).asave("gone-by-then", overwrite=True)
+    sent: list[str] = []
+    codes = [400, 200, 200]
+
+    async def take(request: Request) -> Response:
+        sent.extend(request.headers[name] for name in ("X-Key", "X-Other"))
+        return JSONResponse({"taken": True})
+
+    async def tell(request: Request) -> Response:
+        code = codes.pop(0)
+        error = {"error": f"not {sent}"} if code == 400 else {}
+        return JSONResponse({**error, "told": sent[0], "other": sent[1]}, status_code=code)
+
+    app = Starlette(routes=[Route("/take", take, methods=["POST"]), Route("/tell", tell, methods=["POST"])])
+    headers = {"X-Key": "Key {{ secret.told-later }}", "X-Other": "{{ secret.gone-by-then }}"}
+    async with serve(app) as url:
+        steps = [{"name": name, "engine": "crm", "endpoint": f"{url}/{name}"} for name in ("take", "tell")]
+        steps[0]["headers"] = headers
+        told_later = Campaign.model_validate({"name": "Told Later", "steps": steps})
+        (deployment,) = await driver.apply(told_later)
+        failed = await driver.run(deployment)
+        assert failed.state.name == "Failed" and len(sent) == 2, failed.state.message
+        retried = await driver.retry(failed)
+        # What is not there any more cannot be hidden, and is no reason to fail.
+        await Secret.adelete("gone-by-then")
+        later = {"from_step": "tell", "results_of": str(failed.id)}
+        begun = await driver.client.create_flow_run_from_deployment(deployment, parameters=later)
+        ended = await driver.ended(begun.id)
+    assert len(sent) == 2
+    for run in (retried, ended):
+        assert run.state.name == "Completed", run.state.message
+        report = await driver.store.get_run(str(run.id))
+        assert report is not None and report.steps[1].result["told"] == "Key ********"
+    report = await driver.store.get_run(str(failed.id))
+    assert report is not None and report.steps[1].result["other"] == "********"
+
+
 async def test_a_secret_that_is_nowhere_fails_the_step_before_anything_is_reserved(
     driver: Driver, engines, in_stack: Stack
 ) -> None:
