@@ -89,12 +89,12 @@ class Policy:
         return None
 
     def identify(self, method: str, path: str, headers: Headers) -> str | Denial:
-        """Return the name of whoever sends the request, or why it is not let in."""
+        """Return the name of whoever sends the request, or why it is not let in; no name where none is needed."""
         if not self.keys:
             return LOCAL_ACTOR
-        if path in OPEN_PATHS and method in SAFE_METHODS:
-            return ""
         key = find_key(self.keys, _presented(headers))
+        if path in OPEN_PATHS and method in SAFE_METHODS:
+            return key.name if key else ""
         if key is None:
             return Denial(
                 status_code=401,

@@ -33,7 +33,9 @@ class _Body(BaseModel):
 
 
 class PauseBody(_Body):
-    """Why a campaign is paused."""
+    """Why a campaign is paused; what else is in it says nothing, as it did to the orchestrators before."""
+
+    model_config = ConfigDict(extra="ignore")
 
     reason: Reason | None = Field(default=None, description="Shown by the command line and in the Prefect UI.")
 

@@ -31,7 +31,7 @@ from prefect_campaigns.deployments.applying.removal import delete_campaign
 from prefect_campaigns.deployments.cli.budget_view import describe_state, view_budget, view_json
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
-from prefect_campaigns.errors import UnknownCampaign
+from prefect_campaigns.errors import AlreadyThere, UnknownCampaign
 from prefect_campaigns.flows.pausing import pause_by_person
 from prefect_campaigns.flows.resuming import resume_by_person
 
@@ -51,12 +51,17 @@ router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 async def create_campaign(request: Request, parts: SharedParts, actor: Actor) -> Response:
     """Deploy the campaign that the body is; one of its name must not be there yet."""
     campaign = await read_campaign(request)
-    async with parts.creating, parts.both() as (client, store):
+    there = f'a campaign "{campaign.slug}" is there already; PUT /api/campaigns/{campaign.slug} changes it'
+    async with parts.both() as (client, store):
+        # Said at once; whether it is new when its turn comes, the apply looks itself.
         if await _exists(store, campaign.slug):
-            raise Refused(
-                409, f'a campaign "{campaign.slug}" is there already; PUT /api/campaigns/{campaign.slug} changes it'
+            raise Refused(409, there)
+        try:
+            result = await apply(
+                [campaign], store=store, settings=parts.settings, actor=actor, origin=API_ORIGIN, must_be_new=True
             )
-        result = await apply([campaign], store=store, settings=parts.settings, actor=actor, origin=API_ORIGIN)
+        except AlreadyThere:
+            raise Refused(409, there) from None
         state = await _state(client, store, await store.get_campaign(campaign.slug))
     made = views.brief(state, now=current_clock().now())
     content = CampaignCreated(campaign=made, notes=list(result.notes))

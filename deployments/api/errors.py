@@ -27,6 +27,7 @@ _STATUSES: Mapping[type[CampaignsError], int] = {
     errors.UnknownBlock: 400,
     errors.UnknownCampaign: 404,
     errors.UnknownRun: 404,
+    errors.AlreadyThere: 409,
     errors.EverythingStopped: 409,
     errors.NotDeployed: 409,
     errors.WrongState: 409,

@@ -34,7 +34,6 @@ class Parts:
     """Keeps what requests share for as long as it is entered. Neither part has to be there at the start.
 
     Attributes:
-        creating: held by whoever makes a campaign whose name must not be there yet.
         looking: held by whoever looks how everything is.
         health, health_at: what the last look found, and when.
     """
@@ -42,7 +41,6 @@ class Parts:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.started_at = current_clock().now()
-        self.creating = asyncio.Lock()
         self.looking = asyncio.Lock()
         self.health: Health | None = None
         self.health_at = self.started_at

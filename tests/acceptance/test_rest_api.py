@@ -6,14 +6,16 @@ import asyncio
 import json
 import re
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from campaign_files import campaign_json
+from campaign_files import campaign, campaign_json
 from driving import Driver, until
 from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
@@ -23,6 +25,8 @@ from real_stack import Stack
 from rest_api import forwarding, served
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
+from prefect_campaigns.blocks.store_types import Lease
+from prefect_campaigns.deployments.applying.apply import apply
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.running.server import free_port, port_is_free
 
@@ -222,7 +226,7 @@ async def test_a_campaign_posted_here_is_one_of_prefects_and_a_pause_there_is_on
 async def test_a_changed_campaign_says_what_changed_and_a_persons_pause_stays(api: httpx.AsyncClient) -> None:
     campaign = await create(api, "Changed Here", budget={"daily": 5})
     path = f"/api/campaigns/{campaign['id']}"
-    assert (await api.put(f"{path}/pause", json={"reason": "holidays"})).json()["status"] == "paused"
+    assert (await api.put(f"{path}/pause", json={"reason": "holidays", "by": "ada"})).json()["status"] == "paused"
     refused = await api.post(f"{path}/run")
     assert (refused.status_code, "holidays" in refused.json()["error"]) == (409, True)
 
@@ -357,3 +361,50 @@ async def test_it_starts_without_prefect_and_says_what_is_down_until_it_is_there
             # It has been there, and goes: nobody waits for a minute to be told.
             async with asyncio.timeout(15):
                 assert (await api.get("/api/campaigns")).status_code == 503
+
+
+async def queued(stack: Stack, count: int) -> bool:
+    """Whether so many wait for their turn to apply."""
+    with closing(sqlite3.connect(stack.database)) as db:
+        (waiting,) = db.execute("SELECT count(*) FROM lease_queue WHERE campaign_key = '@apply'").fetchone()
+    return bool(waiting == count)
+
+
+async def test_of_two_who_make_a_campaign_at_once_the_other_is_refused_and_changes_nothing(
+    api: httpx.AsyncClient, driver: Driver, in_stack: Stack
+) -> None:
+    store = driver.store
+    await create(api, "Made Before")
+    busy = await store.acquire_lease(
+        "@apply", run_id="busy", run_name="busy", holder="busy", ttl_seconds=60, waiting_since=datetime.now(UTC)
+    )
+    assert isinstance(busy, Lease)
+    mine = campaign("Made Twice", NOWHERE, only=1, budget={"daily": 1})
+    options = {"store": store, "settings": driver.settings, "origin": "/srv/twice"}
+    # Whoever waits longer has the first turn.
+    by_file = asyncio.create_task(apply([mine], **options))
+    await until(lambda: queued(in_stack, 1), "the apply in the queue")
+    by_post = asyncio.create_task(
+        api.post("/api/campaigns", json=campaign_json("Made Twice", NOWHERE, only=1, budget={"daily": 500}))
+    )
+    await until(lambda: queued(in_stack, 2), "the request in the queue")
+    known = await api.post("/api/campaigns", json=campaign_json("Made Before", NOWHERE, only=1))
+    assert known.status_code == 409, "said at once, though an apply goes on"
+    await store.release_lease(busy)
+    await by_file
+    refused = await by_post
+    assert (refused.status_code, "is there already" in refused.json()["error"]) == (409, True)
+    record = await store.get_campaign("made-twice")
+    assert (record.campaign, record.origin) == (mine, "/srv/twice")
+
+
+async def test_health_names_addresses_only_to_who_has_a_key(in_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPAIGNS_API_KEY", f"dashboard:read:{READ}")
+    away = f"http://127.0.0.1:{free_port()}/api"
+    with temporary_settings({PREFECT_API_URL: away}):
+        async with served() as api:
+            anybody = await api.get("/api/health")
+            known = await api.get("/api/health", headers={"X-API-Key": READ})
+    assert (anybody.status_code, anybody.json()["down"]) == (503, ["prefect"])
+    assert anybody.json()["error"] == "down: prefect; who has a key is told why"
+    assert away in known.json()["error"]
