@@ -37,8 +37,8 @@ from prefect_campaigns.deployments.driving.run_changes import begin_at, change_p
 from prefect_campaigns.deployments.driving.runs import (
     approve_run,
     cancel_run,
-    deployed_campaign,
     find_run,
+    parameters_to_run,
     retry_run,
     start_run,
 )
@@ -121,14 +121,14 @@ async def _parameters(
     """Return what the run's parameters differ in from its deployment's, and whose results it takes over."""
     if not changes and from_step is None:
         return {}, None
-    parameters: dict[str, Any] = {}
-    campaign = await deployed_campaign(client, record)
+    whole = await parameters_to_run(client, record)
     if changes:
-        campaign = parameters["campaign"] = change_params(campaign, changes)
+        whole["campaign"] = change_params(whole["campaign"], changes)
+    parameters = whole if changes else {}
     if from_step is None:
         return parameters, None
-    whole = validate_object(campaign, source="the deployment's parameters")
-    begin, source = await begin_at(store, whole, from_step, send_again=send_again)
+    campaign = validate_object(whole["campaign"], source="the deployment's parameters")
+    begin, source = await begin_at(store, campaign, from_step, send_again=send_again)
     return parameters | begin, source
 
 

@@ -15,7 +15,7 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AttemptState, CampaignRecord, PausedBy
 from prefect_campaigns.budget import LimitStatus, Scope, describe_limits
 from prefect_campaigns.deployments.cli.budget_view import describe_stop
-from prefect_campaigns.deployments.driving.runs import deployed_campaign
+from prefect_campaigns.deployments.driving.runs import parameters_to_run
 from prefect_campaigns.flows.requests import ShownRequest, show_request
 from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign, Step
@@ -95,7 +95,7 @@ async def look_ahead(
         NotDeployed: the campaign has no deployment.
         StoreError: the store is not there.
     """
-    written = parameters.get("campaign") or await deployed_campaign(client, record)
+    written = parameters.get("campaign") or (await parameters_to_run(client, record))["campaign"]
     campaign = validate_object(written, source="the run's parameters")
     runs = await store.list_runs(record.key, limit=RUNS_LOOKED_AT)
     wanted = parameters.get("results_of")

@@ -29,8 +29,11 @@ from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.cancelling import end_runs
 from prefect_campaigns.deployments.driving.lookup import as_uuid
 from prefect_campaigns.errors import EverythingStopped, NotDeployed, StoreError, UnknownRun, WrongState
+from prefect_campaigns.faults import examine
 from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.flows.paused_deployment import read_deployment
+from prefect_campaigns.flows.versions import parameters_of
+from prefect_campaigns.versions import version_of
 
 MIN_ID = 8
 """How much of a run's id is enough to name it by."""
@@ -82,7 +85,8 @@ async def start_run(
         if error.response.status_code == httpx.codes.NOT_FOUND:
             raise _not_deployed(record.key) from None
         raise
-    detail = _run_detail(flow_run, **{name: value for name, value in (parameters or {}).items() if name != "campaign"})
+    beginning = {name: value for name, value in (parameters or {}).items() if name not in ("campaign", "version")}
+    detail = _run_detail(flow_run, **beginning)
     if parameters and "campaign" in parameters:
         detail["changed"] = True
     try:
@@ -97,8 +101,11 @@ def _not_deployed(key: str) -> NotDeployed:
     return NotDeployed(f"{key} has no deployment on the Prefect server; `campaigns apply` makes it")
 
 
-async def deployed_campaign(client: PrefectClient, record: CampaignRecord) -> dict[str, Any]:
-    """Return the campaign as its deployment hands it to a run.
+async def parameters_to_run(client: PrefectClient, record: CampaignRecord) -> dict[str, Any]:
+    """Return campaign and version as a run would do them that is started now.
+
+    That is what stands in the books, whatever version of it the deployment has: an apply may have been broken off.
+    Where a person has edited the deployment's parameters in Prefect, it is these.
 
     Raises:
         NotDeployed: the campaign has no deployment.
@@ -107,7 +114,10 @@ async def deployed_campaign(client: PrefectClient, record: CampaignRecord) -> di
     deployment = await read_deployment(client, record)
     if deployment is None or not isinstance(deployment.parameters.get("campaign"), dict):
         raise _not_deployed(record.key)
-    return dict(deployment.parameters["campaign"])
+    parameters = {name: deployment.parameters.get(name) for name in ("campaign", "version")}
+    campaign, _ = examine(parameters["campaign"])
+    is_edited = campaign is None or version_of(campaign) != parameters["version"]
+    return parameters if is_edited else parameters_of(record.campaign)
 
 
 def _run_detail(flow_run: FlowRun, **more: Any) -> dict[str, Any]:

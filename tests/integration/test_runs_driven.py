@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from campaign_files import PROSPECT
+from campaign_files import PROSPECT, campaign
 from driving import Driver, until
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.states import Pending
 
 from prefect_campaigns.blocks.store_types import AuditAction
 from prefect_campaigns.deployments.cli.waiting import TakingUp, what_it_waits_for
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.driving.runs import cancel_run, find_run, retry_run, start_run
+from prefect_campaigns.deployments.driving.dry_run import look_ahead
+from prefect_campaigns.deployments.driving.run_changes import change_params
+from prefect_campaigns.deployments.driving.runs import cancel_run, find_run, parameters_to_run, retry_run, start_run
 from prefect_campaigns.errors import NotDeployed, UnknownRun, WrongState
+from prefect_campaigns.flows.versions import parameters_of
+from prefect_campaigns.models import Campaign
 
 ADA = "ada@laptop"
 
@@ -48,6 +53,37 @@ async def test_a_failed_run_is_found_and_goes_on_at_the_failed_step_and_a_comple
         await start_run(client, store, await store.get_campaign("driven-retry"), actor=ADA)
     with pytest.raises(NotDeployed):
         await retry_run(client, store, failed, actor=ADA)
+
+
+async def test_what_is_changed_and_foretold_is_what_would_run(driver: Driver, engines: DemoEngines) -> None:
+    def written(count: int) -> Campaign:
+        return campaign(
+            "Driven Version", engines.url, only=1, steps={"prospecting": {"params": {"count": count, "x": 1}}}
+        )
+
+    client, store = driver.client, driver.store
+    (deployment,) = await driver.apply(written(5))
+    # An apply that is broken off leaves the deployment as it was.
+    record = await store.save_campaign(written(9))
+    assert await parameters_to_run(client, record) == parameters_of(written(9))
+    (foretold,) = (await look_ahead(client, store, record, {})).steps
+    assert foretold.request.params == {"count": 9, "x": 1}
+
+    parameters = await parameters_to_run(client, record)
+    parameters["campaign"] = change_params(parameters["campaign"], ["steps.prospecting.x=2"])
+    await driver.ended((await start_run(client, store, record, actor=ADA, parameters=parameters)).id)
+    # Made like the version that the deployment still has, it is a change all the same.
+    back = change_params(parameters_of(written(9))["campaign"], ["steps.prospecting.count=5"])
+    parameters = {**await parameters_to_run(client, record), "campaign": back}
+    await driver.ended((await start_run(client, store, record, actor=ADA, parameters=parameters)).id)
+    await driver.run(deployment)
+    sent = [request.params for request in engines.requests_to(PROSPECT)]
+    assert sent == [{"count": 9, "x": 2}, {"count": 5, "x": 1}, {"count": 9, "x": 1}]
+
+    # What a person has edited in Prefect runs as it is edited.
+    edited = {**parameters_of(written(5)), "campaign": parameters_of(written(7))["campaign"]}
+    await client.update_deployment(deployment, DeploymentUpdate(parameters=edited))
+    assert await parameters_to_run(client, record) == edited
 
 
 async def test_a_run_is_cancelled_whether_it_goes_waits_or_is_due_later(driver: Driver, engines: DemoEngines) -> None:
