@@ -25,6 +25,7 @@ from prefect_campaigns.deployments.driving.runs import (
     refuse_while_stopped,
     retry_run,
     start_run,
+    state_of_campaign,
 )
 from prefect_campaigns.deployments.driving.standing import Standing, ask_states
 from prefect_campaigns.errors import ServerError
@@ -93,9 +94,13 @@ async def cancel(run_id: RunId, parts: SharedParts, actor: Actor) -> Response:
 
 @router.post("/api/runs/{id}/retry", response_model=RunMessage, responses=errors(404, 409), summary="Retry a run")
 async def retry(run_id: RunId, parts: SharedParts, actor: Actor) -> Response:
-    """Let the run go on at the step that failed."""
+    """Let the run go on at the step that failed; not while a person has its campaign paused."""
     async with parts.both() as (client, store):
         flow_run = await find_run(client, store, run_id)
+        await refuse_while_stopped(store)
+        state = await state_of_campaign(client, store, flow_run)
+        if state is not None and views.is_paused_by_person(state):
+            raise Refused(409, f"run {flow_run.name} is not retried. {why_paused(state)}")
         await retry_run(client, store, flow_run, actor=actor)
     return answer(RunMessage(message="Run goes on", run_id=flow_run.id))
 

@@ -12,11 +12,14 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.urls import url_for
 from rich.markup import escape
+from rich.text import Text
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.cli.budget_view import describe_state
 from prefect_campaigns.deployments.cli.main import (
     EXIT_FAILED,
     EXIT_NOT_TAKEN_UP,
@@ -41,7 +44,9 @@ from prefect_campaigns.deployments.driving.runs import (
     parameters_to_run,
     retry_run,
     start_run,
+    state_of_campaign,
 )
+from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, ask_states
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.errors import CampaignsError
@@ -100,7 +105,9 @@ async def run_command(
                 for line in look_ahead_lines(ahead):
                     say(line)
             return EXIT_OK
+        (state,) = await ask_states(client, store, [record])
         flow_run = await start_run(client, store, record, actor=local_actor(), parameters=parameters)
+        _warn_of_pause(state, "this run runs all the same")
         if not json and source is not None:
             say(f"It begins at step {escape(str(from_))}, with the results of run {source.run_name}.")
         if not watch:
@@ -130,6 +137,14 @@ async def _parameters(
     campaign = validate_object(whole["campaign"], source="the deployment's parameters")
     begin, source = await begin_at(store, campaign, from_step, send_again=send_again)
     return parameters | begin, source
+
+
+def _warn_of_pause(state: CampaignState | None, what: str) -> None:
+    """Say that a person has the campaign paused, to whoever lets a run of it begin or go on."""
+    if state is None or state.standing is not Standing.PAUSED_BY_PERSON:
+        return
+    why = describe_state(state, now=current_clock().now())
+    say(Text(f"! {state.record.key}: {what}. {why}", style="yellow"), to=err)
 
 
 def _run_json(flow_run: FlowRun) -> dict[str, Any]:
@@ -216,7 +231,9 @@ async def retry_command(run: str, /, *, watch: bool = False, json: AsJson = Fals
     """
     async with at_work() as (client, store):
         flow_run = await find_run(client, store, run)
+        state = await state_of_campaign(client, store, flow_run)
         await retry_run(client, store, flow_run, actor=local_actor())
+        _warn_of_pause(state, "this run goes on all the same")
         if watch:
             return await _watch_to_the_end(client, store, flow_run, as_json=json)
         if json:
@@ -260,7 +277,9 @@ async def approve_command(run: str, /, *, watch: bool = False, json: AsJson = Fa
     """
     async with at_work() as (client, store):
         flow_run = await find_run(client, store, run)
+        state = await state_of_campaign(client, store, flow_run)
         approval = await approve_run(client, store, flow_run, actor=local_actor())
+        _warn_of_pause(state, "this run goes on all the same")
         if watch:
             return await _watch_to_the_end(client, store, flow_run, as_json=json)
     if json:

@@ -28,6 +28,7 @@ from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.cancelling import end_runs
 from prefect_campaigns.deployments.driving.lookup import as_uuid
+from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
 from prefect_campaigns.errors import EverythingStopped, NotDeployed, StoreError, UnknownRun, WrongState
 from prefect_campaigns.faults import examine
 from prefect_campaigns.flows.campaign import FLOW_NAME
@@ -181,6 +182,20 @@ async def campaign_of(store: CampaignStore, flow_run: FlowRun) -> str | None:
         return report.campaign_key
     deployed = {row.deployment_id: row.key for row in await store.list_campaigns() if row.deployment_id is not None}
     return deployed.get(flow_run.deployment_id) if flow_run.deployment_id else None
+
+
+async def state_of_campaign(client: PrefectClient, store: CampaignStore, flow_run: FlowRun) -> CampaignState | None:
+    """Return how the campaign of a run stands; None where the books do not know it.
+
+    Raises:
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    key = await campaign_of(store, flow_run)
+    if key is None:
+        return None
+    (state,) = await ask_states(client, store, [await store.get_campaign(key)])
+    return state
 
 
 async def retry_run(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> None:

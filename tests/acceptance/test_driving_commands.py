@@ -140,6 +140,27 @@ async def test_a_run_that_waits_for_an_approval_ends_the_watching_and_goes_on_wh
     assert await driver.store.list_approvals(run_id=waiting.run_id, waiting_only=True) == []
 
 
+async def test_whoever_lets_a_run_of_a_paused_campaign_go_on_hears_of_the_pause(
+    campaigns, driver: Driver, engines: DemoEngines
+) -> None:
+    steps = {"prospecting": {"approval": {"timeout": 3_600_000}}}
+    run = await driver.start(await driver.deploy("Driven Pause", engines.url, steps=steps, only=1))
+    await driver.in_state(run.id, "Suspended")
+    engines.fail_next(PROSPECT, status=400)
+    await campaigns("pause", "driven-pause", "--reason", "wrong list")
+    approved = await campaigns("approve", run.name, "--json")
+    assert (await driver.ended(run.id)).state.name == "Failed"
+    retried = await campaigns("retry", run.name, "--json")
+    started = await campaigns("run", "driven-pause", "--json")
+    for done in (approved, retried, started):
+        assert (done.code, json.loads(done.out)["success"]) == (0, True), done.text
+        (said,) = done.err.splitlines()
+        assert said.startswith("! driven-pause: this run ") and " all the same. Paused by a person since " in said
+        assert said.endswith(": wrong list")
+    await driver.ended(run.id)
+    assert (await campaigns("cancel", json.loads(started.out)["runId"])).code == 0
+
+
 async def test_what_is_done_to_money_and_pauses_is_on_record_with_a_server_and_without(
     campaigns, alone, books: SqliteStore, driver: Driver
 ) -> None:

@@ -268,6 +268,10 @@ async def test_runs_are_cancelled_and_retried_and_figures_add_up(
     assert (failed["id"], failed["status"], failed["stepsFailed"]) == (run_id, "failed", 1)
     assert "no such brief" in failed["errors"][0]["error"] and failed["errors"][0]["step"] == "prospecting"
     assert (await api.post(f"/api/runs/{run_id}/cancel")).status_code == 409
+    await api.put(f"{path}/pause", json={"reason": "wrong list"})
+    refused = await api.post(f"/api/runs/{run_id}/retry")
+    assert (refused.status_code, "wrong list" in refused.json()["error"]) == (409, True)
+    await api.put(f"{path}/resume")
     assert (await api.post(f"/api/runs/{run_id}/retry")).status_code == 200
     await driver.in_state(run_id, "Completed")
 
@@ -282,7 +286,13 @@ async def test_runs_are_cancelled_and_retried_and_figures_add_up(
     budget = (await api.get(f"{path}/budget")).json()["budget"]
     assert budget["limits"][0]["spent"] == 0.012
     entries = (await api.get("/api/audit", params={"campaign": campaign["id"]})).json()["entries"]
-    assert [one["action"] for one in entries] == ["run.retried", "run.started", "campaign.created"]
+    assert [one["action"] for one in entries] == [
+        "run.retried",
+        "campaign.resumed",
+        "campaign.paused",
+        "run.started",
+        "campaign.created",
+    ]
     assert (await api.post("/api/runs/nobody/retry")).status_code == 404
     await api.delete(path)
 
