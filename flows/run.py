@@ -126,9 +126,10 @@ class CampaignRun:
         """Write the run's record, taking up what an earlier execution of this run has left."""
         await settle_journal(self.journal, self.store)
         earlier = await self.store.get_run(self.run_id)
-        recorded = {step.name: step for step in earlier.steps} if earlier else await self._taken_over()
+        taken_over = await self._taken_over()
         # Of a step that nobody has begun only its place is recorded, which another version may have changed.
-        recorded = {name: step for name, step in recorded.items() if step.status is not StepStatus.PENDING}
+        known = {step.name: step for step in earlier.steps if step.status is not StepStatus.PENDING} if earlier else {}
+        recorded = {**taken_over, **known}
         if earlier:
             self.is_resumed = True
             self.started_at = earlier.started_at
@@ -138,6 +139,11 @@ class CampaignRun:
             for position, step in enumerate(self.campaign.steps)
         ]
         await self.store.start_run(self.lease, await self.report())
+        if earlier:
+            # A run that was skipped, for another was going, is recorded without steps, and may be retried.
+            for step in self.steps:
+                if step.status is not StepStatus.PENDING and step.name not in known:
+                    await self.store.save_step(self.lease, step)
 
     async def _taken_over(self) -> dict[str, StepResult]:
         """Return the steps before the one that the run begins at, with the results of an earlier run.

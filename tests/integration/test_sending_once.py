@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from campaign_files import SEND, campaign
+from datetime import UTC, datetime, timedelta
+
+from campaign_files import ANALYZE, PROSPECT, SEND, campaign
 from driving import Driver
 from prefect.blocks.system import Secret
+from prefect.states import Scheduled
 
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.driving.run_changes import begin_at
 from prefect_campaigns.deployments.driving.runs import start_run
+from prefect_campaigns.results import RunReport, RunStatus, StepStatus
 
 ADA = "ada@laptop"
 
@@ -47,3 +51,31 @@ async def test_of_all_runs_that_share_results_one_sends(driver: Driver, engines:
     # A run from the first step has results of its own.
     assert (await driver.run(deployment)).state.name == "Completed"
     assert len(engines.requests_to(SEND)) == 3
+
+
+async def test_a_run_from_a_later_step_that_was_skipped_begins_there_when_it_is_retried(
+    driver: Driver, engines: DemoEngines
+) -> None:
+    deployment = await driver.deploy("Skipped Later", engines.url, only=2)
+    first = await driver.run(deployment)
+    later = {"from_step": "analysis", "results_of": str(first.id)}
+    tomorrow = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
+    run = await driver.client.create_flow_run_from_deployment(deployment, parameters=later, state=tomorrow)
+    await driver.store.record_skipped_run(
+        RunReport(
+            run_id=str(run.id),
+            run_name=run.name,
+            campaign_key="skipped-later",
+            campaign_name="Skipped Later",
+            status=RunStatus.ABORTED,
+            state_name="Skipped",
+            started_at=datetime.now(UTC),
+        )
+    )
+    await driver.client.set_flow_run_state(run.id, Scheduled(), force=True)
+    assert (await driver.ended(run.id)).state.name == "Completed"
+    assert (len(engines.requests_to(PROSPECT)), len(engines.requests_to(ANALYZE))) == (1, 2)
+    report = await driver.store.get_run(str(run.id))
+    assert report is not None
+    taken, done = report.steps
+    assert (taken.status, taken.taken_from, done.status) == (StepStatus.SKIPPED, str(first.id), StepStatus.COMPLETED)
