@@ -40,6 +40,9 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 NO_REASON = "paused by a person"
 """The reason of a person's pause who gave none."""
 
+BEING_DELETED = "its deletion has begun; `campaigns delete` finishes it, and applying its file takes it back"
+"""The reason of the pause with which a deletion begins: nobody but these two ends it, save a person who resumes."""
+
 _TRIES = 5
 
 
@@ -212,7 +215,8 @@ async def pause_by_person(
         present = record.pause
         # What a person has resumed in Prefect since is over, whatever the store still says.
         is_in_force = deployment is None or deployment.paused
-        if not reason and is_in_force and present is not None and present.by is PausedBy.PERSON:
+        is_a_persons = present is not None and present.by is PausedBy.PERSON and present.reason != BEING_DELETED
+        if not reason and is_in_force and present is not None and is_a_persons:
             pause = present
         if deployment is not None:
             await client.pause_deployment(deployment.id)
@@ -221,6 +225,31 @@ async def pause_by_person(
             return
         record = await store.get_campaign(record.key)
     raise _unsettled(record.key)
+
+
+async def pause_for_deletion(
+    client: PrefectClient,
+    store: CampaignStore,
+    record: CampaignRecord,
+    deployment: DeploymentResponse,
+    *,
+    now: datetime,
+) -> None:
+    """Pause a campaign that is to be deleted, and say so, unless it is paused already: that pause stays as it is.
+
+    The store comes first: a deployment that is paused, and of which the store knows nothing, counts as paused by a
+    person, and nothing would take that back but a person.
+
+    Raises:
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there; the store knows of the pause all the same.
+    """
+    present = record.pause
+    if not deployment.paused and (present is None or present.by is PausedBy.PERSON):
+        # A person's pause of a deployment that is not paused is over: somebody has resumed it in Prefect.
+        pause = Pause(by=PausedBy.PERSON, reason=BEING_DELETED, since=now)
+        await store.set_pause(record.key, pause, replacing=present)
+    await client.pause_deployment(deployment.id)
 
 
 def stop_pause(stop: Stop, *, since: datetime) -> Pause:

@@ -29,7 +29,14 @@ from prefect_campaigns.flows.paused_deployment import (
     switch_on,
     until_text,
 )
-from prefect_campaigns.flows.pausing import NO_REASON, find_out_who_paused, pause_for_budget, show_pause
+from prefect_campaigns.flows.pausing import (
+    BEING_DELETED,
+    NO_REASON,
+    find_out_who_paused,
+    pause_for_budget,
+    show_pause,
+    stop_pause,
+)
 
 MOMENT = timedelta(seconds=15)
 """What is due within this time is waited for: clocks differ, and Prefect starts a run up to half a second early."""
@@ -204,6 +211,29 @@ async def resume_after_stop(client: PrefectClient, store: CampaignStore, key: st
         raise EverythingStopped(by=stop.by, reason=stop.reason, since=stop.since)
     record = await store.get_campaign(key)
     if record.pause is None or record.pause.by is not PausedBy.STOP:
+        return False
+    await _resume(client, store, record, await read_deployment(client, record), now=now)
+    return True
+
+
+async def resume_after_deletion(client: PrefectClient, store: CampaignStore, key: str, *, now: datetime) -> bool:
+    """Resume a campaign whose deletion has broken off, where it was that which paused it; safe to repeat.
+
+    While the emergency stop stands the pause becomes the stop's, whose end resumes it.
+
+    Returns:
+        Whether it is resumed.
+
+    Raises:
+        UnknownCampaign: it is deleted by now.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    record = await store.get_campaign(key)
+    if record.pause is None or record.pause.reason != BEING_DELETED:
+        return False
+    if (stop := await store.read_stop()) is not None:
+        await store.set_pause(key, stop_pause(stop, since=now), replacing=record.pause)
         return False
     await _resume(client, store, record, await read_deployment(client, record), now=now)
     return True

@@ -22,7 +22,7 @@ from prefect_campaigns.deployments.applying.notifiers import Notifiers, TellingC
 from prefect_campaigns.deployments.applying.observed import observe
 from prefect_campaigns.deployments.applying.plan import API_ORIGIN, CampaignPlan, Change, Plan
 from prefect_campaigns.deployments.applying.planning import make_plan, tags_in_use
-from prefect_campaigns.deployments.applying.removal import delete_while_alone
+from prefect_campaigns.deployments.applying.removal import delete_while_alone, take_back_deletions
 from prefect_campaigns.deployments.applying.saved_secrets import remove_unused_secrets, save_secret
 from prefect_campaigns.deployments.compile import (
     UPKEEP_DEPLOYMENTS,
@@ -82,7 +82,8 @@ async def apply(
 ) -> ApplyResult:
     """Make the campaigns so: rows in the store, blocks, automations, deployments.
 
-    What a person paused stays paused. What the budget paused does too, while a limit holds. Where nothing is different
+    What a person paused stays paused. What the budget paused does too, while a limit holds; what a deletion paused that
+    broke off does not. Where nothing is different
     nothing is written.
 
     Args:
@@ -115,6 +116,7 @@ async def apply(
             else:
                 _refuse_what_is_there(plan, must_be_new=must_be_new)
                 applied = await _Apply(client, store, settings, actor, progress).nothing(plan)
+            applied = await take_back_deletions(client, store, applied)
     return ApplyResult(campaigns=tuple(applied), deleted=tuple(one.row.key for one in plan.deletions), notes=plan.notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -20,14 +21,19 @@ from prefect_campaigns.blocks.email import CampaignEmail
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord
+from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.applying.alone import alone
+from prefect_campaigns.deployments.applying.campaign_changes import Applied
 from prefect_campaigns.deployments.applying.notifiers import Notifiers
 from prefect_campaigns.deployments.applying.saved_secrets import blocks_of_automations, remove_unused_secrets
 from prefect_campaigns.deployments.compile import MailRecipient, compile_campaign
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.cancelling import end_runs, unended_runs
 from prefect_campaigns.deployments.driving.lookup import read_deployments
+from prefect_campaigns.errors import UnknownCampaign
 from prefect_campaigns.flows.paused_deployment import read_deployment
+from prefect_campaigns.flows.pausing import BEING_DELETED, pause_for_deletion
+from prefect_campaigns.flows.resuming import resume_after_deletion
 from prefect_campaigns.models import Campaign
 
 
@@ -55,6 +61,10 @@ async def delete_while_alone(
     # What an apply has written since it was read counts.
     record = await store.get_campaign(record.key)
     deployment = await read_deployment(client, record)
+    if deployment is not None:
+        # Prefect's scheduler would go on making runs, and workers taking them up.
+        with suppress(ObjectNotFound):
+            await pause_for_deletion(client, store, record, deployment, now=current_clock().now())
     # Runs keep the id of a deployment that is gone.
     for deployment_id in filter(None, {record.deployment_id, deployment.id if deployment else None}):
         await _delete_deployment(client, store, deployment_id, actor=actor)
@@ -68,11 +78,36 @@ async def delete_while_alone(
     await store.delete_campaign(record.key)
 
 
+async def take_back_deletions(client: PrefectClient, store: CampaignStore, applied: list[Applied]) -> list[Applied]:
+    """Resume those campaigns that only a deletion which broke off has paused: whoever applies one wants it.
+
+    What a person, the budget or the emergency stop has paused stays paused.
+
+    Raises:
+        ServerError: another apply or delete does not end.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    begun = {one.compiled.slug for one in applied if one.pause is not None and one.pause.reason == BEING_DELETED}
+    if not begun:
+        return applied
+    resumed: set[str] = set()
+    # A deletion that goes on is none that broke off.
+    async with alone(store, doing="apply"):
+        for key in begun:
+            with suppress(UnknownCampaign):
+                if await resume_after_deletion(client, store, key, now=current_clock().now()):
+                    resumed.add(key)
+    return [
+        replace(one, pause=None, resumed=f"{one.compiled.slug} is resumed; its deletion had begun, and never ended")
+        if one.compiled.slug in resumed
+        else one
+        for one in applied
+    ]
+
+
 async def _delete_deployment(client: PrefectClient, store: CampaignStore, deployment_id: UUID, *, actor: str) -> None:
     """Delete a deployment, and all runs that it ever had."""
-    with suppress(ObjectNotFound):
-        # Prefect's scheduler would go on making runs, and workers taking them up.
-        await client.pause_deployment(deployment_id)
     await end_runs(client, store, await unended_runs(client, deployment_id=deployment_id), actor=actor)
     with suppress(ObjectNotFound):
         await client.delete_deployment(deployment_id)

@@ -16,7 +16,7 @@ from prefect_campaigns.blocks.store_types import PausedBy, Reservation, Stop
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Scope
 from prefect_campaigns.deployments.cli.printing import local_time, time_until, when
 from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
-from prefect_campaigns.flows.pausing import NO_REASON
+from prefect_campaigns.flows.pausing import BEING_DELETED, NO_REASON
 from prefect_campaigns.forecast import Exhaustion, LikelyCost, exhaustions, fire_times, likely_cost, runs_left
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus
@@ -199,7 +199,7 @@ def describe_state(state: CampaignState, *, now: datetime) -> str | None:
         return "Paused by a person: its schedule is switched off in Prefect."
     if pause.by is PausedBy.STOP:
         return f"Stopped since {local_time(pause.since, zone, now=now)}: {pause.reason}"
-    by = " by a person" if pause.by is PausedBy.PERSON else ""
+    by = " by a person" if pause.by is PausedBy.PERSON and pause.reason != BEING_DELETED else ""
     until = f" until {local_time(pause.until, zone, now=now)}" if pause.until else ""
     why = "" if pause.reason == NO_REASON else f": {pause.reason}"
     return f"Paused{by} since {local_time(pause.since, zone, now=now)}{until}{why}"

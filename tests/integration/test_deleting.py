@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
+import httpx
 import pytest
 from campaign_files import PROSPECT, campaign
 from driving import Driver, until
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect_proxy import PrefectProxy
+from real_stack import Stack
 
 from prefect_campaigns.blocks.store_types import AuditAction
+from prefect_campaigns.deployments.applying.apply import apply
 from prefect_campaigns.deployments.applying.removal import delete_campaign
+from prefect_campaigns.deployments.cli.budget_view import describe_state
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.deployments.demo.serving import serve
+from prefect_campaigns.deployments.driving.standing import ask_states
 from prefect_campaigns.errors import UnknownCampaign
+from prefect_campaigns.flows.pausing import NO_REASON, pause_by_person
 
 ADA = "ada@laptop"
 
@@ -108,3 +119,36 @@ async def test_a_deletion_that_broke_off_is_finished_by_saying_it_again(driver: 
         await driver.client.read_flow_run(run.id)
     with pytest.raises(UnknownCampaign):
         await delete_campaign(driver.client, driver.store, record, actor=ADA)
+
+
+async def test_a_deletion_that_broke_off_says_so_and_an_apply_takes_back_that_and_no_other_pause(
+    driver: Driver, in_stack: Stack
+) -> None:
+    client, store = driver.client, driver.store
+    made = [
+        campaign(name, "http://127.0.0.1:9", only=1)
+        for name in ("Broke Off", "Broke Off On Leave", "Broke Off And Paused")
+    ]
+    deployments = await driver.apply(*made)
+    begun, on_leave, after_all = [await store.get_campaign(one.slug) for one in made]
+    await pause_by_person(client, store, on_leave, reason="leave", now=datetime.now(UTC))
+    proxy = PrefectProxy(in_stack.server.api_url.removesuffix("/api"))
+    async with serve(proxy) as url:
+        for record in (begun, on_leave, after_all):
+            # As the pause has passed, and nothing after it.
+            proxy.break_at(2, is_heard=False)
+            with temporary_settings({PREFECT_API_URL: f"{url}/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+                async with get_client() as cut_off:
+                    with pytest.raises(httpx.HTTPError):
+                        await delete_campaign(cut_off, store, record, actor=ADA)
+    await proxy.close()
+    assert all([(await client.read_deployment(one)).paused for one in deployments])
+    state, *_ = await ask_states(client, store, [await store.get_campaign(one.slug) for one in made])
+    described = describe_state(state, now=datetime.now(UTC))
+    assert described is not None and "its deletion has begun" in described and "by a person" not in described
+
+    await pause_by_person(client, store, await store.get_campaign(after_all.key), reason=None, now=datetime.now(UTC))
+    result = await apply(made, store=store, settings=driver.settings)
+    assert [one.pause.reason if one.pause else None for one in result.campaigns] == [None, "leave", NO_REASON]
+    assert [(await client.read_deployment(one)).paused for one in deployments] == [False, True, True]
+    assert [(await store.get_campaign(one.slug)).pause is None for one in made] == [True, False, False]
