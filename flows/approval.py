@@ -90,6 +90,11 @@ def question_key(approval: ApprovalRecord) -> str:
     return f"{approval.step} {approval.asked_at.astimezone(UTC).isoformat()}"
 
 
+def waits_for(state: State[Any] | None, approval: ApprovalRecord) -> bool:
+    """Whether a run in that state is suspended for that question."""
+    return state is not None and state.is_paused() and state.state_details.pause_key == question_key(approval)
+
+
 async def require_approval(run: CampaignRun, index: int, resumption: Resumption | None) -> None:
     """Return when a person has approved the step, or its campaign goes on without; suspend the run until then.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import anyio
 from prefect import State, flow, get_run_logger
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.responses import SetStateStatus
@@ -18,6 +20,8 @@ from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import CampaignsError, StoreUnavailable
 from prefect_campaigns.flows.approval import EXPIRE_FLOW_NAME, audit_of
+from prefect_campaigns.flows.closing import close_ended
+from prefect_campaigns.flows.resuming import MOMENT
 
 EXPIRE_ENTRYPOINT = "prefect_campaigns.flows.approval_timeout.expire_approval"
 
@@ -25,13 +29,38 @@ RETRIES = 20
 RETRY_SECONDS = 60.0
 
 
+class NotClosedYet(Exception):
+    """The run is ending, or has ended, in Prefect, and the books cannot be told yet; tried again in a minute."""
+
+
+async def _is_being_cancelled(client: PrefectClient, run_id: UUID) -> bool:
+    try:
+        state = (await client.read_flow_run(run_id)).state
+    except ObjectNotFound:
+        return False
+    return state is not None and state.is_cancelling()
+
+
 async def _expire(client: PrefectClient, store: CampaignStore, run_id: str, step: str) -> str:
     approvals = await store.list_approvals(run_id=run_id)
     approval = next((one for one in approvals if one.step == step), None)
     if approval is None:
         return f"nobody has asked for an approval of {step!r} in run {run_id}"
-    if approval.state is ApprovalState.WAITING and approval.expires_at > current_clock().now():
+    left = approval.expires_at - current_clock().now()
+    if approval.state is ApprovalState.WAITING and timedelta() < left <= MOMENT:
+        # Prefect starts a run half a second early or so; nothing would look again.
+        await anyio.sleep(left.total_seconds())
+        return await _expire(client, store, run_id, step)
+    if approval.state is ApprovalState.WAITING and left > MOMENT:
         return f"it was asked for anew, and waits until {approval.expires_at:%Y-%m-%d %H:%M} UTC"
+    if await _is_being_cancelled(client, UUID(run_id)):
+        raise NotClosedYet("the run is being cancelled")
+    # Cancelled in Prefect, say, where nobody has told the books.
+    closed = await close_ended(client, store, UUID(run_id), actor="the clock")
+    if closed is not None and closed.is_held:
+        raise NotClosedYet(closed.describe())
+    if closed is not None:
+        return f"its run has ended; {closed.describe() or f'it is {approval.state}, by {approval.decided_by}'}"
     if approval.state is ApprovalState.WAITING:
         approval = await store.decide_approval(run_id, step, ApprovalState.EXPIRED, by="the clock")
         if approval.state is ApprovalState.EXPIRED:

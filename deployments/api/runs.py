@@ -88,8 +88,9 @@ async def cancel(run_id: RunId, parts: SharedParts, actor: Actor) -> Response:
     """Cancel the run, and wait for its end."""
     async with parts.both() as (client, store):
         flow_run = await find_run(client, store, run_id)
-        await cancel_run(client, store, flow_run, actor=actor)
-    return answer(RunMessage(message="Run cancelled", run_id=flow_run.id))
+        put_right = await cancel_run(client, store, flow_run, actor=actor)
+    message = f"Run had ended already; {put_right}" if put_right else "Run cancelled"
+    return answer(RunMessage(message=message, run_id=flow_run.id))
 
 
 @router.post("/api/runs/{id}/retry", response_model=RunMessage, responses=errors(404, 409), summary="Retry a run")

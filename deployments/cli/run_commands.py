@@ -255,10 +255,12 @@ async def cancel_command(run: str, /, *, json: AsJson = False) -> int:
     """
     async with at_work() as (client, store):
         flow_run = await find_run(client, store, run)
-        await cancel_run(client, store, flow_run, actor=local_actor())
+        put_right = await cancel_run(client, store, flow_run, actor=local_actor())
         report = await store.get_run(str(flow_run.id))
     if json:
         print_json({**_run_json(flow_run), "run": report.model_dump(mode="json") if report else None})
+    elif put_right:
+        say(f"Run [bold]{flow_run.name}[/] had ended already, as {flow_run.state_name}; {escape(put_right)}")
     else:
         done = f": {report.summary()}" if report else ""
         say(f"Run [bold]{flow_run.name}[/] is cancelled{done}")

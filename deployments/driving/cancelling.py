@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import anyio
 import httpx
@@ -27,11 +27,10 @@ from prefect.logging import get_logger
 from prefect.states import Cancelled, Cancelling
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import ApprovalState, Lease
-from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import StoreError
+from prefect_campaigns.flows.approval import RESUMING
 from prefect_campaigns.flows.campaign import FLOW_NAME
-from prefect_campaigns.results import RunStatus
+from prefect_campaigns.flows.closing import close_record
 from prefect_campaigns.words import hide_login
 
 CANCEL_SECONDS = 8.0
@@ -50,8 +49,6 @@ ASKED_AT_ONCE = 8
 
 _POLL_SECONDS = 0.25
 _PAGE = 200
-_LEASE_SECONDS = 30.0
-_TURN_SECONDS = 3.0
 _logger = get_logger("campaigns.cancelling")
 
 
@@ -123,9 +120,10 @@ async def end_runs(
         failed = {one: error for one in run_ids if one not in ended} | failed
     errors = [(run, failed[run.id]) for run in flow_runs if run.id in failed and run.id not in ended]
     for flow_run in flow_runs:
-        if flow_run.state is not None and flow_run.state.is_paused():
+        state = flow_run.state
+        if state is not None and (state.is_paused() or (state.name == RESUMING and flow_run.id in ended)):
             try:
-                await _close_suspended(store, flow_run, actor)
+                await _close(store, flow_run, actor)
             except StoreError as error:
                 errors.append((flow_run, error))
     if errors and problems is None:
@@ -180,46 +178,10 @@ async def _read_ended(client: PrefectClient, run_ids: Sequence[UUID]) -> dict[UU
     return ended
 
 
-async def _close_suspended(store: CampaignStore, flow_run: FlowRun, actor: str) -> None:
-    """Write down the end of a run that waited for a person: no worker has it, to do that itself."""
-    run_id = str(flow_run.id)
-    for approval in await store.list_approvals(run_id=run_id, waiting_only=True):
-        await store.decide_approval(run_id, approval.step, ApprovalState.WITHDRAWN, by=actor)
-    report = await store.get_run(run_id)
-    if report is None or report.status is not RunStatus.RUNNING:
-        return
-    lease = await _take_lease(store, report.campaign_key, flow_run)
-    if lease is None:
-        _logger.warning("Run %s is cancelled, and its record says so only when it is run again", flow_run.name)
-        return
-    try:
-        cancelled = {
-            "status": RunStatus.ABORTED,
-            "state_name": "Cancelled",
-            "message": f"Cancelled by {actor}\n{report.summary()}.",
-            "completed_at": current_clock().now(),
-        }
-        await store.finish_run(lease, report.model_copy(update=cancelled))
-    finally:
-        await store.release_lease(lease)
-
-
-async def _take_lease(store: CampaignStore, key: str, flow_run: FlowRun) -> Lease | None:
-    """Take the campaign's lease for a moment; None where another run keeps it for longer than that."""
-    run_id, holder, began = str(flow_run.id), uuid4().hex, anyio.current_time()
-    since = flow_run.expected_start_time or current_clock().now()
-    while True:
-        lease = await store.acquire_lease(
-            key,
-            run_id=run_id,
-            run_name=flow_run.name,
-            holder=holder,
-            ttl_seconds=_LEASE_SECONDS,
-            waiting_since=since,
-        )
-        if isinstance(lease, Lease):
-            return lease
-        if anyio.current_time() - began >= _TURN_SECONDS:
-            await store.leave_queue(key, run_id=run_id)
-            return None
-        await anyio.sleep(_POLL_SECONDS)
+async def _close(store: CampaignStore, flow_run: FlowRun, actor: str) -> None:
+    """Write down the end of a run that waited for a person, or to go on after one: no worker has it to do that."""
+    closed = await close_record(
+        store, str(flow_run.id), actor=actor, state_name="Cancelled", why=f"Cancelled by {actor}"
+    )
+    if closed.is_held:
+        _logger.warning("Run %s is cancelled, and `campaigns cancel` writes that down later", flow_run.name)

@@ -31,7 +31,9 @@ from prefect_campaigns.deployments.driving.lookup import as_uuid
 from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
 from prefect_campaigns.errors import EverythingStopped, NotDeployed, StoreError, UnknownRun, WrongState
 from prefect_campaigns.faults import examine
+from prefect_campaigns.flows.approval import waits_for
 from prefect_campaigns.flows.campaign import FLOW_NAME
+from prefect_campaigns.flows.closing import close_ended
 from prefect_campaigns.flows.paused_deployment import read_deployment
 from prefect_campaigns.flows.versions import parameters_of
 from prefect_campaigns.versions import version_of
@@ -224,31 +226,51 @@ async def retry_run(client: PrefectClient, store: CampaignStore, flow_run: FlowR
     await _record(client, store, actor, AuditAction.RUN_RETRIED, key, _run_detail(flow_run, ended=name))
 
 
-async def cancel_run(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> None:
+async def cancel_run(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> str | None:
     """Cancel a run, and wait for its end: one that goes on, waits, is scheduled, or is suspended.
 
+    Of one that has ended in Prefect although the books have it going, as one has that was cancelled in Prefect while it
+    waited for a person, the books are put right.
+
+    Returns:
+        What was put right, in a clause; None where the run was cancelled.
+
     Raises:
-        WrongState: it has ended already.
+        WrongState: it has ended already, in the books, too; or they cannot be put right yet.
         StoreError: the store is not there.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
     if flow_run.state is not None and flow_run.state.is_final():
-        raise WrongState(f"run {flow_run.name} has ended already, as {flow_run.state_name}")
+        return await _put_right(client, store, flow_run, actor=actor)
     was = flow_run.state_name
     (ended,) = await end_runs(client, store, [flow_run], actor=actor)
     if ended.state is None or not ended.state.is_cancelled():
         raise WrongState(f"run {flow_run.name} ended as {ended.state_name} before it could be cancelled")
     key = await campaign_of(store, flow_run)
     await _record(client, store, actor, AuditAction.RUN_CANCELLED, key, _run_detail(flow_run, was=was))
+    return None
+
+
+async def _put_right(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> str:
+    closed = await close_ended(client, store, flow_run.id, actor=actor)
+    done = closed.describe() if closed else ""
+    if closed is None or closed.is_held or not done:
+        raise WrongState(f"run {flow_run.name} has ended already, as {flow_run.state_name}{done and f'; {done}'}")
+    key = await campaign_of(store, flow_run)
+    detail = _run_detail(flow_run, ended=flow_run.state_name, putRight=done)
+    await _record(client, store, actor, AuditAction.RUN_CANCELLED, key, detail)
+    return done
 
 
 async def approve_run(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> ApprovalRecord:
     """Approve the step that a suspended run waits for, and let the run go on.
 
-    Safe to repeat: a run that was approved and has not gone on goes on.
+    Safe to repeat: a run that was approved and has not gone on goes on. Nothing is decided unless Prefect says that the
+    run is suspended for that question now; of one that has ended there, the books are put right.
 
     Raises:
         EverythingStopped: the emergency stop stands.
+        UnknownRun: it has been deleted meanwhile.
         WrongState: the run waits for no approval, or not any more.
         StoreError: the store is not there.
         PrefectException, httpx.HTTPError: Prefect is not there.
@@ -257,15 +279,16 @@ async def approve_run(client: PrefectClient, store: CampaignStore, flow_run: Flo
     asked = await store.list_approvals(run_id=str(flow_run.id))
     if not asked:
         raise WrongState(f"run {flow_run.name} waits for no approval: it is {flow_run.state_name}")
-    decided = latest = asked[-1]
+    latest = asked[-1]
+    flow_run = await _as_it_waits(client, store, flow_run, latest, actor=actor)
+    decided = latest
     if latest.state is ApprovalState.WAITING and latest.expires_at <= current_clock().now():
         raise WrongState(
             f"step {latest.step!r} of run {flow_run.name} had to be approved by {latest.expires_at:%Y-%m-%d %H:%M} UTC"
         )
     if latest.state is ApprovalState.WAITING:
         decided = await store.decide_approval(str(flow_run.id), latest.step, ApprovalState.APPROVED, by=actor)
-    is_suspended = flow_run.state is not None and flow_run.state.is_paused()
-    if decided.state is not ApprovalState.APPROVED or not (is_suspended or latest.state is ApprovalState.WAITING):
+    if decided.state is not ApprovalState.APPROVED:
         raise WrongState(_decided(flow_run, decided))
     resumed = await client.resume_flow_run(flow_run.id)
     if latest.state is ApprovalState.WAITING:
@@ -273,6 +296,31 @@ async def approve_run(client: PrefectClient, store: CampaignStore, flow_run: Flo
         await _record(client, store, actor, AuditAction.STEP_APPROVED, decided.campaign_key, detail)
     _expect(resumed, flow_run, "resumed")
     return decided
+
+
+async def _as_it_waits(
+    client: PrefectClient, store: CampaignStore, flow_run: FlowRun, latest: ApprovalRecord, *, actor: str
+) -> FlowRun:
+    """Return the run as Prefect has it now, suspended for the question that was asked last.
+
+    Raises:
+        UnknownRun: it has been deleted.
+        WrongState: it is not suspended for that.
+    """
+    try:
+        flow_run = await client.read_flow_run(flow_run.id)
+    except ObjectNotFound:
+        raise UnknownRun(f"run {flow_run.name} has been deleted") from None
+    if waits_for(flow_run.state, latest):
+        return flow_run
+    closed = await close_ended(client, store, flow_run.id, actor=actor)
+    if latest.state is not ApprovalState.WAITING:
+        raise WrongState(_decided(flow_run, latest))
+    done = closed.describe() if closed else ""
+    raise WrongState(
+        f"run {flow_run.name} does not wait for the approval of step {latest.step!r} now: in Prefect it is"
+        f" {flow_run.state_name}{done and f'; {done}'}"
+    )
 
 
 def _decided(flow_run: FlowRun, approval: ApprovalRecord) -> str:

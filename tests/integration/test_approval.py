@@ -10,7 +10,7 @@ from campaign_files import COMPOSE, SEND
 from driving import Driver, until
 from mails import mails_to
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Cancelled, Cancelling
 from real_stack import Stack
 
 from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, Lease
@@ -139,6 +139,54 @@ async def test_what_is_cancelled_while_it_waits_is_never_sent(driver, engines, s
     await driver.client.set_flow_run_state(flow_run.id, AwaitingRetry(), force=True)
     await driver.in_state(flow_run.id, "Suspended")
     assert engines.requests_to(SEND) == []
+
+
+async def cancelled_in_prefect(driver: Driver, flow_run: FlowRun) -> FlowRun:
+    """Press Cancel in the Prefect UI."""
+    await driver.client.set_flow_run_state(flow_run.id, Cancelling())
+    return await driver.ended(flow_run.id)
+
+
+async def in_books(driver: Driver, flow_run: FlowRun) -> tuple[RunStatus, ApprovalState]:
+    (approval,) = await driver.store.list_approvals(run_id=str(flow_run.id))
+    return (await driver.store.get_run(str(flow_run.id))).status, approval.state
+
+
+async def test_what_is_cancelled_in_prefect_is_not_approved_and_closed_in_the_books(
+    driver: Driver, engines: DemoEngines, suspended: Any
+) -> None:
+    flow_run = await suspended()
+    await cancelled_in_prefect(driver, flow_run)
+    assert await in_books(driver, flow_run) == (RunStatus.RUNNING, ApprovalState.WAITING)
+    # As the command read it before.
+    with pytest.raises(WrongState, match="in Prefect it is Cancelled; the approval of step 'sending' is withdrawn"):
+        await approve_run(driver.client, driver.store, flow_run, actor="ada@laptop")
+    assert await in_books(driver, flow_run) == (RunStatus.ABORTED, ApprovalState.WITHDRAWN)
+    assert await audited(driver, flow_run) == []
+    ended = await driver.client.read_flow_run(flow_run.id)
+    with pytest.raises(WrongState, match="has ended already, as Cancelled"):
+        await cancel_run(driver.client, driver.store, ended, actor="ada@laptop")
+    await retry_run(driver.client, driver.store, ended, actor="bob@laptop")
+    again = await driver.in_state(flow_run.id, "Suspended")
+    assert engines.requests_to(SEND) == []
+
+    ended = await cancelled_in_prefect(driver, again)
+    done = await cancel_run(driver.client, driver.store, ended, actor="ada@laptop")
+    assert "'sending' is withdrawn; the run, which was still going in the books, is aborted there" in (done or "")
+    report = await driver.store.get_run(str(flow_run.id))
+    assert (report.status, report.state_name) == (RunStatus.ABORTED, "Cancelled")
+    assert "Cancelled; put down by ada@laptop" in report.message
+
+
+async def test_the_end_of_the_waiting_closes_in_the_books_what_was_cancelled_in_prefect(driver, suspended) -> None:
+    flow_run = await suspended(waits=8_000)
+    await driver.client.set_flow_run_state(flow_run.id, Cancelled(), force=True)
+
+    async def closed() -> bool:
+        return await in_books(driver, flow_run) == (RunStatus.ABORTED, ApprovalState.WITHDRAWN)
+
+    await until(closed, "the books to be told")
+    assert await audited(driver, flow_run) == []
 
 
 async def test_what_it_has_spent_itself_does_not_stop_an_approved_run(driver, engines, suspended) -> None:
