@@ -95,6 +95,13 @@ def waits_for(state: State[Any] | None, approval: ApprovalRecord) -> bool:
     return state is not None and state.is_paused() and state.state_details.pause_key == question_key(approval)
 
 
+def resumed_in_time(resumption: Resumption | None, approval: ApprovalRecord) -> bool:
+    """Whether the run was resumed after that question, before its end."""
+    return (
+        resumption is not None and resumption.question == question_key(approval) and resumption.at < approval.expires_at
+    )
+
+
 async def require_approval(run: CampaignRun, index: int, resumption: Resumption | None) -> None:
     """Return when a person has approved the step, or its campaign goes on without; suspend the run until then.
 
@@ -131,7 +138,8 @@ async def _decided(run: CampaignRun, step: Step, resumption: Resumption | None) 
         return None
     if approval.state is not ApprovalState.WAITING:
         return approval
-    in_time = run.clock.now() < approval.expires_at
+    # By when it was resumed, however late a worker takes the run up.
+    in_time = resumed_in_time(resumption, approval)
     state, by = (ApprovalState.APPROVED, IN_PREFECT) if in_time else (ApprovalState.EXPIRED, "the clock")
     decided = await run.patiently(lambda: run.store.decide_approval(run.run_id, step.name, state, by=by))
     if decided.state is state and decided.decided_by == by:

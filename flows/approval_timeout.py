@@ -19,7 +19,7 @@ from prefect_campaigns.blocks.store_types import ApprovalState
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import CampaignsError, StoreUnavailable
-from prefect_campaigns.flows.approval import EXPIRE_FLOW_NAME, audit_of
+from prefect_campaigns.flows.approval import EXPIRE_FLOW_NAME, audit_of, read_resumption, resumed_in_time
 from prefect_campaigns.flows.closing import close_ended
 from prefect_campaigns.flows.resuming import MOMENT
 
@@ -41,7 +41,13 @@ async def _is_being_cancelled(client: PrefectClient, run_id: UUID) -> bool:
     return state is not None and state.is_cancelling()
 
 
-async def _expire(client: PrefectClient, store: CampaignStore, run_id: str, step: str) -> str:
+async def end_waiting(client: PrefectClient, store: CampaignStore, run_id: str, step: str) -> str:
+    """Do what the flow does; return what came of it.
+
+    Raises:
+        NotClosedYet: see there.
+        StoreError: the store is not there.
+    """
     approvals = await store.list_approvals(run_id=run_id)
     approval = next((one for one in approvals if one.step == step), None)
     if approval is None:
@@ -50,7 +56,7 @@ async def _expire(client: PrefectClient, store: CampaignStore, run_id: str, step
     if approval.state is ApprovalState.WAITING and timedelta() < left <= MOMENT:
         # Prefect starts a run half a second early or so; nothing would look again.
         await anyio.sleep(left.total_seconds())
-        return await _expire(client, store, run_id, step)
+        return await end_waiting(client, store, run_id, step)
     if approval.state is ApprovalState.WAITING and left > MOMENT:
         return f"it was asked for anew, and waits until {approval.expires_at:%Y-%m-%d %H:%M} UTC"
     if await _is_being_cancelled(client, UUID(run_id)):
@@ -61,6 +67,11 @@ async def _expire(client: PrefectClient, store: CampaignStore, run_id: str, step
         raise NotClosedYet(closed.describe())
     if closed is not None:
         return f"its run has ended; {closed.describe() or f'it is {approval.state}, by {approval.decided_by}'}"
+    # The question's end has come: whoever resumes the run after this look resumes it too late.
+    if approval.state is ApprovalState.WAITING and resumed_in_time(
+        await read_resumption(client, UUID(run_id)), approval
+    ):
+        return "its run was resumed in time, and writes that down when a worker takes it up"
     if approval.state is ApprovalState.WAITING:
         approval = await store.decide_approval(run_id, step, ApprovalState.EXPIRED, by="the clock")
         if approval.state is ApprovalState.EXPIRED:
@@ -88,7 +99,7 @@ async def expire_approval(run_id: str, step: str) -> State[Any]:
     """
     try:
         async with open_store(load_settings()) as store, get_client() as client:
-            message = await _expire(client, store, run_id, step)
+            message = await end_waiting(client, store, run_id, step)
     except StoreUnavailable:
         # Tried again by Prefect, every minute.
         raise

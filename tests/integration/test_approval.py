@@ -9,15 +9,19 @@ import pytest
 from campaign_files import COMPOSE, SEND
 from driving import Driver, until
 from mails import mails_to
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
 from real_stack import Stack
 
 from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, Lease
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.driving.runs import approve_run, cancel_run, retry_run
 from prefect_campaigns.errors import WrongState
 from prefect_campaigns.flows.approval import NOT_APPROVED
+from prefect_campaigns.flows.approval_timeout import end_waiting
 from prefect_campaigns.results import RunStatus, StepStatus
 
 HOUR, SOON = 3_600_000, 1_000
@@ -90,6 +94,29 @@ async def test_whoever_resumes_it_in_prefect_has_approved_it(driver, engines, su
     flow_run = await suspended()
     await driver.client.resume_flow_run(flow_run.id)
     assert (await driver.ended(flow_run.id)).state.name == "Completed"
+    assert len(engines.requests_to(SEND)) == 1
+    assert await audited(driver, flow_run) == [(AuditAction.STEP_APPROVED, "somebody in Prefect")]
+
+
+async def test_who_resumes_it_in_time_has_approved_it_however_late_a_worker_takes_it_up(
+    driver: Driver, engines: DemoEngines, suspended: Any
+) -> None:
+    flow_run = await suspended(waits=8_000)
+    await driver.client.update_work_pool(WORK_POOL, WorkPoolUpdate(is_paused=True))
+    try:
+        await driver.client.resume_flow_run(flow_run.id)
+        (approval,) = await driver.store.list_approvals(run_id=str(flow_run.id))
+
+        async def is_over() -> bool:
+            return current_clock().now() > approval.expires_at
+
+        await until(is_over, "the end of the waiting")
+        said = await end_waiting(driver.client, driver.store, str(flow_run.id), "sending")
+        assert "resumed in time" in said
+    finally:
+        await driver.client.update_work_pool(WORK_POOL, WorkPoolUpdate(is_paused=False))
+    ended = await driver.ended(flow_run.id)
+    assert ended.state.name == "Completed", ended.state
     assert len(engines.requests_to(SEND)) == 1
     assert await audited(driver, flow_run) == [(AuditAction.STEP_APPROVED, "somebody in Prefect")]
 
