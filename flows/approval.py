@@ -180,10 +180,19 @@ async def _suspend(run: CampaignRun, step: Step) -> None:
             state = await propose_state(client=client, state=proposed, flow_run_id=run.flow_run.id)
         except Abort as error:
             raise ServerError(f"the run could not be suspended for its approval: {error}") from error
-    if state.type is not StateType.PAUSED:
-        raise ServerError(f"the run could not be suspended for its approval: it is {state.name}")
+        if state.type is not StateType.PAUSED:
+            raise ServerError(f"the run could not be suspended for its approval: it is {state.name}")
+        await _resume_if_decided(client, run, approval)
     run.logger.info("%s", message)
     raise Pause(state=state)
+
+
+async def _resume_if_decided(client: PrefectClient, run: CampaignRun, asked: ApprovalRecord) -> None:
+    """Let a run go on whose question was decided in the moment before it was suspended: nobody else resumes it."""
+    approvals = await run.patiently(lambda: run.store.list_approvals(run_id=run.run_id))
+    now = next((one for one in approvals if one.step == asked.step and one.asked_at == asked.asked_at), None)
+    if now is not None and now.state in (ApprovalState.APPROVED, ApprovalState.EXPIRED):
+        await client.resume_flow_run(run.flow_run.id)
 
 
 async def schedule_expiry(client: PrefectClient, approval: ApprovalRecord) -> None:

@@ -290,12 +290,22 @@ async def approve_run(client: PrefectClient, store: CampaignStore, flow_run: Flo
         decided = await store.decide_approval(str(flow_run.id), latest.step, ApprovalState.APPROVED, by=actor)
     if decided.state is not ApprovalState.APPROVED:
         raise WrongState(_decided(flow_run, decided))
-    resumed = await client.resume_flow_run(flow_run.id)
-    if latest.state is ApprovalState.WAITING:
-        detail = _run_detail(flow_run, step=decided.step)
-        await _record(client, store, actor, AuditAction.STEP_APPROVED, decided.campaign_key, detail)
-    _expect(resumed, flow_run, "resumed")
+    # Before it goes on: that it was approved must not be lost to a server that does not answer.
+    await _record_approval(client, store, flow_run, decided)
+    _expect(await client.resume_flow_run(flow_run.id), flow_run, "resumed")
     return decided
+
+
+async def _record_approval(
+    client: PrefectClient, store: CampaignStore, flow_run: FlowRun, approval: ApprovalRecord
+) -> None:
+    """Write down who has approved a question, unless an earlier try has."""
+    detail = _run_detail(flow_run, step=approval.step, askedAt=approval.asked_at.isoformat())
+    lines = await store.list_audit(campaign_key=approval.campaign_key, limit=_RECENT)
+    if any(line.action is AuditAction.STEP_APPROVED and line.detail == detail for line in lines):
+        return
+    by = approval.decided_by or ""
+    await _record(client, store, by, AuditAction.STEP_APPROVED, approval.campaign_key, detail)
 
 
 async def _as_it_waits(

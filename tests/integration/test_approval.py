@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 from campaign_files import COMPOSE, SEND
 from driving import Driver, until
 from mails import mails_to
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Cancelling
+from prefect_proxy import PrefectProxy
 from real_stack import Stack
 
 from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, Lease
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.driving.runs import approve_run, cancel_run, retry_run
 from prefect_campaigns.errors import WrongState
 from prefect_campaigns.flows.approval import NOT_APPROVED
@@ -32,7 +39,13 @@ def suspended(driver: Driver, engines: DemoEngines, request: pytest.FixtureReque
     """Run a campaign up to the sending that has to be approved."""
 
     async def run(
-        *, waits: int = HOUR, on_timeout: str = "abort", cost: Any = None, outreach: Any = None, **options: Any
+        *,
+        waits: int = HOUR,
+        on_timeout: str = "abort",
+        cost: Any = None,
+        outreach: Any = None,
+        to_its_end: bool = False,
+        **options: Any,
     ) -> FlowRun:
         approval = {"timeout": waits, "onTimeout": on_timeout}
         sending = {"approval": approval, "estimatedCost": cost, **({"params": {}} if outreach else {})}
@@ -40,7 +53,7 @@ def suspended(driver: Driver, engines: DemoEngines, request: pytest.FixtureReque
         name = request.node.name.removeprefix("test_")[:60]
         deployment = await driver.deploy(name, engines.url, steps=steps, **options)
         flow_run = await driver.start(deployment)
-        if waits == SOON:
+        if waits == SOON or to_its_end:
             return await driver.ended(flow_run.id)
         return await driver.in_state(flow_run.id, "Suspended")
 
@@ -166,6 +179,42 @@ async def test_what_is_cancelled_while_it_waits_is_never_sent(driver, engines, s
     await driver.client.set_flow_run_state(flow_run.id, AwaitingRetry(), force=True)
     await driver.in_state(flow_run.id, "Suspended")
     assert engines.requests_to(SEND) == []
+
+
+async def test_an_approval_is_on_record_once_though_the_resumption_failed_at_first(
+    driver: Driver, engines: DemoEngines, in_stack: Stack, suspended: Any
+) -> None:
+    flow_run = await suspended()
+    proxy = PrefectProxy(in_stack.server.api_url.removesuffix("/api"))
+    proxy.break_at(1, is_heard=False)
+    async with serve(proxy) as url, PrefectClient(f"{url}/api") as broken:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), pytest.raises(httpx.HTTPError):
+            await approve_run(broken, driver.store, flow_run, actor="ada@laptop")
+    await proxy.close()
+    assert proxy.writes[0].endswith("/resume")
+    assert await in_books(driver, flow_run) == (RunStatus.RUNNING, ApprovalState.APPROVED)
+    assert await audited(driver, flow_run) == [(AuditAction.STEP_APPROVED, "ada@laptop")]
+    await approve_run(driver.client, driver.store, flow_run, actor="bob@laptop")
+    assert (await driver.ended(flow_run.id)).state.name == "Completed"
+    assert await audited(driver, flow_run) == [(AuditAction.STEP_APPROVED, "ada@laptop")]
+
+
+async def test_what_is_approved_in_the_moment_before_it_is_suspended_goes_on(
+    driver: Driver, engines: DemoEngines, in_stack: Stack, suspended: Any
+) -> None:
+    decide = (
+        "CREATE TRIGGER decided_at_once AFTER INSERT ON approvals WHEN NEW.campaign_key LIKE 'what-is-approved-in-%'"
+        " BEGIN UPDATE approvals SET state = 'approved', decided_at = NEW.asked_at, decided_by = 'ada'"
+        " WHERE id = NEW.id; END"
+    )
+    with closing(sqlite3.connect(in_stack.database, timeout=30, isolation_level=None)) as db:
+        db.execute(decide)
+        try:
+            flow_run = await suspended(to_its_end=True)
+        finally:
+            db.execute("DROP TRIGGER decided_at_once")
+    assert flow_run.state.name == "Completed", flow_run.state
+    assert len(engines.requests_to(SEND)) == 1
 
 
 async def cancelled_in_prefect(driver: Driver, flow_run: FlowRun) -> FlowRun:
