@@ -26,7 +26,7 @@ from prefect_campaigns.deployments.applying.apply import apply
 from prefect_campaigns.models import Campaign
 
 T = TypeVar("T")
-END_SECONDS = 60.0
+END_SECONDS = 100.0
 SOON, SELDOM = 0.05, 0.5
 """How many seconds after a look the next one comes: a server that is asked all the time does little else."""
 
