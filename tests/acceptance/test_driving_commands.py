@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 from campaign_files import ANALYZE, COMPOSE, PROSPECT, SEND, campaign
@@ -157,8 +158,10 @@ async def test_whoever_lets_a_run_of_a_paused_campaign_go_on_hears_of_the_pause(
         (said,) = done.err.splitlines()
         assert said.startswith("! driven-pause: this run ") and " all the same. Paused by a person since " in said
         assert said.endswith(": wrong list")
-    await driver.ended(run.id)
-    assert (await campaigns("cancel", json.loads(started.out)["runId"])).code == 0
+    # What is retried is asked for anew, and so is what another run would send.
+    for waiting in (run.id, UUID(json.loads(started.out)["runId"])):
+        await driver.in_state(waiting, "Suspended")
+        assert (await campaigns("cancel", str(waiting))).code == 0
 
 
 async def test_what_is_done_to_money_and_pauses_is_on_record_with_a_server_and_without(
