@@ -311,20 +311,22 @@ async def test_a_run_that_waited_for_its_turn_does_the_version_that_came_meanwhi
 async def test_a_create_whose_answer_is_lost_is_no_deployment_that_nobody_sees(
     driver: Driver, operator: Operator, proxy: PrefectProxy, impatient: None
 ) -> None:
-    one = campaign("Lost Answer", URL, only=1)
-    await operator.apply(campaign("Lost Answer Before", URL, only=1))
+    one = campaign("Unanswered Create", URL, only=1)
+    await operator.apply(campaign("Unanswered Before", URL, only=1))
     proxy.break_at(2, is_heard=True)
     with pytest.raises(CampaignsError):
         await operator.apply(one)
     proxy.pass_on()
-    deployment = await driver.client.read_deployment_by_name("campaign/lost-answer")
-    assert (await driver.store.get_campaign("lost-answer")).campaign.slug == "lost-answer", "its runs find their row"
+    deployment = await driver.client.read_deployment_by_name("campaign/unanswered-create")
+    assert (await driver.store.get_campaign("unanswered-create")).campaign.slug == "unanswered-create", (
+        "its runs find their row"
+    )
     assert [change.field for change in (await operator.plan(one)).campaigns[0].fields] == [
         "deploymentId",
         "scheduleApplied",
     ]
     await operator.apply(one)
-    assert (await driver.store.get_campaign("lost-answer")).deployment_id == deployment.id
+    assert (await driver.store.get_campaign("unanswered-create")).deployment_id == deployment.id
 
 
 async def test_what_a_person_resumed_in_prefect_is_not_paused_again_by_a_change(driver, operator) -> None:

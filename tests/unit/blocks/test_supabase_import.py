@@ -289,7 +289,8 @@ class TestWhatIsCarriedOver:
         assert list(await new.list_approvals()) == [replace(given, decided_by="ada \\x00"), waiting]
         assert list(await new.list_runs(KEY)) == list(runs)
         assert (await new.decide_approval(RUN_1, "send", ApprovalState.APPROVED, by="bob")).decided_by == "bob"
-        assert (await new.ask_approval(await take_lease(new), step="analyze", timeout_seconds=1)).decided_by
+        asked_anew = await new.ask_approval(await take_lease(new), step="analyze", timeout_seconds=1)
+        assert (asked_anew.state, asked_anew.decided_by) == (ApprovalState.WAITING, None)
 
     async def test_who_did_what(
         self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
