@@ -361,7 +361,7 @@ async def test_what_must_be_new_and_is_there_is_left_alone(driver, operator) -> 
 async def test_a_run_that_a_person_edited_does_what_it_says_under_the_budget_in_force(
     driver: Driver, operator: Operator, engines: DemoEngines
 ) -> None:
-    one = campaign("Edited", engines.url, only=1, budget={"daily": 5})
+    one = campaign("Edited For A Run", engines.url, only=1, budget={"daily": 5})
     (applied,) = (await operator.apply(one)).campaigns
     parameters = parameters_of(one)
     parameters["campaign"]["steps"][0]["params"]["count"] = 4
