@@ -163,12 +163,48 @@ class RunStarted(Message):
     campaign_id: UUID
     run_id: UUID
     note: str | None = Field(default=None, description="What will likely become of it, where it is worth a word.")
+    results_of: str | None = Field(
+        default=None,
+        description="The id of the run whose results it takes over; null where it begins at its first step.",
+    )
+
+
+class StepAheadAnswer(_Answer):
+    """A step as a run would do it."""
+
+    name: str
+    engine: str
+    method: str
+    url: str
+    headers: dict[str, str]
+    params: dict[str, Any] = Field(description="With what is known of earlier results, and nothing secret.")
+    unknown: list[str] = Field(description="The references that nothing is known of before it runs.")
+    taken_over: bool = Field(description="Whether it is not done again, and its result is taken over.")
+    approval: bool = Field(description="Whether the run waits before it until somebody approves.")
+    estimate: Amount | None = Field(description="What it would reserve; null where nobody knows.")
+    estimate_from: str
+    refused: str | None = Field(description="Why a limit would refuse it; null where none would.")
+    left: dict[str, Amount] = Field(description="What each limit would have left after it.")
+
+
+class DryRun(Message):
+    """What a run would do; nothing is started."""
+
+    campaign_id: UUID
+    campaign: str = Field(description="The campaign's slug.")
+    results_of: str | None = Field(description="The id of the run whose results the references show.")
+    obstacles: list[str] = Field(description="What would keep it from beginning; empty where nothing would.")
+    reserved: Amount = Field(description="What its steps would reserve in all, as far as that is known.")
+    steps: list[StepAheadAnswer]
 
 
 class RunMessage(Message):
     """What was done to a run."""
 
     run_id: UUID
+    warnings: list[str] = Field(
+        default_factory=list, description="What is to be known besides, such as that a person has paused the campaign."
+    )
 
 
 class RunError(_Answer):

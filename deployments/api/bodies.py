@@ -40,6 +40,25 @@ class PauseBody(_Body):
     reason: Reason | None = Field(default=None, description="Shown by the command line and in the Prefect UI.")
 
 
+class RunBody(_Body):
+    """What one run does differently; nothing where nothing is said."""
+
+    params: dict[str, Any] = Field(
+        default_factory=dict,
+        description='Other values for what stands in the params of steps, this once: `{"steps.NAME.KEY": VALUE}`.',
+        examples=[{"steps.prospecting.count": 5}],
+    )
+    from_step: str | None = Field(
+        default=None, description="The step to begin at, with the results of the newest run that has them."
+    )
+    send_again: bool = Field(
+        default=False, description="Whether it begins there though something would be sent a second time."
+    )
+    dry_run: bool = Field(
+        default=False, description="Whether nothing is started, and it is only answered what the run would do."
+    )
+
+
 class StopBody(_Body):
     """How everything is stopped."""
 
@@ -86,7 +105,7 @@ async def read_body(request: Request, kind: type[B]) -> B:
     """
     text = await request.body()
     try:
-        data: Any = json.loads(text) if text.strip() else {}
+        data: Any = json.loads(text, parse_constant=_refuse) if text.strip() else {}
     except (ValueError, RecursionError) as error:
         message = f"the body is no JSON: {error}"
         raise Refused(400, message, complaints=[ComplaintAnswer(pointer="", message=message)]) from None
@@ -100,6 +119,10 @@ async def read_body(request: Request, kind: type[B]) -> B:
     allowed = ", ".join(field.alias or name for name, field in kind.model_fields.items())
     said = "\n".join(f"{SOURCE}: {one.pointer or '/'}: {one.message}" for one in complaints)
     raise Refused(400, f"{said}\nallowed is an object with {allowed}, all of them optional", complaints=complaints)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} came; a number in JSON is finite")
 
 
 def _lower(message: str) -> str:

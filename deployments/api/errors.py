@@ -30,6 +30,7 @@ _STATUSES: Mapping[type[CampaignsError], int] = {
     errors.AlreadyThere: 409,
     errors.EverythingStopped: 409,
     errors.NotDeployed: 409,
+    errors.SendMayHaveHappened: 409,
     errors.WrongState: 409,
     errors.MailNotSent: 502,
     errors.StoreError: 503,

@@ -8,16 +8,21 @@ from typing import Annotated
 import httpx
 from fastapi import APIRouter, Query
 from prefect.exceptions import PrefectException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.api import views
-from prefect_campaigns.deployments.api.answers import RunList, RunMessage, RunRow, RunStarted, answer
+from prefect_campaigns.deployments.api.answers import DryRun, RunList, RunMessage, RunRow, RunStarted, answer
+from prefect_campaigns.deployments.api.bodies import RunBody, read_body
 from prefect_campaigns.deployments.api.campaigns import why_paused
 from prefect_campaigns.deployments.api.errors import Refused, logger
 from prefect_campaigns.deployments.api.parts import Parts
-from prefect_campaigns.deployments.api.routing import Actor, CampaignId, RunId, SharedParts, errors
+from prefect_campaigns.deployments.api.routing import Actor, CampaignId, RunId, SharedParts, body, errors
+from prefect_campaigns.deployments.cli.budget_view import GOES_ON, warnings_of
+from prefect_campaigns.deployments.driving.dry_run import look_ahead
+from prefect_campaigns.deployments.driving.run_changes import BODY_WORDS, RunChanges, parameters_for
 from prefect_campaigns.deployments.driving.runs import (
     approve_run,
     cancel_run,
@@ -27,27 +32,55 @@ from prefect_campaigns.deployments.driving.runs import (
     start_run,
     state_of_campaign,
 )
-from prefect_campaigns.deployments.driving.standing import Standing, ask_states
+from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, ask_states
 from prefect_campaigns.errors import ServerError
 
 router = APIRouter(tags=["runs"])
 
 
-@router.post("/api/campaigns/{id}/run", response_model=RunStarted, responses=errors(404, 409), summary="Run a campaign")
-async def run_campaign(campaign_id: CampaignId, parts: SharedParts, actor: Actor) -> Response:
-    """Start the campaign now. One that a person has paused is not started, nor any while the emergency stop stands."""
+@router.post(
+    "/api/campaigns/{id}/run",
+    response_model=RunStarted | DryRun,
+    responses=errors(400, 404, 409),
+    openapi_extra=body(RunBody.model_json_schema(), required=False),
+    summary="Run a campaign",
+)
+async def run_campaign(request: Request, campaign_id: CampaignId, parts: SharedParts, actor: Actor) -> Response:
+    """Start the campaign now. One that a person has paused is not started, nor any while the emergency stop stands.
+
+    Without a body it does what the campaign says; a body says what this run does differently, or that it is a dry run.
+    """
+    wanted = await read_body(request, RunBody)
+    changes = RunChanges(params=wanted.params, from_step=wanted.from_step, send_again=wanted.send_again)
     async with parts.both() as (client, store):
         record = await parts.find(store, campaign_id)
-        await refuse_while_stopped(store)
+        if not wanted.dry_run:
+            await refuse_while_stopped(store)
         (state,) = await ask_states(client, store, [record])
-        if views.is_paused_by_person(state):
-            raise Refused(409, f"{record.key} is not started. {why_paused(state)}")
-        flow_run = await start_run(client, store, record, actor=actor)
-    # The run asks the budget itself, and may find that it has been raised.
-    holds = state.standing is Standing.PAUSED
-    note = f"the run ends at once while the campaign's budget holds it back. {why_paused(state)}" if holds else None
-    content = RunStarted(message="Campaign started", campaign_id=record.id, run_id=flow_run.id, note=note)
+        refusal = f"{record.key} is not started. {why_paused(state)}" if views.is_paused_by_person(state) else None
+        if refusal and not wanted.dry_run:
+            raise Refused(409, refusal)
+        parameters, source = await parameters_for(client, store, record, changes, words=BODY_WORDS)
+        if wanted.dry_run:
+            ahead = await look_ahead(client, store, state, parameters)
+            obstacles = [*ahead.obstacles, *([refusal] if refusal else [])]
+            return answer(views.dry_run(ahead, record, obstacles=obstacles))
+        flow_run = await start_run(client, store, record, actor=actor, parameters=parameters)
+    content = RunStarted(
+        message="Campaign started",
+        campaign_id=record.id,
+        run_id=flow_run.id,
+        note=_note(state),
+        results_of=source.run_id if source else None,
+    )
     return answer(content)
+
+
+def _note(state: CampaignState) -> str | None:
+    # The run asks the budget itself, and may find that it has been raised.
+    if state.standing is not Standing.PAUSED:
+        return None
+    return f"the run ends at once while the campaign's budget holds it back. {why_paused(state)}"
 
 
 @router.get(
@@ -111,5 +144,7 @@ async def approve(run_id: RunId, parts: SharedParts, actor: Actor) -> Response:
     """Approve the step that the run waits for, and let the run go on."""
     async with parts.both() as (client, store):
         flow_run = await find_run(client, store, run_id)
+        state = await state_of_campaign(client, store, flow_run)
         approval = await approve_run(client, store, flow_run, actor=actor)
-    return answer(RunMessage(message=f"Step {approval.step} approved", run_id=flow_run.id))
+    warnings = warnings_of(state, GOES_ON, now=current_clock().now())
+    return answer(RunMessage(message=f"Step {approval.step} approved", run_id=flow_run.id, warnings=warnings))

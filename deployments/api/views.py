@@ -26,13 +26,16 @@ from prefect_campaigns.deployments.api.answers import (
     CampaignRow,
     CampaignStatus,
     Count,
+    DryRun,
     FieldChange,
     PauseAnswer,
     RunError,
     RunRow,
+    StepAheadAnswer,
     StepRow,
 )
 from prefect_campaigns.deployments.applying.differences import ABSENT, Side, differences
+from prefect_campaigns.deployments.driving.dry_run import Ahead
 from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
 from prefect_campaigns.forecast import fire_times
 from prefect_campaigns.models import Campaign
@@ -225,6 +228,36 @@ def awaited_row(flow_run: FlowRun, *, now: datetime) -> RunRow:
         results={},
         steps=[],
         **dict.fromkeys(_COUNTS, 0),
+    )
+
+
+def dry_run(ahead: Ahead, record: CampaignRecord, *, obstacles: Sequence[str]) -> DryRun:
+    """Return what a run would do."""
+    return DryRun(
+        message="Dry run: nothing is started, no engine is called",
+        campaign_id=record.id,
+        campaign=record.key,
+        results_of=ahead.source.run_id if ahead.source else None,
+        obstacles=list(obstacles),
+        reserved=ahead.total,
+        steps=[
+            StepAheadAnswer(
+                name=one.step.name,
+                engine=one.step.engine,
+                method=one.step.method,
+                url=one.step.endpoint,
+                headers=dict(one.request.headers),
+                params=one.request.params,
+                unknown=list(one.unknown),
+                taken_over=one.taken_over,
+                approval=one.step.approval is not None,
+                estimate=one.estimate.amount,
+                estimate_from=one.estimate.basis,
+                refused=one.refused,
+                left={limit.name: limit.left or Decimal(0) for limit in one.limits},
+            )
+            for one in ahead.steps
+        ],
     )
 
 

@@ -24,6 +24,9 @@ from prefect_campaigns.results import RunReport, RunStatus
 BAR_CELLS = 24
 LEGEND = "█ spent  ▒ reserved  ░ left"
 
+RUNS, GOES_ON = "this run runs all the same", "this run goes on all the same"
+"""What ``warnings_of`` says becomes of a run."""
+
 _RUNS_READ = 25
 _INDENT = " " * 9
 
@@ -203,6 +206,13 @@ def describe_state(state: CampaignState, *, now: datetime) -> str | None:
     until = f" until {local_time(pause.until, zone, now=now)}" if pause.until else ""
     why = "" if pause.reason == NO_REASON else f": {pause.reason}"
     return f"Paused{by} since {local_time(pause.since, zone, now=now)}{until}{why}"
+
+
+def warnings_of(state: CampaignState | None, what: str, *, now: datetime) -> list[str]:
+    """Say what becomes of a run although a person has its campaign paused; nothing where none has."""
+    if state is None or state.standing is not Standing.PAUSED_BY_PERSON:
+        return []
+    return [f"{state.record.key}: {what}. {describe_state(state, now=now)}"]
 
 
 def describe_stop(stop: Stop) -> str:

@@ -16,10 +16,9 @@ from rich.text import Text
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.deployments.cli.budget_view import describe_state
+from prefect_campaigns.deployments.cli.budget_view import GOES_ON, RUNS, warnings_of
 from prefect_campaigns.deployments.cli.main import (
     EXIT_FAILED,
     EXIT_NOT_TAKEN_UP,
@@ -36,22 +35,20 @@ from prefect_campaigns.deployments.cli.watch import RunView, budget_table, print
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.dry_run import look_ahead, look_ahead_json, look_ahead_lines
 from prefect_campaigns.deployments.driving.lookup import find_campaign
-from prefect_campaigns.deployments.driving.run_changes import begin_at, change_params
+from prefect_campaigns.deployments.driving.run_changes import COMMAND_WORDS, parameters_for, typed
 from prefect_campaigns.deployments.driving.runs import (
     approve_run,
     cancel_run,
     find_run,
-    parameters_to_run,
     retry_run,
     start_run,
     state_of_campaign,
 )
-from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, ask_states
+from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.errors import CampaignsError
-from prefect_campaigns.loader import validate_object
-from prefect_campaigns.results import RunReport, RunStatus
+from prefect_campaigns.results import RunStatus
 
 
 @asynccontextmanager
@@ -92,68 +89,44 @@ async def run_command(
     """
     if watch and dry_run:
         raise CampaignsError("--watch and --dry-run are two things; a dry run starts nothing that could be watched")
-    if send_again and from_ is None:
-        raise CampaignsError("--send-again belongs to --from STEP; a run that begins at its first step is another one")
+    changes = typed(param, from_step=from_, send_again=send_again)
     async with at_work() as (client, store):
         record = await find_campaign(store, name)
-        parameters, source = await _parameters(client, store, record, param, from_, send_again=send_again)
+        parameters, source = await parameters_for(client, store, record, changes, words=COMMAND_WORDS)
+        (state,) = await ask_states(client, store, [record])
         if dry_run:
-            ahead = await look_ahead(client, store, record, parameters)
+            ahead = await look_ahead(client, store, state, parameters)
             if json:
                 print_json({"success": True, **look_ahead_json(ahead)})
             else:
                 for line in look_ahead_lines(ahead):
                     say(line)
             return EXIT_OK
-        (state,) = await ask_states(client, store, [record])
         flow_run = await start_run(client, store, record, actor=local_actor(), parameters=parameters)
-        _warn_of_pause(state, "this run runs all the same")
+        warnings = _warn_of_pause(state, RUNS)
         if not json and source is not None:
             say(f"It begins at step {escape(str(from_))}, with the results of run {source.run_name}.")
         if not watch:
-            _say_started(flow_run, as_json=json)
+            _say_started(flow_run, warnings, as_json=json)
             return EXIT_OK
         return await _watch_to_the_end(client, store, flow_run, as_json=json)
 
 
-async def _parameters(
-    client: PrefectClient,
-    store: CampaignStore,
-    record: CampaignRecord,
-    changes: Sequence[str],
-    from_step: str | None,
-    *,
-    send_again: bool,
-) -> tuple[dict[str, Any], RunReport | None]:
-    """Return what the run's parameters differ in from its deployment's, and whose results it takes over."""
-    if not changes and from_step is None:
-        return {}, None
-    whole = await parameters_to_run(client, record)
-    if changes:
-        whole["campaign"] = change_params(whole["campaign"], changes)
-    parameters = whole if changes else {}
-    if from_step is None:
-        return parameters, None
-    campaign = validate_object(whole["campaign"], source="the deployment's parameters")
-    begin, source = await begin_at(store, campaign, from_step, send_again=send_again)
-    return parameters | begin, source
-
-
-def _warn_of_pause(state: CampaignState | None, what: str) -> None:
-    """Say that a person has the campaign paused, to whoever lets a run of it begin or go on."""
-    if state is None or state.standing is not Standing.PAUSED_BY_PERSON:
-        return
-    why = describe_state(state, now=current_clock().now())
-    say(Text(f"! {state.record.key}: {what}. {why}", style="yellow"), to=err)
+def _warn_of_pause(state: CampaignState | None, what: str) -> list[str]:
+    """Say that a person has the campaign paused, to whoever lets a run of it begin or go on; return what was said."""
+    warnings = warnings_of(state, what, now=current_clock().now())
+    for warning in warnings:
+        say(Text(f"! {warning}", style="yellow"), to=err)
+    return warnings
 
 
 def _run_json(flow_run: FlowRun) -> dict[str, Any]:
     return {"success": True, "runId": str(flow_run.id), "name": flow_run.name, "url": url_for(flow_run)}
 
 
-def _say_started(flow_run: FlowRun, *, as_json: bool) -> None:
+def _say_started(flow_run: FlowRun, warnings: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        print_json(_run_json(flow_run))
+        print_json({**_run_json(flow_run), "warnings": warnings})
         return
     out.print(f"Started run [bold]{flow_run.name}[/] ({flow_run.id})", soft_wrap=True)
     if url := url_for(flow_run):
@@ -233,11 +206,11 @@ async def retry_command(run: str, /, *, watch: bool = False, json: AsJson = Fals
         flow_run = await find_run(client, store, run)
         state = await state_of_campaign(client, store, flow_run)
         await retry_run(client, store, flow_run, actor=local_actor())
-        _warn_of_pause(state, "this run goes on all the same")
+        warnings = _warn_of_pause(state, GOES_ON)
         if watch:
             return await _watch_to_the_end(client, store, flow_run, as_json=json)
         if json:
-            print_json(_run_json(flow_run))
+            print_json({**_run_json(flow_run), "warnings": warnings})
         else:
             say(
                 f"Run [bold]{flow_run.name}[/] goes on at the step that failed: campaigns logs {flow_run.name} --follow"
@@ -281,11 +254,12 @@ async def approve_command(run: str, /, *, watch: bool = False, json: AsJson = Fa
         flow_run = await find_run(client, store, run)
         state = await state_of_campaign(client, store, flow_run)
         approval = await approve_run(client, store, flow_run, actor=local_actor())
-        _warn_of_pause(state, "this run goes on all the same")
+        warnings = _warn_of_pause(state, GOES_ON)
         if watch:
             return await _watch_to_the_end(client, store, flow_run, as_json=json)
     if json:
-        print_json({**_run_json(flow_run), "step": approval.step, "approvedBy": approval.decided_by})
+        decided = {"step": approval.step, "approvedBy": approval.decided_by}
+        print_json({**_run_json(flow_run), **decided, "warnings": warnings})
     else:
         say(f"Step {escape(approval.step)} of run [bold]{flow_run.name}[/] is approved; the run goes on.")
     return EXIT_OK

@@ -14,8 +14,10 @@ from rich.text import Text
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AttemptState, CampaignRecord, PausedBy
 from prefect_campaigns.budget import LimitStatus, Scope, describe_limits
-from prefect_campaigns.deployments.cli.budget_view import describe_stop
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.cli.budget_view import describe_stop, warnings_of
 from prefect_campaigns.deployments.driving.runs import parameters_to_run
+from prefect_campaigns.deployments.driving.standing import CampaignState
 from prefect_campaigns.flows.requests import ShownRequest, show_request
 from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign, Step
@@ -29,6 +31,8 @@ MAX_LINES = 12
 """How many lines of a step's params are shown to people; programs get all of it."""
 
 MAX_WIDTH = 66
+
+WHILE_PAUSED = "a person has paused it; `campaigns run` starts it all the same, the REST API does not"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +75,14 @@ class Ahead:
     Attributes:
         source: the run whose results fill in the references; None where none has any.
         obstacles: what would keep it from beginning, a sentence each.
+        warnings: what is to be known besides, a sentence each.
         limits: the limits that are set, as they are now.
     """
 
     campaign: Campaign
     source: RunReport | None
     obstacles: Sequence[str]
+    warnings: Sequence[str]
     limits: Sequence[LimitStatus]
     steps: Sequence[StepAhead]
 
@@ -87,14 +93,18 @@ class Ahead:
 
 
 async def look_ahead(
-    client: PrefectClient, store: CampaignStore, record: CampaignRecord, parameters: Mapping[str, Any]
+    client: PrefectClient, store: CampaignStore, state: CampaignState, parameters: Mapping[str, Any]
 ) -> Ahead:
     """Work out what a run with these parameters would do; starts nothing, calls no engine, reads no secret.
+
+    Args:
+        state: the campaign, and how it stands.
 
     Raises:
         NotDeployed: the campaign has no deployment.
         StoreError: the store is not there.
     """
+    record = state.record
     written = parameters.get("campaign") or (await parameters_to_run(client, record))["campaign"]
     campaign = validate_object(written, source="the run's parameters")
     runs = await store.list_runs(record.key, limit=RUNS_LOOKED_AT)
@@ -113,6 +123,7 @@ async def look_ahead(
         campaign=campaign,
         source=source,
         obstacles=[line async for line in _obstacles(store, record, status.reached)],
+        warnings=warnings_of(state, WHILE_PAUSED, now=current_clock().now()),
         limits=limits,
         steps=list(_steps_ahead(campaign, estimates, limits, _results(source) if source else {}, first)),
     )
@@ -187,8 +198,8 @@ def look_ahead_lines(ahead: Ahead) -> Iterator[Text]:
     )
     if ahead.source is not None:
         yield Text(f"References show the results of run {ahead.source.run_name}, where it has them.", style="dim")
-    for obstacle in ahead.obstacles:
-        yield Text(f"! {obstacle}", style="yellow")
+    for remark in (*ahead.obstacles, *ahead.warnings):
+        yield Text(f"! {remark}", style="yellow")
     for number, one in enumerate(ahead.steps, start=1):
         yield Text()
         yield from _step_lines(number, one)
@@ -245,6 +256,7 @@ def look_ahead_json(ahead: Ahead) -> dict[str, Any]:
         "campaign": ahead.campaign.slug,
         "resultsOf": ahead.source.run_id if ahead.source else None,
         "obstacles": list(ahead.obstacles),
+        "warnings": list(ahead.warnings),
         "reserved": format_money(ahead.total),
         "steps": [_step_json(one) for one in ahead.steps],
     }

@@ -5,42 +5,127 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from prefect.client.orchestration import PrefectClient
+
 from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import CampaignRecord
+from prefect_campaigns.deployments.driving.runs import parameters_to_run
 from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
 from prefect_campaigns.faults import examine
 from prefect_campaigns.flows.lineage import NEVER_LEFT
+from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 from prefect_campaigns.words import json_pointer, listed, nearest, shown
 
-ALLOWED = "allowed is steps.NAME.KEY=VALUE, with more KEYs to go deeper into what a step's params hold"
-
 RUNS_LOOKED_AT = 50
 
 
-def change_params(campaign: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What the options of a run are called where somebody gives them, for what is said of them."""
+
+    param: str
+    allowed: str
+    from_step: str
+    send_again: str
+
+
+COMMAND_WORDS = Words(
+    param="--param",
+    allowed="allowed is steps.NAME.KEY=VALUE, with more KEYs to go deeper into what a step's params hold",
+    from_step="--from",
+    send_again="--send-again",
+)
+BODY_WORDS = Words(
+    param="params",
+    allowed='allowed is "steps.NAME.KEY": VALUE, with more KEYs to go deeper into what a step\'s params hold',
+    from_step="fromStep",
+    send_again="sendAgain",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunChanges:
+    """What one run is to do differently.
+
+    Attributes:
+        params: other values for what stands in the params of steps, by ``steps.NAME.KEY``.
+        from_step: the step at which it begins; None for the first one.
+        send_again: whether it begins there even though something would be sent a second time.
+        faults: what is wrong with how the params were typed, a sentence each.
+    """
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    from_step: str | None = None
+    send_again: bool = False
+    faults: Sequence[str] = ()
+
+
+async def parameters_for(
+    client: PrefectClient, store: CampaignStore, record: CampaignRecord, changes: RunChanges, *, words: Words
+) -> tuple[dict[str, Any], RunReport | None]:
+    """Return what the run's parameters differ in from its deployment's, and the run whose results it takes over.
+
+    Raises:
+        InvalidChange: the changes cannot be used; says all that is wrong with them.
+        WrongState: no run has the results to begin with, or the one that has is still going.
+        SendMayHaveHappened: a step from there on has sent with these results, or may have; unless ``send_again``.
+        NotDeployed: the campaign has no deployment.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    if changes.send_again and changes.from_step is None:
+        raise InvalidChange(
+            [f"{words.send_again} belongs to {words.from_step}; a run that begins at its first step is another one"]
+        )
+    changes_params = bool(changes.params or changes.faults)
+    if not changes_params and changes.from_step is None:
+        return {}, None
+    whole = await parameters_to_run(client, record)
+    if changes_params:
+        whole["campaign"] = change_params(whole["campaign"], changes, words=words)
+    parameters = whole if changes_params else {}
+    if changes.from_step is None:
+        return parameters, None
+    campaign = validate_object(whole["campaign"], source="the deployment's parameters")
+    begin, source = await begin_at(store, campaign, changes.from_step, send_again=changes.send_again, words=words)
+    return parameters | begin, source
+
+
+def typed(changes: Sequence[str], *, from_step: str | None = None, send_again: bool = False) -> RunChanges:
+    """Return what was typed: ``steps.prospecting.count=5``.
+
+    The value is JSON where it can be read as such, and otherwise the text itself.
+    """
+    faults, said, params = list[str](), dict[str, str](), dict[str, Any]()
+    for text in changes:
+        path, sign, value = (part.strip() for part in text.partition("="))
+        if not sign:
+            faults.append(f"--param {shown(text)}: there is no = in it; {COMMAND_WORDS.allowed}")
+        elif path in said:
+            faults.append(f"--param {path}: it comes twice, as {shown(said[path])} and as {shown(value)}")
+        else:
+            said[path], params[path] = value, _read(value)
+    return RunChanges(params=params, from_step=from_step, send_again=send_again, faults=faults)
+
+
+def change_params(campaign: Mapping[str, Any], changes: RunChanges, *, words: Words = COMMAND_WORDS) -> dict[str, Any]:
     """Return a campaign's JSON with some params of its steps changed.
 
-    A change is ``steps.prospecting.count=5``: what is changed has to be there already, so that a slip of the pen
-    changes nothing else. The value is JSON where it can be read as such, and otherwise the text itself.
+    What is changed has to be there already, so that a slip of the pen changes nothing else.
 
     Raises:
         InvalidChange: says all that is wrong with them.
     """
-    changed, faults, seen = copy.deepcopy(dict(campaign)), list[str](), dict[str, str]()
-    for text in changes:
-        path, sign, value = (part.strip() for part in text.partition("="))
-        if not sign:
-            faults.append(f"--param {shown(text)}: there is no = in it; {ALLOWED}")
-        elif path in seen:
-            faults.append(f"--param {path}: it comes twice, as {shown(seen[path])} and as {shown(value)}")
-        else:
-            seen[path] = value
-            faults += (f"--param {path}: {fault}" for fault in _set(changed, path, _read(value)))
+    changed, faults = copy.deepcopy(dict(campaign)), [*changes.faults]
+    for path, value in changes.params.items():
+        faults += (f"{words.param} {path}: {fault}" for fault in _set(changed, path, value, words))
     if not faults:
-        faults += (f"--param: {json_pointer(fault.path)}: {fault.message}" for fault in examine(changed)[1])
+        faults += (f"{words.param}: {json_pointer(fault.path)}: {fault.message}" for fault in examine(changed)[1])
     if faults:
         raise InvalidChange(faults)
     return changed
@@ -56,11 +141,11 @@ def _read(text: str) -> Any:
         return text
 
 
-def _set(campaign: dict[str, Any], path: str, value: Any) -> Iterator[str]:
+def _set(campaign: dict[str, Any], path: str, value: Any, words: Words) -> Iterator[str]:
     """Change one param; yield why it cannot be."""
     head, _, rest = path.partition(".")
     if head != "steps":
-        yield f"{shown(head)} came; {ALLOWED}"
+        yield f"{shown(head)} came; {words.allowed}"
         return
     steps = {step["name"]: step for step in campaign["steps"]}
     # The longest name that fits: a step's name may have dots in it.
@@ -107,7 +192,7 @@ def _there(container: Any) -> str:
 
 
 async def begin_at(
-    store: CampaignStore, campaign: Campaign, step_name: str, *, send_again: bool
+    store: CampaignStore, campaign: Campaign, step_name: str, *, send_again: bool, words: Words = COMMAND_WORDS
 ) -> tuple[dict[str, Any], RunReport | None]:
     """Return the flow's parameters for a run that begins at a step, and the run whose results it takes over.
 
@@ -123,7 +208,8 @@ async def begin_at(
     if step_name not in names:
         meant = nearest(step_name, names)
         hint = f"did you mean {shown(meant)}? " if meant else ""
-        raise InvalidChange([f"--from: no step is named {shown(step_name)}; {hint}its steps are {listed(names)}"])
+        fault = f"{words.from_step}: no step is named {shown(step_name)}; {hint}its steps are {listed(names)}"
+        raise InvalidChange([fault])
     index = names.index(step_name)
     if index == 0:
         return {}, None
@@ -132,7 +218,8 @@ async def begin_at(
     if source is None:
         raise WrongState(
             f"none of the last {RUNS_LOOKED_AT} runs of {campaign.slug} has completed all steps before"
-            f" {shown(step_name)}, with whose results it could begin there. Leave out --from to begin at the first"
+            f" {shown(step_name)}, with whose results it could begin there. Leave out"
+            f" {words.from_step} to begin at the first"
         )
     if source.status is RunStatus.RUNNING:
         raise WrongState(
@@ -141,8 +228,9 @@ async def begin_at(
     parameters: dict[str, Any] = {"from_step": step_name, "results_of": source.run_id}
     if send_again:
         return {**parameters, "send_again": True}, source
-    # The run asks again, once it has the campaign for itself; here it is said to whoever types it.
-    await _refuse_to_send_again(store, campaign.steps[index:], _of_one_lineage(runs, source, names[:index]))
+    # The run asks again, once it has the campaign for itself; here it is said to whoever asks for it.
+    lineage = _of_one_lineage(runs, source, names[:index])
+    await _refuse_to_send_again(store, campaign.steps[index:], lineage, words)
     return parameters, source
 
 
@@ -172,14 +260,16 @@ def _of_one_lineage(runs: Sequence[RunReport], source: RunReport, names: Sequenc
                 return
 
 
-async def _refuse_to_send_again(store: CampaignStore, steps: Sequence[Step], runs: Iterator[RunReport]) -> None:
+async def _refuse_to_send_again(
+    store: CampaignStore, steps: Sequence[Step], runs: Iterator[RunReport], words: Words
+) -> None:
     sending = [step for step in steps if step.sends_something]
     for run in runs:
         for step in sending:
             if why := await _sent(store, run, step):
                 raise SendMayHaveHappened(
                     f"step {shown(step.name)} {why} in run {run.run_name} of {run.started_at:%Y-%m-%d %H:%M} UTC, with"
-                    " the same results, and would send again. If that is what you want, add --send-again"
+                    f" the same results, and would send again. If that is what you want, add {words.send_again}"
                 )
 
 

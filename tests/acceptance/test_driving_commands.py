@@ -158,6 +158,7 @@ async def test_whoever_lets_a_run_of_a_paused_campaign_go_on_hears_of_the_pause(
         (said,) = done.err.splitlines()
         assert said.startswith("! driven-pause: this run ") and " all the same. Paused by a person since " in said
         assert said.endswith(": wrong list")
+        assert json.loads(done.out)["warnings"] == [said.removeprefix("! ")], "for programs, too"
     # What is retried is asked for anew, and so is what another run would send.
     for waiting in (run.id, UUID(json.loads(started.out)["runId"])):
         await driver.in_state(waiting, "Suspended")

@@ -22,7 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from processes import CAMPAIGNS, run
 from real_stack import Stack
-from rest_api import forwarding, served
+from rest_api import NOWHERE, create, forwarding, served
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import Lease
@@ -30,7 +30,6 @@ from prefect_campaigns.deployments.applying.apply import apply
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.running.server import free_port, port_is_free
 
-NOWHERE = "http://127.0.0.1:9"
 NIGHTLY = {"cron": "0 3 * * *", "timezone": "America/New_York"}
 FULL, READ = "swordfish-full", "swordfish-read"
 
@@ -162,15 +161,6 @@ async def api(in_stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """A caller of the REST API of the stack, open on loopback."""
     async with served() as client:
         yield client
-
-
-async def create(api: httpx.AsyncClient, name: str, url: str = NOWHERE, **options: Any) -> dict[str, Any]:
-    """Post a campaign, and return what came of it."""
-    answer = await api.post("/api/campaigns", json=campaign_json(name, url, **options))
-    assert answer.status_code == 201, answer.text
-    campaign: dict[str, Any] = answer.json()["campaign"]
-    assert answer.headers["location"] == f"/api/campaigns/{campaign['id']}"
-    return campaign
 
 
 async def status_of(api: httpx.AsyncClient, campaign_id: str) -> str:

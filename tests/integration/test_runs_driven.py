@@ -12,8 +12,9 @@ from prefect_campaigns.blocks.store_types import AuditAction
 from prefect_campaigns.deployments.cli.waiting import TakingUp, what_it_waits_for
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.driving.dry_run import look_ahead
-from prefect_campaigns.deployments.driving.run_changes import change_params
+from prefect_campaigns.deployments.driving.run_changes import change_params, typed
 from prefect_campaigns.deployments.driving.runs import cancel_run, find_run, parameters_to_run, retry_run, start_run
+from prefect_campaigns.deployments.driving.standing import ask_states
 from prefect_campaigns.errors import NotDeployed, UnknownRun, WrongState
 from prefect_campaigns.flows.versions import parameters_of
 from prefect_campaigns.models import Campaign
@@ -66,14 +67,15 @@ async def test_what_is_changed_and_foretold_is_what_would_run(driver: Driver, en
     # An apply that is broken off leaves the deployment as it was.
     record = await store.save_campaign(written(9))
     assert await parameters_to_run(client, record) == parameters_of(written(9))
-    (foretold,) = (await look_ahead(client, store, record, {})).steps
+    (state,) = await ask_states(client, store, [record])
+    (foretold,) = (await look_ahead(client, store, state, {})).steps
     assert foretold.request.params == {"count": 9, "x": 1}
 
     parameters = await parameters_to_run(client, record)
-    parameters["campaign"] = change_params(parameters["campaign"], ["steps.prospecting.x=2"])
+    parameters["campaign"] = change_params(parameters["campaign"], typed(["steps.prospecting.x=2"]))
     await driver.ended((await start_run(client, store, record, actor=ADA, parameters=parameters)).id)
     # Made like the version that the deployment still has, it is a change all the same.
-    back = change_params(parameters_of(written(9))["campaign"], ["steps.prospecting.count=5"])
+    back = change_params(parameters_of(written(9))["campaign"], typed(["steps.prospecting.count=5"]))
     parameters = {**await parameters_to_run(client, record), "campaign": back}
     await driver.ended((await start_run(client, store, record, actor=ADA, parameters=parameters)).id)
     await driver.run(deployment)

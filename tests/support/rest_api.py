@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import httpx
+from campaign_files import campaign_json
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.api.serving import Listener, running_api
 from prefect_campaigns.deployments.running.server import free_port
+
+NOWHERE = "http://127.0.0.1:9"
 
 
 @asynccontextmanager
@@ -22,6 +26,15 @@ async def served(**headers: str) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(base_url=listener.url, headers=headers, timeout=60) as client,
     ):
         yield client
+
+
+async def create(api: httpx.AsyncClient, name: str, url: str = NOWHERE, **options: Any) -> dict[str, Any]:
+    """Post a campaign, and return what came of it."""
+    answer = await api.post("/api/campaigns", json=campaign_json(name, url, **options))
+    assert answer.status_code == 201, answer.text
+    campaign: dict[str, Any] = answer.json()["campaign"]
+    assert answer.headers["location"] == f"/api/campaigns/{campaign['id']}"
+    return campaign
 
 
 @asynccontextmanager

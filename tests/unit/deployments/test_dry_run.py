@@ -13,8 +13,9 @@ from campaign_files import campaign, campaign_json
 from spending import spend
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store_types import Lease, Stop
+from prefect_campaigns.blocks.store_types import Lease, Pause, PausedBy, Stop
 from prefect_campaigns.deployments.driving.dry_run import Ahead, look_ahead, look_ahead_json, look_ahead_lines
+from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 URL = "http://127.0.0.1:9"
@@ -26,11 +27,18 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
         yield store
 
 
-async def ahead(store: SqliteStore, *, parameters: dict[str, Any] | None = None, **options: Any) -> Ahead:
+async def ahead(
+    store: SqliteStore,
+    *,
+    parameters: dict[str, Any] | None = None,
+    standing: Standing = Standing.ACTIVE,
+    **options: Any,
+) -> Ahead:
     """Look ahead at a run of a campaign; its deployment is not asked for what the parameters say."""
     record = await store.save_campaign(campaign("Ahead", URL, **options))
     written = campaign_json("Ahead", URL, **options)
-    return await look_ahead(None, store, record, {"campaign": written, **(parameters or {})})
+    state = CampaignState(record=record, standing=standing, pause=record.pause)
+    return await look_ahead(None, store, state, {"campaign": written, **(parameters or {})})
 
 
 async def record_results(store: SqliteStore, **results: Any) -> None:
@@ -124,6 +132,17 @@ async def test_it_says_that_everything_is_stopped(store: SqliteStore) -> None:
     await store.set_stop(Stop(by="ada@laptop", reason="wrong list", since=datetime(2026, 5, 13, 9, tzinfo=UTC)))
     (obstacle,) = (await ahead(store, only=1)).obstacles
     assert obstacle.startswith("Everything is stopped since 2026-05-13 09:00 UTC, by ada@laptop: wrong list.")
+
+
+async def test_it_says_that_a_person_has_paused_the_campaign(store: SqliteStore) -> None:
+    await store.save_campaign(campaign("Ahead", URL, only=1))
+    since = datetime(2026, 5, 13, 9, tzinfo=UTC)
+    await store.set_pause("ahead", Pause(by=PausedBy.PERSON, reason="wrong list", since=since), replacing=None)
+    seen = await ahead(store, only=1, standing=Standing.PAUSED_BY_PERSON)
+    (warning,) = look_ahead_json(seen)["warnings"]
+    assert warning.startswith("ahead: a person has paused it; ") and warning.endswith(": wrong list")
+    assert f"! {warning}" in [line.plain for line in look_ahead_lines(seen)]
+    assert seen.obstacles == [] and not (await ahead(store, only=1)).warnings
 
 
 async def test_steps_whose_results_are_taken_over_reserve_nothing(store: SqliteStore) -> None:

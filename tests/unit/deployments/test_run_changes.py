@@ -12,7 +12,7 @@ from campaign_files import campaign, campaign_json
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import Lease
-from prefect_campaigns.deployments.driving.run_changes import begin_at, change_params
+from prefect_campaigns.deployments.driving.run_changes import begin_at, change_params, typed
 from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
@@ -47,7 +47,7 @@ CHANGES = [
 @pytest.mark.parametrize(("change", "path", "value"), CHANGES)
 def test_a_change_lands_where_it_says_and_nowhere_else(change: str, path: list[Any], value: Any) -> None:
     before = written()
-    after = change_params(before, [change])
+    after = change_params(before, typed([change]))
     *outer, last = path
     place, untouched = after["steps"][0]["params"], before["steps"][0]["params"]
     for key in outer:
@@ -78,21 +78,22 @@ REFUSED = [
 @pytest.mark.parametrize(("change", "said"), REFUSED)
 def test_a_change_that_cannot_be_says_why(change: str, said: str) -> None:
     with pytest.raises(InvalidChange) as refused:
-        change_params(written(), [change])
+        change_params(written(), typed([change]))
     (fault,) = refused.value.faults
     assert fault.startswith("--param") and said in fault, fault
 
 
 def test_all_faults_are_said_at_once() -> None:
     with pytest.raises(InvalidChange) as refused:
-        change_params(written(), ["x", "steps.nobody.x=1", "steps.prospecting.count=1", "steps.prospecting.count=2"])
+        texts = ["x", "steps.nobody.x=1", "steps.prospecting.count=1", "steps.prospecting.count=2"]
+        change_params(written(), typed(texts))
     assert len(str(refused.value).splitlines()) == 3
     assert 'it comes twice, as "1" and as "2"' in str(refused.value)
 
 
 def test_the_name_of_a_step_may_have_dots_and_spaces_in_it() -> None:
     steps = [{"name": name, "engine": "x", "endpoint": URL, "params": {"b": 1, "c": 1}} for name in ("a", "a.b c")]
-    after = change_params({"name": "Dots", "steps": steps}, ["steps.a.b c.c=2", "steps.a.b=3"])
+    after = change_params({"name": "Dots", "steps": steps}, typed(["steps.a.b c.c=2", "steps.a.b=3"]))
     assert [step["params"] for step in after["steps"]] == [{"b": 3, "c": 1}, {"b": 1, "c": 2}]
 
 
