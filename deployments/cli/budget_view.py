@@ -190,7 +190,10 @@ def _percent(share: Decimal) -> str:
 
 
 def describe_state(state: CampaignState, *, now: datetime) -> str | None:
-    """Say in one line why a campaign does not run by itself; None when it does, or has no schedule to run by."""
+    """Say in one line why a campaign does not run by itself; None when it does, or has no schedule to run by.
+
+    Instants are by the clocks of the campaign's timezone, which is named: what is said goes where nothing else names it.
+    """
     pause, zone = state.pause, state.record.campaign.timezone
     if state.standing is Standing.ACTIVE:
         return None
@@ -201,11 +204,11 @@ def describe_state(state: CampaignState, *, now: datetime) -> str | None:
     if pause is None:
         return "Paused by a person: its schedule is switched off in Prefect."
     if pause.by is PausedBy.STOP:
-        return f"Stopped since {local_time(pause.since, zone, now=now)}: {pause.reason}"
+        return f"Stopped since {local_time(pause.since, zone, now=now)} ({zone}): {pause.reason}"
     by = " by a person" if pause.by is PausedBy.PERSON and pause.reason != BEING_DELETED else ""
     until = f" until {local_time(pause.until, zone, now=now)}" if pause.until else ""
     why = "" if pause.reason == NO_REASON else f": {pause.reason}"
-    return f"Paused{by} since {local_time(pause.since, zone, now=now)}{until}{why}"
+    return f"Paused{by} since {local_time(pause.since, zone, now=now)}{until} ({zone}){why}"
 
 
 def warnings_of(state: CampaignState | None, what: str, *, now: datetime) -> list[str]:

@@ -140,7 +140,7 @@ def _words(line: Log) -> str:
 def _shown(line: Log) -> Text:
     level = logging.getLevelName(line.level)
     return Text.assemble(
-        (f"{line.timestamp.astimezone(UTC):%H:%M:%S} ", "dim"),
+        (f"{line.timestamp.astimezone(UTC):%H:%M:%S}Z ", "dim"),
         (f"{level:<8}", _STYLES.get(line.level, "")),
         _words(line),
     )

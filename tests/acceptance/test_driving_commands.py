@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 from uuid import UUID
 
@@ -84,6 +85,7 @@ async def test_a_failed_run_is_shown_and_retried_and_its_log_is_read(
         campaigns("logs", run.name), campaigns("logs", "driven-show", "--json"), campaigns("logs", "driven-shwo")
     )
     assert log.code == 0 and "no such industry" in log.out
+    assert re.match(r"\d\d:\d\d:\d\dZ ", log.out), "the hour says of which clocks it is"
     lines = json.loads(of_newest.out)
     assert lines["run"] == run.name and {"at", "level", "logger", "message"} == set(lines["logs"][0])
     assert near.code == 1 and "did you mean driven-show" in near.err
