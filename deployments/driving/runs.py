@@ -25,6 +25,7 @@ from prefect.states import AwaitingRetry
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import ApprovalRecord, ApprovalState, AuditAction, CampaignRecord
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.applying.alone import APPROVING, alone
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.cancelling import end_runs
 from prefect_campaigns.deployments.driving.lookup import as_uuid
@@ -265,17 +266,24 @@ async def _put_right(client: PrefectClient, store: CampaignStore, flow_run: Flow
 async def approve_run(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> ApprovalRecord:
     """Approve the step that a suspended run waits for, and let the run go on.
 
-    Safe to repeat: a run that was approved and has not gone on goes on. Nothing is decided unless Prefect says that the
+    Safe to repeat: a run that was approved and has not gone on goes on. Of several at once one approves and writes that
+    down, and the others hear that it has been approved already. Nothing is decided unless Prefect says that the
     run is suspended for that question now; of one that has ended there, the books are put right.
 
     Raises:
         EverythingStopped: the emergency stop stands.
         UnknownRun: it has been deleted meanwhile.
         WrongState: the run waits for no approval, or not any more.
+        ServerError: another one has been approving for two minutes.
         StoreError: the store is not there.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
     await refuse_while_stopped(store)
+    async with alone(store, doing=f"approving {flow_run.name}", at=APPROVING):
+        return await _approve(client, store, flow_run, actor=actor)
+
+
+async def _approve(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, *, actor: str) -> ApprovalRecord:
     asked = await store.list_approvals(run_id=str(flow_run.id))
     if not asked:
         raise WrongState(f"run {flow_run.name} waits for no approval: it is {flow_run.state_name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
@@ -179,6 +180,16 @@ async def test_what_is_cancelled_while_it_waits_is_never_sent(driver, engines, s
     await driver.client.set_flow_run_state(flow_run.id, AwaitingRetry(), force=True)
     await driver.in_state(flow_run.id, "Suspended")
     assert engines.requests_to(SEND) == []
+
+
+async def test_of_several_who_approve_at_once_one_does_and_is_on_record(driver: Driver, suspended: Any) -> None:
+    flow_run = await suspended()
+    approvals = (approve_run(driver.client, driver.store, flow_run, actor="ada@laptop") for _ in range(3))
+    outcomes = await asyncio.gather(*approvals, return_exceptions=True)
+    refused = [one for one in outcomes if isinstance(one, WrongState)]
+    assert len(refused) == 2 and all("is approved already by ada@laptop at " in str(one) for one in refused), outcomes
+    assert (await driver.ended(flow_run.id)).state.name == "Completed"
+    assert await audited(driver, flow_run) == [(AuditAction.STEP_APPROVED, "ada@laptop")]
 
 
 async def test_an_approval_is_on_record_once_though_the_resumption_failed_at_first(
