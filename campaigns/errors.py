@@ -51,7 +51,13 @@ if TYPE_CHECKING:
 
 
 class CampaignsError(Exception):
-    """Something that this package can name went wrong."""
+    """Something that this package can name went wrong.
+
+    Attributes:
+        is_logged: whether it has been said where a command would say it.
+    """
+
+    is_logged = False
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
@@ -195,7 +201,15 @@ class StoreMisconfigured(StoreError):
 
 
 class UnknownCampaign(StoreError):
-    """The store has no such campaign."""
+    """The store has no such campaign.
+
+    Attributes:
+        near: the keys of those that were probably meant.
+    """
+
+    def __init__(self, message: str | None = None, *, near: Sequence[str] = ()) -> None:
+        self.near = tuple(near)
+        super().__init__(message)
 
 
 class LeaseTimeout(StoreError):

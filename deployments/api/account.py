@@ -26,7 +26,7 @@ from prefect_campaigns.deployments.api.answers import (
     answer,
 )
 from prefect_campaigns.deployments.api.bodies import StopBody, TrialMailBody, read_body
-from prefect_campaigns.deployments.api.errors import Refused
+from prefect_campaigns.deployments.api.errors import Refused, logger
 from prefect_campaigns.deployments.api.parts import Parts
 from prefect_campaigns.deployments.api.routing import Actor, SharedParts, body, errors
 from prefect_campaigns.deployments.applying.saved_mail import load_mail
@@ -91,6 +91,17 @@ async def get_health(parts: SharedParts, actor: Actor) -> Response:
     return answer(health.model_copy(update={"uptime": uptime}), 200 if health.success else 503)
 
 
+@router.head(
+    "/health",
+    response_class=Response,
+    responses={200: {"description": "Everything is there."}, 503: {"description": "Something is not."}},
+    summary="See by the status alone whether everything is there",
+)
+async def head_health(parts: SharedParts, actor: Actor) -> Response:
+    """Answer as GET does, without the body: what many monitors ask."""
+    return await get_health(parts, actor)
+
+
 async def _look(parts: Parts) -> Health:
     (scheduled, no_prefect), (active, no_store) = await asyncio.gather(_scheduled_runs(parts), _active_campaigns(parts))
     problems = {"prefect": no_prefect, "store": no_store}
@@ -152,7 +163,7 @@ async def get_audit(
     openapi_extra=body(TrialMailBody.model_json_schema(), required=False),
     summary="Send a mail to try the mail server",
 )
-async def test_email(request: Request, parts: SharedParts) -> Response:
+async def test_email(request: Request, parts: SharedParts, actor: Actor) -> Response:
     """Send a mail, and answer when the mail server has taken it, or what it said instead."""
     wanted = await read_body(request, TrialMailBody)
     async with parts.prefect() as client:
@@ -163,6 +174,7 @@ async def test_email(request: Request, parts: SharedParts) -> Response:
         raise
     except CampaignsError as error:
         raise Refused(400, str(error)) from None
+    logger.info("test mail by %s", actor)
     return answer(Message(message=f"The mail server has taken a mail to {recipient}"))
 
 

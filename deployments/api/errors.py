@@ -15,7 +15,7 @@ from prefect_campaigns import errors
 from prefect_campaigns.deployments.api.answers import ComplaintAnswer, ErrorAnswer, answer
 from prefect_campaigns.deployments.api.document import methods_at, openapi
 from prefect_campaigns.errors import CampaignsError, InvalidCampaign
-from prefect_campaigns.words import json_pointer
+from prefect_campaigns.words import came, shown
 
 logger = logging.getLogger("prefect_campaigns.api")
 
@@ -69,7 +69,10 @@ async def answer_known(_: Request, error: Exception) -> Response:
     status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
     if status >= 500:
         logger.error("%s", error)
-    return error_answer(status, "Campaign not found" if isinstance(error, errors.UnknownCampaign) else str(error))
+    if isinstance(error, errors.UnknownCampaign):
+        hint = f"; did you mean {' or '.join(error.near)}?" if error.near else ""
+        return error_answer(status, f"Campaign not found{hint}")
+    return error_answer(status, str(error))
 
 
 def _complaint(complaint: errors.Complaint) -> ComplaintAnswer:
@@ -90,14 +93,23 @@ async def answer_http(request: Request, error: Exception) -> Response:
     return error_answer(status, str(getattr(error, "detail", error)))
 
 
-async def answer_invalid(_: Request, error: Exception) -> Response:
+async def answer_invalid(request: Request, error: Exception) -> Response:
     """Answer a query that says something that is not allowed."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
+    described = openapi(request.app)["paths"][request.scope["route"].path][request.method.lower()]["parameters"]
+    schemas = {(one["in"], one["name"]): one["schema"] for one in described}
     said = []
     for fault in error.errors():
-        place, *path = fault["loc"]
-        said.append(f"{place} {json_pointer(path).strip('/')}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
+        place, name = fault["loc"]
+        said.append(f"{place} {name}: {came(fault['input'])}; allowed is {_allowed(schemas[place, name])}")
     return error_answer(400, "\n".join(said))
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """Say in words what a parameter may be."""
+    if "enum" in schema:
+        return " or ".join(shown(one) for one in schema["enum"] if one)
+    return f"a whole number from {schema['minimum']} to {schema['maximum']}"
 
 
 def is_ours(error: BaseException) -> bool:

@@ -42,7 +42,7 @@ def match_name(name: str, keys: Sequence[str]) -> str:
         return key
     near = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else "`campaigns apply` makes one of a file"
-    raise UnknownCampaign(f"there is no campaign {name!r}; {hint}")
+    raise UnknownCampaign(f"there is no campaign {name!r}; {hint}", near=near)
 
 
 def match_campaign(name: str, records: Sequence[CampaignRecord]) -> CampaignRecord:

@@ -25,6 +25,7 @@ KEYS = tuple(parse_api_keys(f"ada:full:{FULL},dashboard:read:{READ}"))
 HERE = "http://127.0.0.1:3020"
 PAGE = "https://app.example.com"
 LISTED = "/api/campaigns"
+LOGGER = "prefect_campaigns.api"
 SLUG = "/api/campaigns/some-campaign"
 
 
@@ -94,6 +95,31 @@ async def test_no_key_is_in_any_log(caplog: pytest.LogCaptureFixture) -> None:
             await client.delete(SLUG, headers=headers)
     assert "has not started yet" in caplog.text, "the route's own failure is logged"
     assert FULL not in caplog.text and READ not in caplog.text
+
+
+async def test_each_refusal_is_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with caller(Policy(keys=KEYS)) as client:
+        await client.get(f"{LISTED}?key={FULL}")
+        await client.delete(SLUG, headers={"X-API-Key": READ})
+        await client.put(f"{SLUG}/pause", headers={"X-API-Key": FULL}, json={"reason": 5})
+        await client.post(LISTED, headers={"X-API-Key": FULL}, content=b" " * (MAX_BODY_BYTES + 1))
+        await client.put(SLUG, headers={"X-API-Key": FULL, "Origin": "https://evil.example"})
+        await client.post("/api/%0Anowhere", headers={"X-API-Key": FULL})
+        # Whoever looks for what is not there is refused nothing.
+        await client.get("/api/nowhere", headers={"X-API-Key": READ})
+    records = [one for one in caplog.records if one.name == LOGGER]
+    lines = [(one.levelname, one.getMessage().partition(" with ")) for one in records]
+    assert [(level, what, why[:3]) for level, (what, _, why) in lines] == [
+        ("WARNING", f"GET '{LISTED}' by 127.0.0.1: refused", "401"),
+        ("WARNING", f"DELETE '{SLUG}' by dashboard: refused", "403"),
+        ("INFO", f"PUT '{SLUG}/pause' by ada: refused", "400"),
+        ("WARNING", f"POST '{LISTED}' by ada: refused", "413"),
+        ("WARNING", f"PUT '{SLUG}' by 127.0.0.1: refused", "403"),
+        ("INFO", "POST '/api/\\nnowhere' by ada: refused", "404"),
+    ]
+    assert lines[1][1][2] == "403: the key dashboard is for reading only"
+    assert not any(key in one.getMessage() for one in records for key in (FULL, READ))
 
 
 def test_off_this_machine_it_needs_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +246,7 @@ async def test_what_nobody_foresaw_is_one_sentence_and_a_traceback_in_the_log(ca
         "success": False,
         "error": "something went wrong that should not have; the log of the API says what",
     }
-    (logged,) = [one for one in caplog.records if one.name == "prefect_campaigns.api"]
+    (logged,) = [one for one in caplog.records if one.name == LOGGER]
     assert logged.exc_info is not None and "/api/stats" in logged.getMessage()
 
 
@@ -259,10 +285,33 @@ async def test_what_is_wrong_with_other_bodies_is_told_too(path: str, content: A
     assert pointer in [one["pointer"] for one in answer.json()["complaints"]]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=ten", "limit=1001"])
-async def test_a_query_that_cannot_be_used_says_so(query: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (f"{SLUG}/runs?limit=0", 'query limit: the string "0" came; allowed is a whole number from 1 to 1000'),
+        (f"{SLUG}/runs?limit=1001", 'query limit: the string "1001" came; allowed is a whole number from 1 to 1000'),
+        ("/api/audit?limit=ten", 'query limit: the string "ten" came; allowed is a whole number from 1 to 1000'),
+        ("/api/audit?limit=", 'query limit: the string "" came; allowed is a whole number from 1 to 1000'),
+        (
+            f"{LISTED}?status=stopped",
+            'query status: the string "stopped" came; allowed is "active" or "paused" or "completed" or "error"',
+        ),
+    ],
+)
+async def test_a_query_that_cannot_be_used_says_what_came_and_what_may(path: str, said: str) -> None:
     async with caller(Policy()) as client:
-        assert_error(await client.get(f"{SLUG}/runs?{query}"), 400, says="query limit: ")
+        answer = await client.get(path)
+    assert (answer.status_code, answer.json()["error"]) == (400, said)
+
+
+async def test_health_answers_head_as_get_and_nothing_else_does() -> None:
+    async with caller(Policy(keys=KEYS)) as client:
+        asked, told = await client.head("/api/health"), await client.get("/api/health")
+        assert asked.status_code == told.status_code == CAME_THROUGH
+        assert asked.headers["content-type"] == told.headers["content-type"]
+        document = (await client.get("/openapi.json")).json()
+        assert (await client.put("/api/health", headers={"X-API-Key": FULL})).headers["allow"] == "GET, HEAD"
+    assert [path for path, methods in document["paths"].items() if "head" in methods] == ["/api/health"]
 
 
 async def test_the_page_for_people_lists_every_route_and_loads_nothing_from_elsewhere() -> None:
