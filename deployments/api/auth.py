@@ -29,10 +29,15 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 @dataclass(frozen=True, kw_only=True)
 class Denial:
-    """Why a request is not let in."""
+    """Why a request is not let in.
+
+    Attributes:
+        actor: the name of the key that came; empty where none did that is known.
+    """
 
     status_code: int
     message: str
+    actor: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -101,7 +106,7 @@ class Policy:
                 message="a key is needed that is in CAMPAIGNS_API_KEY, as Authorization: Bearer KEY or X-API-Key: KEY",
             )
         if key.access is Access.READ and method not in SAFE_METHODS:
-            return Denial(status_code=403, message=f"the key {key.name} is for reading only")
+            return Denial(status_code=403, message=f"the key {key.name} is for reading only", actor=key.name)
         return key.name
 
 

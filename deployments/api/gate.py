@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_campaigns.deployments.api.auth import Denial, Policy
+from prefect_campaigns.deployments.api.auth import SAFE_METHODS, Denial, Policy
 from prefect_campaigns.deployments.api.errors import UNEXPECTED, error_answer, logger
 
 MAX_BODY_BYTES = 1024 * 1024
 BODY_SECONDS = 30.0
 """How long a body may take to come in."""
+
+NOT_LET_IN = (401, 403, 408, 413)
+"""What is answered to who may not, or sends what is not taken: a warning in the log."""
+
+MAX_PATH, MAX_ERROR = 200, 300
+"""How much of a path, and of what is wrong, is logged."""
 
 _DRAINED_BYTES = 16 * MAX_BODY_BYTES
 _DRAIN_SECONDS = 3.0
@@ -31,18 +39,20 @@ class OuterGate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # What the inner parts write down of the request, who sends it, is read here.
+        scope.setdefault("state", {})
         denial = self._policy.from_elsewhere(scope["method"], Headers(scope=scope))
         if denial is not None:
-            await _deny(denial)(scope, receive, send)
+            await _deny(denial)(scope, receive, _telling(scope, send))
             return
         # As the orchestrators did that callers were written for: /api/campaigns/ is /api/campaigns.
         path = scope["path"].rstrip("/") or "/"
-        begun = False
+        begun, telling = False, _telling(scope, send)
 
         async def sending(message: Message) -> None:
             nonlocal begun
             begun = True
-            await send(message)
+            await telling(message)
 
         try:
             await self._app({**scope, "path": path, "raw_path": path.encode()}, receive, sending)
@@ -52,6 +62,32 @@ class OuterGate:
                 # Half an answer is out: the connection is cut, so that nobody takes it for a whole one.
                 raise
             await error_answer(500, UNEXPECTED)(scope, receive, send)
+
+
+def _telling(scope: Scope, send: Send) -> Send:
+    """Return a send that logs whom what was refused: of what changes something all, of what looks who may not."""
+    changes, status = scope["method"] not in SAFE_METHODS, 0
+
+    async def sending(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        elif status in NOT_LET_IN or (changes and 400 <= status < 500):
+            level = logging.WARNING if status in NOT_LET_IN else logging.INFO
+            who = scope["state"].get("actor") or (scope.get("client") or ["nobody known"])[0]
+            path, why = scope["path"][:MAX_PATH], _error_in(message.get("body", b""))
+            logger.log(level, "%s %r by %s: refused with %d%s", scope["method"], path, who, status, why)
+        await send(message)
+
+    return sending
+
+
+def _error_in(body: bytes) -> str:
+    """Return the first line of what an answer says is wrong; what others than this package answer is not repeated."""
+    try:
+        return f": {json.loads(body)['error'].splitlines()[0][:MAX_ERROR]}"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""
 
 
 class InnerGate:
@@ -68,10 +104,10 @@ class InnerGate:
             return
         headers = Headers(scope=scope)
         actor = self._policy.identify(scope["method"], scope["path"], headers)
+        scope["state"]["actor"] = actor.actor if isinstance(actor, Denial) else actor
         if isinstance(actor, Denial):
             await _deny(actor)(scope, receive, send)
             return
-        scope.setdefault("state", {})["actor"] = actor
         if not headers.get("transfer-encoding") and headers.get("content-length", "0") == "0":
             await self._app(scope, receive, send)
             return

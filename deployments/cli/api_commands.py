@@ -28,8 +28,8 @@ async def api_command(
     """
     cancel_on_signals()
     settings = load_settings()
-    listener = Listener(settings, host=host, port=port)
     with writing_logs(settings):
+        listener = Listener(settings, host=host, port=port)
         async with running_api(listener) as serving:
             say_it_listens(listener)
             out.print("Ctrl-C ends it.")

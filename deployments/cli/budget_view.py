@@ -192,7 +192,7 @@ def _percent(share: Decimal) -> str:
 def describe_state(state: CampaignState, *, now: datetime) -> str | None:
     """Say in one line why a campaign does not run by itself; None when it does, or has no schedule to run by.
 
-    Instants are by the clocks of the campaign's timezone, which is named: what is said goes where nothing else names it.
+    Instants are by the clocks of the campaign's timezone, and name it: nothing else may, where this is shown.
     """
     pause, zone = state.pause, state.record.campaign.timezone
     if state.standing is Standing.ACTIVE:

@@ -289,6 +289,8 @@ def _print_error(error: CampaignsError, *, as_json: bool) -> None:
             body["complaints"] = [complaint_json(one) for one in error.complaints]
         print_json(body)
         return
+    if error.is_logged:
+        return
     for line in str(error).splitlines():
         say(f"[red]✗[/] {escape(line)}", to=err)
 

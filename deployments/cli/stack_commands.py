@@ -52,10 +52,10 @@ async def up_command(*paths: Path, port: _Port = None, host: str | None = None, 
     """
     cancel_on_signals()
     paths = paths or _default_folder()
-    if paths:
-        load_many(paths)
     async with AsyncExitStack() as stack:
         stack.enter_context(writing_logs(load_settings()))
+        if paths:
+            load_many(paths)
         listener = Listener(load_settings(), port=api_port)
         stack.callback(listener.close)
         with saying_it_starts(out):

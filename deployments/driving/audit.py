@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import json
+import logging
 import os
 import re
 import socket
@@ -35,6 +37,7 @@ EVENTS_AT_ONCE = 50
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _logger = get_logger("campaigns.audit")
+_deeds = logging.getLogger("prefect_campaigns.audit")
 
 
 def local_actor() -> str:
@@ -99,6 +102,7 @@ async def record_all(client: PrefectClient | None, store: CampaignStore, *, acto
     ]
     for entry in entries:
         await store.record_audit(entry)
+        _log(entry)
     if client is None:
         return
     try:
@@ -108,6 +112,14 @@ async def record_all(client: PrefectClient | None, store: CampaignStore, *, acto
             await client.request("POST", "/events", json=events)
     except (httpx.HTTPError, PrefectException) as error:
         _logger.warning("The Prefect server was not told of what %s did: %s", actor, error)
+
+
+def _log(entry: AuditEntry) -> None:
+    """Log what somebody did from elsewhere; whoever did it at this terminal is told there what came of it."""
+    if entry.actor == local_actor():
+        return
+    detail = f" {json.dumps(entry.detail, ensure_ascii=False, default=str)}" if entry.detail else ""
+    _deeds.info("%s by %s%s", entry.action, entry.actor, detail, extra={"campaign": entry.campaign_key})
 
 
 async def record_beside(

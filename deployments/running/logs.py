@@ -1,4 +1,4 @@
-"""Where the long-running processes log to: the console, ``orchestrator.log`` (all) and ``error.log`` (errors).
+"""Where the long-running processes log to: the console (stderr), ``orchestrator.log`` (all) and ``error.log`` (errors).
 
 Whoever logs only puts the record into a queue. A thread writes it, so that no disk and no terminal holds up the event
 loop of the runs. Several processes may write the same folder: each line is written under a lock, and so are the files
@@ -12,7 +12,7 @@ import logging.handlers
 import queue
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
@@ -31,6 +31,7 @@ from prefect_campaigns.deployments.running.log_lines import (
     line_of,
     printable,
 )
+from prefect_campaigns.errors import CampaignsError
 
 ALL, ERRORS = "orchestrator.log", "error.log"
 
@@ -76,9 +77,21 @@ def writing_logs(settings: Settings, *, console: bool = True) -> Iterator[None]:
             stack.enter_context(_through_a_queue(targets, level))
             if trouble is not None:
                 _logger.warning("Nothing is logged into %s: %s", settings.campaigns_logs, trouble)
-            yield
+            with _ending_in_json() if console and settings.log_format == "json" else nullcontext():
+                yield
     finally:
         _writing = False
+
+
+@contextmanager
+def _ending_in_json() -> Iterator[None]:
+    """Log why the block ends, which else the command says: whoever reads JSON from stderr reads that, too."""
+    try:
+        yield
+    except CampaignsError as error:
+        _logger.error("%s", error)
+        error.is_logged = True
+        raise
 
 
 def _add_files(targets: list[logging.Handler], settings: Settings) -> str | None:

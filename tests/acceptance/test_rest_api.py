@@ -231,6 +231,8 @@ async def test_a_changed_campaign_says_what_changed_and_a_persons_pause_stays(ap
     # What was read can be written.
     assert (await api.put(path, json=config)).json()["changes"] == []
 
+    missed = await api.delete("/api/campaigns/changed-her")
+    assert (missed.status_code, missed.json()["error"]) == (404, "Campaign not found; did you mean changed-here?")
     twice = await api.post("/api/campaigns", json=content)
     assert (twice.status_code, "changed-here" in twice.json()["error"]) == (409, True)
     other = await api.put(path, json=campaign_json("Another Name", NOWHERE))
@@ -337,6 +339,14 @@ async def test_keys_open_what_they_say_and_stand_in_no_log(start, stack: Stack, 
     assert "orchestrator.log" in [file.name for file in files]
     logs = [api.output, *(file.read_text(errors="replace") for file in files)]
     assert not [log for log in logs if FULL in log or READ in log]
+    written = (tmp_path / "logs" / "orchestrator.log").read_text()
+    for line in (
+        " info  [campaign kept-by-keys] campaign.created by ada",
+        " info  [campaign kept-by-keys] campaign.deleted by ada",
+        " warn  prefect_campaigns.api: POST '/api/campaigns' by dashboard: refused with 403: the key dashboard is for",
+        " warn  prefect_campaigns.api: DELETE '/api/campaigns/kept-by-keys' by 127.0.0.1: refused with 401: a key is",
+    ):
+        assert line in written, written
 
 
 async def test_it_starts_without_prefect_and_says_what_is_down_until_it_is_there(in_stack: Stack) -> None:
@@ -349,6 +359,8 @@ async def test_it_starts_without_prefect_and_says_what_is_down_until_it_is_there
             listed = await api.get("/api/campaigns")
             assert (listed.status_code, listed.json()["success"]) == (503, False)
             assert f"Prefect's API at http://127.0.0.1:{port}/api does not answer" in listed.json()["error"]
+            monitored = await api.head("/api/health")
+            assert (monitored.status_code, monitored.content) == (503, b"")
             assert (await api.get("/api/audit")).status_code == 200
 
             async with forwarding(port, in_stack.server.port):

@@ -16,6 +16,7 @@ from campaign_files import campaign_json
 from driving import until
 from prefect_api import Api
 from processes import CAMPAIGNS, PREFECT, LongRunning, run_campaigns, user_environment
+from real_stack import Stack
 
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.running.server import free_port, port_is_free
@@ -158,3 +159,26 @@ async def test_what_cannot_be_started_is_told_and_leaves_nothing(start, write) -
     # Before a server was started.
     assert api_taken.output.startswith(f"✗ port {port} is taken, and the REST API wants it; choose another with ")
     assert [up.left_behind() for up in ups] == [{}] * len(ups)
+
+
+async def test_with_json_logs_stderr_is_json_to_its_end_and_what_is_for_people_is_on_stdout(
+    start, stack: Stack, tmp_path: Path
+) -> None:
+    port = free_port()
+    serve = f"exec {CAMPAIGNS} api --port {port} 2> "
+    api = start("bash", "-c", f"{serve} served.txt", **{**stack.environment, "LOG_FORMAT": "json"})
+    await api.printed("Ctrl-C ends it.")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as http:
+        assert (await http.put("/campaigns/nobody-of-that-name/pause")).status_code == 404
+    second = start("bash", "-c", f"{serve} refused.txt", **{**stack.environment, "LOG_FORMAT": "json"})
+    assert await second.ended() == 1
+    api.signal()
+    assert await api.ended() == INTERRUPTED
+    for output, name, level, said in (
+        (api.output, "served.txt", "info", "PUT '/api/campaigns/nobody-of-that-name/pause' by local: refused with 404"),
+        (second.output, "refused.txt", "error", f"port {port} is taken, and the REST API wants it"),
+    ):
+        lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        assert [line["level"] for line in lines if said in line["message"]] == [level], lines
+        assert said not in output
+    assert api.output.startswith("✓ REST API at ") and second.output == ""

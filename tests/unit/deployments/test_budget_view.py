@@ -244,7 +244,8 @@ RESTING: list[tuple[Standing, Pause | None, str, list[str]]] = [
             since=NOON,
             until=datetime(2026, 5, 17, 4, tzinfo=UTC),
         ),
-        "Paused since Wed 13 May 08:00 until Sun 17 May 00:00 (America/New_York): budget: weekly 0.50 reached, spent 0.52",
+        "Paused since Wed 13 May 08:00 until Sun 17 May 00:00 (America/New_York): budget: weekly 0.50 reached,"
+        " spent 0.52",
         # It goes on from when it is resumed.
         [
             "It is due Mon 18 May 09:00, in 5 d 1 h.",

@@ -20,7 +20,7 @@ from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.running.log_lines import about
 from prefect_campaigns.deployments.running.logs import ALL, ERRORS, MAX_BYTES, writing_logs
-from prefect_campaigns.errors import EngineRefused
+from prefect_campaigns.errors import EngineRefused, ServerError
 
 logger = get_logger("campaigns.test")
 
@@ -112,6 +112,20 @@ def test_what_we_expect_to_go_wrong_needs_no_traceback_and_the_console_shows_non
     ]
     assert "".join(write(log, LOG_LEVEL="debug")[ERRORS]).count("Traceback") == 3
     assert capfd.readouterr().err.count("Traceback") == 2
+
+
+@pytest.mark.parametrize(("log_format", "is_logged"), [("json", True), ("text", False)])
+def test_with_json_the_reason_of_the_end_is_a_line_too(
+    log_format: str, is_logged: bool, write: Write, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def log() -> None:
+        raise ServerError("the worker has ended\nby itself")
+
+    with pytest.raises(ServerError) as ended:
+        write(log, LOG_FORMAT=log_format)
+    assert ended.value.is_logged == is_logged, "else the command says it"
+    said = [json.loads(line)["message"] for line in capfd.readouterr().err.splitlines()]
+    assert said == (["the worker has ended\nby itself"] if is_logged else [])
 
 
 async def test_no_level_shows_queries_headers_and_logins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
