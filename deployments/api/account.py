@@ -160,7 +160,7 @@ async def get_audit(
     "/test-email",
     response_model=Message,
     responses=errors(400, 502),
-    openapi_extra=body(TrialMailBody.model_json_schema(), required=False),
+    openapi_extra=body(TrialMailBody.model_json_schema(), {"to": "ops@example.com"}, required=False),
     summary="Send a mail to try the mail server",
 )
 async def test_email(request: Request, parts: SharedParts, actor: Actor) -> Response:
@@ -182,7 +182,9 @@ async def test_email(request: Request, parts: SharedParts, actor: Actor) -> Resp
     "/stop",
     response_model=Stopped,
     responses=errors(400),
-    openapi_extra=body(StopBody.model_json_schema(), required=False),
+    openapi_extra=body(
+        StopBody.model_json_schema(), {"reason": "the wrong list", "cancelRunning": True}, required=False
+    ),
     summary="Stop everything",
 )
 async def stop(request: Request, parts: SharedParts, actor: Actor) -> Response:

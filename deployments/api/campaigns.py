@@ -36,6 +36,19 @@ from prefect_campaigns.flows.pausing import pause_by_person
 from prefect_campaigns.flows.resuming import resume_by_person
 
 CAMPAIGN_SCHEMA = {"$ref": "#/components/schemas/Campaign"}
+CAMPAIGN_EXAMPLE = {
+    "name": "My First Campaign",
+    "schedule": {"cron": "0 9 * * MON", "timezone": "America/New_York"},
+    "budget": {"daily": 5},
+    "steps": [
+        {
+            "name": "prospecting",
+            "engine": "prospecting",
+            "endpoint": "http://localhost:3010/api/prospect",
+            "params": {"count": 20},
+        }
+    ],
+}
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 
@@ -45,7 +58,7 @@ router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
     status_code=201,
     response_model=CampaignCreated,
     responses=errors(400, 409),
-    openapi_extra=body(CAMPAIGN_SCHEMA, required=True),
+    openapi_extra=body(CAMPAIGN_SCHEMA, CAMPAIGN_EXAMPLE, required=True),
     summary="Create a campaign",
 )
 async def create_campaign(request: Request, parts: SharedParts, actor: Actor) -> Response:
@@ -119,7 +132,7 @@ async def get_campaign(campaign_id: CampaignId, parts: SharedParts) -> Response:
     "/{id}",
     response_model=CampaignChanged,
     responses=errors(400, 404, 409),
-    openapi_extra=body(CAMPAIGN_SCHEMA, required=True),
+    openapi_extra=body(CAMPAIGN_SCHEMA, CAMPAIGN_EXAMPLE, required=True),
     summary="Change a campaign",
 )
 async def change_campaign(request: Request, campaign_id: CampaignId, parts: SharedParts, actor: Actor) -> Response:
@@ -153,7 +166,7 @@ async def remove_campaign(campaign_id: CampaignId, parts: SharedParts, actor: Ac
     "/{id}/pause",
     response_model=StatusAnswer,
     responses=errors(400, 404),
-    openapi_extra=body(PauseBody.model_json_schema(), required=False),
+    openapi_extra=body(PauseBody.model_json_schema(), {"reason": "holidays"}, required=False),
     summary="Pause a campaign",
 )
 async def pause_campaign(request: Request, campaign_id: CampaignId, parts: SharedParts, actor: Actor) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
 from typing import Any
 
@@ -23,7 +24,8 @@ code { font: 0.95em ui-monospace, monospace; }
 section { border-top: 1px solid #ccc; padding: 0.5rem 0; }
 h2 { font-size: 1rem; margin: 0.5rem 0; }
 .method { display: inline-block; font-weight: bold; width: 5rem; }
-dl { display: grid; grid-template-columns: 8rem 1fr; margin: 0.5rem 0; }
+pre { background: #f4f4f4; overflow-x: auto; padding: 0.5rem; }
+dl { display: grid; grid-template-columns: 11rem 1fr; margin: 0.5rem 0; }
 dd { margin: 0; }
 """
 
@@ -47,10 +49,26 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             # What FastAPI answers to a query that it cannot use; ours is 400.
             operation["responses"].pop("422", None)
+            _describe_success(operation["responses"], schemas)
             needs_key = path != _HEALTH and method in _METHODS
             operation["security"] = [{"bearer": []}, {"apiKey": []}] if needs_key else []
     app.openapi_schema = document
     return document
+
+
+def _describe_success(responses: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Let what a route answers when all is well say what it means, instead of that all is well."""
+    for code, response in responses.items():
+        if code.startswith("2") and response["description"] == "Successful Response":
+            schema = response["content"]["application/json"]["schema"]
+            parts = [_resolved(one, schemas) for one in schema.get("anyOf", [schema])]
+            response["description"] = " Or: ".join(part["description"] for part in parts)
+
+
+def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema, or the component that it refers to."""
+    resolved: dict[str, Any] = schemas[schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
+    return resolved
 
 
 def methods_at(document: dict[str, Any], path: str) -> list[str]:
@@ -84,7 +102,7 @@ def _reference(target: Any) -> Any:
 def page(document: dict[str, Any]) -> str:
     """Return the routes as a page that takes nothing from the internet."""
     operations = [
-        _section(path, method, operation)
+        _section(path, method, operation, document["components"]["schemas"])
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
@@ -97,13 +115,18 @@ def page(document: dict[str, Any]) -> str:
     )
 
 
-def _section(path: str, method: str, operation: dict[str, Any]) -> str:
-    rows = [
-        (f"<code>{escape(one['name'])}</code>", one.get("description", "")) for one in operation.get("parameters", [])
-    ]
-    rows += [(f"<code>{code}</code>", one["description"]) for code, one in operation["responses"].items()]
-    listed = "".join(f"<dt>{name}</dt><dd>{escape(meaning)}</dd>" for name, meaning in rows)
+def _section(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
+    rows = [(one["name"], one.get("description", "")) for one in operation.get("parameters", [])]
+    example = f"curl -X {method.upper()} localhost:3020{path}" if method != "head" else f"curl -I localhost:3020{path}"
+    if "requestBody" in operation:
+        content = operation["requestBody"]["content"]["application/json"]
+        keys = _resolved(content["schema"], schemas)["properties"]
+        rows += [(f"body: {name}", _resolved(key, schemas).get("description", "")) for name, key in keys.items()]
+        example += f" -d '{json.dumps(content['example'])}'"
+    rows += [(code, one["description"]) for code, one in operation["responses"].items()]
+    listed = "".join(f"<dt><code>{escape(name)}</code></dt><dd>{escape(meaning)}</dd>" for name, meaning in rows)
     return (
         f'<section><h2><code><span class="method">{method.upper()}</span> {escape(path)}</code></h2>'
-        f"<p>{escape(operation.get('description', ''))}</p><dl>{listed}</dl></section>"
+        f"<p><b>{escape(operation['summary'])}.</b> {escape(operation.get('description', ''))}</p>"
+        f"<dl>{listed}</dl><pre>{escape(example)}</pre></section>"
     )

@@ -32,9 +32,10 @@ def errors(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def body(schema: Mapping[str, Any], *, required: bool) -> dict[str, Any]:
+def body(schema: Mapping[str, Any], example: Mapping[str, Any], *, required: bool) -> dict[str, Any]:
     """Return what the OpenAPI document says of a body that a route reads itself."""
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": dict(schema)}}}}
+    content = {"application/json": {"schema": dict(schema), "example": dict(example)}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 async def _parts(request: Request) -> Parts:

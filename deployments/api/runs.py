@@ -42,7 +42,9 @@ router = APIRouter(tags=["runs"])
     "/api/campaigns/{id}/run",
     response_model=RunStarted | DryRun,
     responses=errors(400, 404, 409),
-    openapi_extra=body(RunBody.model_json_schema(), required=False),
+    openapi_extra=body(
+        RunBody.model_json_schema(), {"params": {"steps.prospecting.count": 5}, "dryRun": True}, required=False
+    ),
     summary="Run a campaign",
 )
 async def run_campaign(request: Request, campaign_id: CampaignId, parts: SharedParts, actor: Actor) -> Response:

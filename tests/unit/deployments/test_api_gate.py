@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from html import escape
 from secrets import token_urlsafe
 from typing import Any
 
@@ -318,9 +320,26 @@ async def test_the_page_for_people_lists_every_route_and_loads_nothing_from_else
     async with caller(Policy()) as client:
         document = (await client.get("/openapi.json")).json()
         page = (await client.get("/docs")).text
-    assert "://" not in page
+    assert not re.search(r"(src|href)=.(//|[^/])|url\(|@import", page)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             assert path in page
             assert operation["description"] and operation["summary"], (method, path)
             assert "422" not in operation["responses"]
+            (success,) = [one["description"] for code, one in operation["responses"].items() if code.startswith("2")]
+            assert success and success != "Successful Response", (method, path)
+            assert escape(operation["summary"]) in page and escape(success) in page
+
+
+async def test_what_is_given_as_an_example_of_a_body_is_one() -> None:
+    async with caller(Policy()) as client:
+        document = (await client.get("/openapi.json")).json()
+        tried = 0
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if "requestBody" in operation:
+                    example = operation["requestBody"]["content"]["application/json"]["example"]
+                    answer = await client.request(method, path.replace("{id}", "my-first-campaign"), json=example)
+                    assert answer.status_code == CAME_THROUGH, answer.text
+                    tried += 1
+    assert tried == 6
