@@ -56,6 +56,7 @@ class StepResult(_Value):
         warnings: what went wrong without failing the step.
         error: why it failed, in one line.
         taken_from: the run whose result it is, of a step that a run which began later has taken over.
+        sent_as: what a step that sends was to send (``request_of``), whatever it was called; None where none was begun.
     """
 
     name: str
@@ -71,6 +72,7 @@ class StepResult(_Value):
     warnings: tuple[str, ...] = ()
     error: str | None = None
     taken_from: str | None = None
+    sent_as: str | None = None
 
     @property
     def duration_seconds(self) -> float | None:
@@ -83,7 +85,8 @@ class StepResult(_Value):
 def step_detail(step: StepResult) -> dict[str, Any]:
     """Return what stores keep of a step as JSON, since they look for none of it."""
     detail = {"counts": step.counts, "result": step.result, "warnings": step.warnings, "error": step.error}
-    return detail if step.taken_from is None else {**detail, "taken_from": step.taken_from}
+    rare = {"taken_from": step.taken_from, "sent_as": step.sent_as}
+    return detail | {name: value for name, value in rare.items() if value is not None}
 
 
 class RunReport(_Value):

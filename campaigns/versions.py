@@ -1,4 +1,4 @@
-"""Telling one version of a campaign from another."""
+"""Telling one version of a campaign, and one request, from another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from prefect_campaigns.models import Campaign
+from prefect_campaigns.models import Campaign, Step
 
 _DIGITS = 12
 
@@ -22,7 +22,16 @@ def version_of(campaign: Campaign) -> str:
     Equal campaigns have the same version, on whatever way they came: defaults do not count, nor does whether a number
     was written 5 or 5.0, which databases change.
     """
-    text = json.dumps(_canonical(written(campaign)), sort_keys=True, separators=(",", ":"))
+    return _digest(written(campaign))
+
+
+def request_of(step: Step) -> str:
+    """Return what names the request of a step as it is written, by whatever name and at whatever place."""
+    return _digest([step.method, step.endpoint, step.params])
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 

@@ -3,6 +3,9 @@
 What one of them has sent, none of the others may send: they are about the same people. That is asked before each
 request that sends, by the run that holds the campaign's lease, so that nothing can have been sent in between: neither
 by another ``--from`` that was typed at the same time, nor by a run that has gone on from this one since.
+
+What has sent is known by more than the step's name, which whoever edits the campaign may change: a step that has sent,
+and that is not in the campaign as it was written then, may be any of those that send now.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AttemptState
 from prefect_campaigns.errors import SendMayHaveHappened
 from prefect_campaigns.flows.run import CampaignRun
-from prefect_campaigns.models import Step
+from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.results import RunReport
+from prefect_campaigns.versions import request_of
 
 NEVER_LEFT = (AttemptState.HELD, AttemptState.RELEASED)
 
@@ -27,9 +31,9 @@ CLOCKS_DIFFER = timedelta(days=1)
 
 
 async def refuse_to_send_again(run: CampaignRun, step: Step) -> None:
-    """See that no other run has sent with the results that this run has.
+    """See that no other run has sent with the results that this run has, nor this run by a step of another name.
 
-    An Idempotency-Key does not help here: each run has its own.
+    An Idempotency-Key does not help here: each run has its own, and each step.
 
     Raises:
         SendMayHaveHappened: one has, or may have, and nobody said that it is to be sent again.
@@ -38,33 +42,50 @@ async def refuse_to_send_again(run: CampaignRun, step: Step) -> None:
     # A run that has all its results from itself, and had no earlier execution, gave nobody time to take them.
     if not step.sends_something or run.send_again or not (run.is_resumed or run.start_at):
         return
-    for run_id, name in (await relatives(run.store, run.run_id)).items():
-        attempts = await run.store.attempts(run_id, step.name)
-        if any(attempt.state not in NEVER_LEFT for attempt in attempts):
-            raise SendMayHaveHappened(
-                f"run {name} has sent with the same results already, or may have. If it is to be sent again:"
-                f" campaigns run {run.campaign.slug} --from {step.name} --send-again"
-            )
+    for run_id, report in (await family(run.store, run.run_id)).items():
+        names = may_have_sent(run.campaign, step, report)
+        # Whether its own request may be repeated, the step looks at itself.
+        for name in names[1:] if run_id == run.run_id else names:
+            if await _has_left(run.store, run_id, name):
+                by = "" if name == step.name else f", by its step {name!r}, which is not in the campaign as it was then"
+                raise SendMayHaveHappened(
+                    f"run {report.run_name if report else run_id} has sent with the same results already, or may"
+                    f" have{by}. If it is to be sent again: campaigns run {run.campaign.slug} --from {step.name}"
+                    " --send-again"
+                )
 
 
-async def relatives(store: CampaignStore, run_id: str) -> dict[str, str]:
-    """Return the names, by id, of the runs that a run has results of, and of all that have results of any of these.
+def may_have_sent(campaign: Campaign, step: Step, report: RunReport | None) -> list[str]:
+    """Return the names of the steps of a run that may have sent what a step of the campaign sends now.
+
+    These are the step of that name, and those that were to send then and are not in the campaign as they were written.
+    """
+    present = {(one.name, request_of(one)) for one in campaign.steps if one.sends_something}
+    begun = [one for one in (report.steps if report else ()) if one.sent_as is not None and one.name != step.name]
+    return [step.name, *(one.name for one in begun if (one.name, one.sent_as) not in present)]
+
+
+async def _has_left(store: CampaignStore, run_id: str, step_name: str) -> bool:
+    return any(attempt.state not in NEVER_LEFT for attempt in await store.attempts(run_id, step_name))
+
+
+async def family(store: CampaignStore, run_id: str) -> dict[str, RunReport | None]:
+    """Return, by id, the run, those that it has results of, and all that have results of any of these.
 
     Raises:
         StoreUnavailable: the store is not there.
     """
-    found, oldest = dict[str, str](), None
+    found, oldest = dict[str, RunReport | None](), None
     wanted: str | None = run_id
     while wanted is not None and wanted not in found:
-        report = await store.get_run(wanted)
-        found[wanted] = report.run_name if report else wanted
+        report = found[wanted] = await store.get_run(wanted)
         oldest = report or oldest
         wanted = taken_from(report) if report else None
     if oldest is not None:
         later = await _runs_since(store, oldest.campaign_key, oldest.started_at - CLOCKS_DIFFER)
         while new := [one for one in later if one.run_id not in found and taken_from(one) in found]:
-            found |= {one.run_id: one.run_name for one in new}
-    return {one: name for one, name in found.items() if one != run_id}
+            found |= {one.run_id: one for one in new}
+    return found
 
 
 def taken_from(report: RunReport) -> str | None:

@@ -39,6 +39,7 @@ from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Step
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import StepResult, StepStatus
+from prefect_campaigns.versions import request_of
 
 SETTLING_SECONDS = 60.0
 """A reservation outlives its step's timeout by this much: time to write down what it came to."""
@@ -52,7 +53,8 @@ _UNANSWERED = (AttemptState.SENT, AttemptState.UNCONFIRMED)
 
 
 def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
-    return f"{context.task_run.flow_run_id}-{parameters['index']}"
+    # By the step's name, as its record: whoever edits a run's parameters may put another step in its place.
+    return f"{context.task_run.flow_run_id}-{parameters['run'].campaign.steps[parameters['index']].name}"
 
 
 @task(persist_result=True, result_serializer="json", cache_key_fn=_cache_key)
@@ -92,6 +94,7 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
                 "started_at": recorded.started_at or run.clock.now(),
                 "completed_at": None,
                 "error": None,
+                "sent_as": request_of(step) if step.sends_something else None,
             }
         )
         await run.save(recorded)

@@ -15,7 +15,7 @@ from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.deployments.driving.runs import parameters_to_run
 from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
 from prefect_campaigns.faults import examine
-from prefect_campaigns.flows.lineage import NEVER_LEFT
+from prefect_campaigns.flows.lineage import NEVER_LEFT, may_have_sent
 from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
@@ -230,7 +230,7 @@ async def begin_at(
         return {**parameters, "send_again": True}, source
     # The run asks again, once it has the campaign for itself; here it is said to whoever asks for it.
     lineage = _of_one_lineage(runs, source, names[:index])
-    await _refuse_to_send_again(store, campaign.steps[index:], lineage, words)
+    await _refuse_to_send_again(store, campaign, campaign.steps[index:], lineage, words)
     return parameters, source
 
 
@@ -261,24 +261,25 @@ def _of_one_lineage(runs: Sequence[RunReport], source: RunReport, names: Sequenc
 
 
 async def _refuse_to_send_again(
-    store: CampaignStore, steps: Sequence[Step], runs: Iterator[RunReport], words: Words
+    store: CampaignStore, campaign: Campaign, steps: Sequence[Step], runs: Iterator[RunReport], words: Words
 ) -> None:
     sending = [step for step in steps if step.sends_something]
     for run in runs:
-        for step in sending:
-            if why := await _sent(store, run, step):
+        for step, name in [(one, name) for one in sending for name in may_have_sent(campaign, one, run)]:
+            if why := await _sent(store, run, name):
+                what = "and would send" if name == step.name else f"and step {shown(step.name)} might send the same"
                 raise SendMayHaveHappened(
-                    f"step {shown(step.name)} {why} in run {run.run_name} of {run.started_at:%Y-%m-%d %H:%M} UTC, with"
-                    f" the same results, and would send again. If that is what you want, add {words.send_again}"
+                    f"step {shown(name)} {why} in run {run.run_name} of {run.started_at:%Y-%m-%d %H:%M} UTC, with"
+                    f" the same results, {what} again. If that is what you want, add {words.send_again}"
                 )
 
 
-async def _sent(store: CampaignStore, run: RunReport, step: Step) -> str | None:
+async def _sent(store: CampaignStore, run: RunReport, step_name: str) -> str | None:
     """Say in words whether a step has sent in a run; None where no request of it has left."""
-    recorded = next((one for one in run.steps if one.name == step.name), None)
+    recorded = next((one for one in run.steps if one.name == step_name), None)
     if recorded is not None and _is_done(recorded):
         return "has sent"
-    attempts = await store.attempts(run.run_id, step.name)
+    attempts = await store.attempts(run.run_id, step_name)
     if any(attempt.state not in NEVER_LEFT for attempt in attempts):
         return "may have sent"
     return None

@@ -75,7 +75,7 @@ class TestRuns:
         assert report and (report.steps[0].result, repr(report.steps[0].result)) == (result, repr(result))
 
     async def test_steps_of_the_first_report_are_kept(self, store: CampaignStore, lease: Lease) -> None:
-        steps = (make_step("find", 0), make_step("analyze", 1, taken_from=RUN_2))
+        steps = (make_step("find", 0), make_step("analyze", 1, taken_from=RUN_2), make_step("send", 2, sent_as="0f"))
         await store.start_run(lease, make_report(steps=steps))
         report = await store.get_run(RUN_1)
         assert report and report.steps == steps

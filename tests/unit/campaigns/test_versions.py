@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prefect_campaigns.models import Campaign
-from prefect_campaigns.versions import version_of
+from prefect_campaigns.versions import request_of, version_of
 
 WRITTEN: dict[str, Any] = {
     "name": "Spring Outreach",
@@ -56,3 +56,11 @@ def test_a_campaign_keeps_its_version_on_whatever_way_it_comes(dumped: Any) -> N
 )
 def test_every_change_is_another_version(changes: dict[str, Any]) -> None:
     assert version_of(campaign(**changes)) != version_of(campaign())
+
+
+def test_a_request_is_known_by_another_name_too_and_not_once_it_is_written_otherwise() -> None:
+    (step,) = campaign().steps
+    for same in ({"name": "renamed"}, {"timeout_ms": 1}, {"sends": True}):
+        assert request_of(step.model_copy(update=same)) == request_of(step)
+    for other in ({"params": {"count": 21}}, {"endpoint": "http://localhost:1/other"}, {"method": "PUT"}):
+        assert request_of(step.model_copy(update=other)) != request_of(step)

@@ -14,7 +14,9 @@ from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import Lease
 from prefect_campaigns.deployments.driving.run_changes import begin_at, change_params, typed
 from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
+from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
+from prefect_campaigns.versions import request_of
 
 URL = "http://127.0.0.1:9"
 STEPS = ("prospecting", "analysis", "outreach", "sending")
@@ -105,7 +107,13 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def record_run(
-    store: SqliteStore, name: str, *statuses: str, results: str = "r", sent: bool = False, ends: bool = True
+    store: SqliteStore,
+    name: str,
+    *statuses: str,
+    results: str = "r",
+    sent: bool = False,
+    sent_as: str | None = None,
+    ends: bool = True,
 ) -> str:
     """Write down a run: c completed, f failed, s skipped with a result taken over, - pending."""
     kinds = {
@@ -126,6 +134,7 @@ async def record_run(
             position=position,
             status=kinds[kind],
             result={"from": results} if kind in "cs" else None,
+            sent_as=sent_as if step == "sending" else None,
         )
         for position, (step, kind) in enumerate(zip(STEPS, statuses, strict=True))
     )
@@ -182,6 +191,30 @@ async def test_what_was_sent_is_not_sent_again_unless_somebody_says_so(store: Sq
         with pytest.raises(SendMayHaveHappened, match=r'step "sending" has sent in run sent-it .* add --send-again'):
             await begin(store, step)
     assert await begin(store, send_again=True) == "sent-it"
+
+
+async def test_what_was_sent_is_not_sent_again_by_a_step_that_may_be_the_same(store: SqliteStore) -> None:
+    await record_run(store, "sent-it", *"cccc", sent_as=request_of(campaign("Later", URL).steps[-1]))
+    for name, text, what in [
+        ("mailing", "Hello", r'step "sending" has sent in run sent-it .* step "mailing" might send the same again'),
+        ("sending", "Goodbye", r'step "sending" has sent in run sent-it .* and would send again'),
+    ]:
+        changed = campaign_json("Later", URL, steps={"sending": {"name": name, "params": {"text": text}}})
+        with pytest.raises(SendMayHaveHappened, match=what):
+            await begin_at(store, Campaign.model_validate(changed), name, send_again=False)
+    # Its name means another step by now.
+    *before, sending = campaign_json("Later", URL)["steps"]
+    reused = [*before, {**sending, "sends": False}, {**sending, "name": "mailing"}]
+    with pytest.raises(SendMayHaveHappened, match='step "mailing" might send the same again'):
+        await begin_at(store, Campaign.model_validate({"name": "Later", "steps": reused}), "mailing", send_again=False)
+
+
+async def test_a_step_that_sends_beside_one_that_has_sent_is_another(store: SqliteStore) -> None:
+    await record_run(store, "sent-it", *"cccc", sent_as=request_of(campaign("Later", URL).steps[-1]))
+    *before, sending = campaign_json("Later", URL)["steps"]
+    both = Campaign.model_validate({"name": "Later", "steps": [*before, sending, {**sending, "name": "reminder"}]})
+    parameters, _ = await begin_at(store, both, "reminder", send_again=False)
+    assert parameters["results_of"] == "sent-it"
 
 
 async def test_a_request_that_left_may_have_sent(store: SqliteStore) -> None:
