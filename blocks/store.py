@@ -253,6 +253,10 @@ class CampaignStore(MoneyStore, Protocol):
         """Return the run's record, its steps by position, its cost that of the ledger; or None."""
         ...
 
+    async def running_runs(self) -> Mapping[str, str]:
+        """Return the ids of all runs that count as running, oldest first, each with its campaign's key."""
+        ...
+
     async def list_runs(self, campaign_key: str, *, limit: int = 50) -> Sequence[RunReport]:
         """Return the campaign's runs with their steps, newest first."""
         ...

@@ -21,7 +21,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect_campaigns.blocks.journal import Journal
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import AttemptState, LeaseHeld, PausedBy
+from prefect_campaigns.blocks.store_types import LeaseHeld, PausedBy
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits, first_moment_without
 from prefect_campaigns.clock import current_clock
@@ -29,6 +29,7 @@ from prefect_campaigns.errors import ApprovalExpired, BudgetRefused, CampaignsEr
 from prefect_campaigns.flows.alerts import tell_alerts
 from prefect_campaigns.flows.approval import NOT_APPROVED, Resumption, read_resumption, require_approval
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
+from prefect_campaigns.flows.closing import broken_off
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME, until_text
@@ -190,13 +191,8 @@ async def _break_off(run: CampaignRun) -> State[Any]:
     for index, step in enumerate(run.campaign.steps):
         if run.steps[index].status is not StepStatus.RUNNING:
             continue
-        message = "broken off"
         attempts = await run.store.attempts(run.run_id, step.name)
-        if any(attempt.state is AttemptState.UNCONFIRMED for attempt in attempts):
-            message += " while its request was under way"
-            if step.sends_something:
-                message += ": mails may have gone out"
-        under_way.append(await failed_result(run, index, message))
+        under_way.append(await failed_result(run, index, broken_off(run.steps[index], attempts)))
     if await _was_cancelled_by_a_person(run.flow_run):
         return await _finish(run, RunStatus.ABORTED, Cancelled(), "The run was cancelled", *map(_failure, under_way))
     why = "The worker was stopped while the run was going"

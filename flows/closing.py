@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import anyio
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
 from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import ApprovalState, Lease
+from prefect_campaigns.blocks.store_types import ApprovalState, AttemptState, Lease, Reservation
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.results import RunReport, RunStatus
+from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
+
+ASKED_AT_ONCE = 200
+"""After how many runs Prefect is asked in one request; it answers for no more."""
+
+TURN_SECONDS = 3.0
+"""How long somebody who wants a run's end written down waits for the campaign's lease."""
 
 _LEASE_SECONDS = 30.0
-_TURN_SECONDS = 3.0
 _POLL_SECONDS = 0.25
 
 
@@ -43,6 +57,49 @@ class Closed:
         return "; ".join(said)
 
 
+async def find_ended(client: PrefectClient, store: CampaignStore) -> list[UUID]:
+    """Return the runs that have ended in Prefect, or are deleted there, although the books have them going or waiting.
+
+    Asks Prefect once for all of them, or for every two hundred. A run that it does not know is deleted where it knows
+    the deployment of the run's campaign; otherwise it is the run of another Prefect server.
+
+    Raises:
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    # Of runs that end by themselves the books are told first: what is going here, and has ended there, was not told.
+    going = dict(await store.running_runs())
+    going |= {one.run_id: one.campaign_key for one in await store.list_approvals(waiting_only=True)}
+    known = await _are_final(client, [UUID(run_id) for run_id in going])
+    unknown = {run_id: key for run_id, key in going.items() if UUID(run_id) not in known}
+    own = await _deployed_here(client, store, set(unknown.values()))
+    return [UUID(run_id) for run_id, key in going.items() if known.get(UUID(run_id), key in own)]
+
+
+async def _are_final(client: PrefectClient, run_ids: Sequence[UUID]) -> dict[UUID, bool]:
+    """Return of the runs that Prefect knows whether they have ended."""
+    found: dict[UUID, bool] = {}
+    for start in range(0, len(run_ids), ASKED_AT_ONCE):
+        ids = FlowRunFilterId(any_=list(run_ids[start : start + ASKED_AT_ONCE]))
+        runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter(id=ids), limit=ASKED_AT_ONCE)
+        found |= {run.id: run.state is not None and run.state.is_final() for run in runs}
+    return found
+
+
+async def _deployed_here(client: PrefectClient, store: CampaignStore, keys: set[str]) -> set[str]:
+    """Return which of these campaigns have their deployment on this Prefect server."""
+    if not keys:
+        return set()
+    rows = [row for row in await store.list_campaigns() if row.key in keys]
+    deployments = [row.deployment_id for row in rows if row.deployment_id is not None]
+    here: set[UUID] = set()
+    for start in range(0, len(deployments), ASKED_AT_ONCE):
+        ids = DeploymentFilterId(any_=deployments[start : start + ASKED_AT_ONCE])
+        found = await client.read_deployments(deployment_filter=DeploymentFilter(id=ids), limit=ASKED_AT_ONCE)
+        here |= {deployment.id for deployment in found}
+    return {row.key for row in rows if row.deployment_id in here}
+
+
 async def end_in_prefect(client: PrefectClient, run_id: UUID) -> str | None:
     """Return the name of the state in which a run has ended, or ``Deleted``; None if it has not."""
     try:
@@ -52,7 +109,9 @@ async def end_in_prefect(client: PrefectClient, run_id: UUID) -> str | None:
     return (state.name or state.type.value) if state is not None and state.is_final() else None
 
 
-async def close_ended(client: PrefectClient, store: CampaignStore, run_id: UUID, *, actor: str) -> Closed | None:
+async def close_ended(
+    client: PrefectClient, store: CampaignStore, run_id: UUID, *, actor: str, turn_seconds: float = TURN_SECONDS
+) -> Closed | None:
     """Close what the books hold open of a run that has ended in Prefect; None where it has not ended.
 
     Raises:
@@ -63,11 +122,25 @@ async def close_ended(client: PrefectClient, store: CampaignStore, run_id: UUID,
     if ended is None:
         return None
     why = f"The run has ended in Prefect as {ended}; put down by {actor}"
-    return await close_record(store, str(run_id), actor=actor, state_name=ended, why=why)
+    return await close_record(store, str(run_id), actor=actor, state_name=ended, why=why, turn_seconds=turn_seconds)
 
 
-async def close_record(store: CampaignStore, run_id: str, *, actor: str, state_name: str, why: str) -> Closed:
+async def close_record(
+    store: CampaignStore,
+    run_id: str,
+    *,
+    actor: str,
+    state_name: str,
+    why: str,
+    turn_seconds: float = TURN_SECONDS,
+) -> Closed:
     """Withdraw the approvals that a run waits for, and write it down as aborted if it is going in the books.
+
+    What a dead execution of it has left under way is booked first: money that was reserved goes back where no request
+    has left, and is booked at its estimate, unconfirmed, where one has.
+
+    Args:
+        turn_seconds: how long it waits for the campaign's lease.
 
     Raises:
         StoreError: the store is not there.
@@ -79,7 +152,7 @@ async def close_record(store: CampaignStore, run_id: str, *, actor: str, state_n
     report = await store.get_run(run_id)
     if report is None or report.status is not RunStatus.RUNNING:
         return Closed(withdrawn=tuple(withdrawn))
-    lease = await _take_lease(store, report)
+    lease = await _take_lease(store, report, turn_seconds=turn_seconds)
     if lease is None:
         return Closed(withdrawn=tuple(withdrawn), is_held=True)
     try:
@@ -87,19 +160,60 @@ async def close_record(store: CampaignStore, run_id: str, *, actor: str, state_n
         report = await store.get_run(run_id)
         is_going = report is not None and report.status is RunStatus.RUNNING
         if report is not None and is_going:
-            aborted = {
-                "status": RunStatus.ABORTED,
-                "state_name": state_name,
-                "message": f"{why}\n{report.summary()}.",
-                "completed_at": current_clock().now(),
-            }
-            await store.finish_run(lease, report.model_copy(update=aborted))
+            await _abort(store, lease, report, state_name=state_name, why=why)
     finally:
         await store.release_lease(lease)
     return Closed(withdrawn=tuple(withdrawn), is_aborted=is_going)
 
 
-async def _take_lease(store: CampaignStore, report: RunReport) -> Lease | None:
+async def _abort(store: CampaignStore, lease: Lease, report: RunReport, *, state_name: str, why: str) -> None:
+    now, under_way = current_clock().now(), []
+    for step in report.steps:
+        attempts = await close_attempts(store, lease, step.name)
+        if step.status is StepStatus.RUNNING:
+            failed = failed_step(step, attempts, broken_off(step, attempts), at=now)
+            await store.save_step(lease, failed)
+            under_way.append(f"Step {failed.name!r} failed: {failed.error}")
+    report = await store.get_run(report.run_id) or report
+    aborted = {
+        "status": RunStatus.ABORTED,
+        "state_name": state_name,
+        "message": "\n".join([why, *under_way, f"{report.summary()}."]),
+        "completed_at": now,
+    }
+    await store.finish_run(lease, report.model_copy(update=aborted))
+
+
+async def close_attempts(store: CampaignStore, lease: Lease, step_name: str) -> list[Reservation]:
+    """Book or release what an execution of the lease's run that died has left open; return all requests of the step.
+
+    Whoever holds the lease knows that nobody else is still at it.
+    """
+    attempts = []
+    for attempt in await store.attempts(lease.run_id, step_name):
+        if attempt.state is AttemptState.HELD:
+            attempt = await store.release(lease, attempt)
+        elif attempt.state is AttemptState.SENT:
+            attempt = await store.book_unconfirmed(lease, attempt)
+        attempts.append(attempt)
+    return attempts
+
+
+def broken_off(step: StepResult, attempts: Iterable[Reservation]) -> str:
+    """Say in one line that a step was broken off, and what may have come of it."""
+    if not any(attempt.state is AttemptState.UNCONFIRMED for attempt in attempts):
+        return "broken off"
+    return f"broken off while its request was under way{': mails may have gone out' if step.sent_as else ''}"
+
+
+def failed_step(step: StepResult, attempts: Iterable[Reservation], error: str, *, at: datetime) -> StepResult:
+    """Return the record of a step that has failed, with what it has cost all the same."""
+    cost = sum((attempt.booked or Decimal(0) for attempt in attempts), Decimal(0))
+    failed = {"status": StepStatus.FAILED, "completed_at": at, "cost": cost, "error": error}
+    return step.model_copy(update=failed)
+
+
+async def _take_lease(store: CampaignStore, report: RunReport, *, turn_seconds: float) -> Lease | None:
     """Take the campaign's lease for a moment; None where another run keeps it for longer than that."""
     key, run_id, holder, began = report.campaign_key, report.run_id, uuid4().hex, anyio.current_time()
     while True:
@@ -113,7 +227,7 @@ async def _take_lease(store: CampaignStore, report: RunReport) -> Lease | None:
         )
         if isinstance(lease, Lease):
             return lease
-        if anyio.current_time() - began >= _TURN_SECONDS:
+        if anyio.current_time() - began >= turn_seconds:
             await store.leave_queue(key, run_id=run_id)
             return None
         await anyio.sleep(_POLL_SECONDS)

@@ -29,6 +29,7 @@ from prefect_campaigns.errors import (
     SendMayHaveHappened,
     StoreError,
 )
+from prefect_campaigns.flows.closing import close_attempts, failed_step
 from prefect_campaigns.flows.exchange import EngineAnswer, EngineRequest, Progress, call_engine
 from prefect_campaigns.flows.lineage import refuse_to_send_again
 from prefect_campaigns.flows.progress import reporting
@@ -148,17 +149,8 @@ async def _learn_earlier_secrets(run: CampaignRun) -> None:
 
 
 async def _close_earlier_attempts(run: CampaignRun, step: Step) -> list[Reservation]:
-    """Book or release what an execution of this run that died has left open, and see that sending is safe.
-
-    We hold the lease, so nobody else is still at it.
-    """
-    attempts = []
-    for attempt in await run.store.attempts(run.run_id, step.name):
-        if attempt.state is AttemptState.HELD:
-            attempt = await run.store.release(run.lease, attempt)
-        elif attempt.state is AttemptState.SENT:
-            attempt = await run.store.book_unconfirmed(run.lease, attempt)
-        attempts.append(attempt)
+    """Book or release what an execution of this run that died has left open, and see that sending is safe."""
+    attempts = await close_attempts(run.store, run.lease, step.name)
     if must_not_repeat(step) and any(attempt.state in _UNANSWERED for attempt in attempts):
         raise SendMayHaveHappened(f"an earlier request was never answered: {MAY_HAVE_GONE_OUT}")
     return attempts
@@ -297,13 +289,6 @@ def failure_message(step: Step, error: object) -> str:
 async def failed_result(run: CampaignRun, index: int, message: str) -> StepResult:
     """Write down that a step failed, with what it has cost all the same."""
     attempts = await run.store.attempts(run.run_id, run.campaign.steps[index].name)
-    failed = run.steps[index].model_copy(
-        update={
-            "status": StepStatus.FAILED,
-            "completed_at": run.clock.now(),
-            "cost": sum((attempt.booked or Decimal(0) for attempt in attempts), Decimal(0)),
-            "error": message,
-        }
-    )
+    failed = failed_step(run.steps[index], attempts, message, at=run.clock.now())
     await run.save(failed)
     return failed

@@ -270,6 +270,13 @@ def get_run(db: sqlite3.Connection, run_id: str) -> RunReport | None:
     return reports[0] if reports else None
 
 
+def running_runs(db: sqlite3.Connection) -> Mapping[str, str]:
+    """Return the runs that count as running, oldest first, with their campaigns' keys."""
+    # The status as its index has it.
+    rows = db.execute("SELECT run_id, campaign_key FROM runs WHERE status = 'running' ORDER BY started_at, rowid")
+    return {row["run_id"]: row["campaign_key"] for row in rows}
+
+
 def list_runs(db: sqlite3.Connection, campaign_key: str, *, limit: int) -> Sequence[RunReport]:
     """Return the campaign's runs with their steps, newest first."""
     return _reports(

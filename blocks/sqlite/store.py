@@ -292,5 +292,8 @@ class SqliteStore:
     async def get_run(self, run_id: str) -> RunReport | None:
         return await self._file.read(lambda db: records.get_run(db, run_id))
 
+    async def running_runs(self) -> Mapping[str, str]:
+        return await self._file.read(records.running_runs)
+
     async def list_runs(self, campaign_key: str, *, limit: int = 50) -> Sequence[RunReport]:
         return await self._file.read(lambda db: records.list_runs(db, campaign_key, limit=limit))

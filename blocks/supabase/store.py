@@ -383,6 +383,9 @@ class SupabaseStore:
         row = await self._value("campaigns_get_run", p_run_id=run_id)
         return None if row is None else values.report(row)
 
+    async def running_runs(self) -> Mapping[str, str]:
+        return dict(await self._value("campaigns_running_runs"))
+
     async def list_runs(self, campaign_key: str, *, limit: int = 50) -> Sequence[RunReport]:
         rows = await self._value("campaigns_list_runs", p_campaign_key=campaign_key, p_limit=max(limit, 0))
         return [values.report(row) for row in rows]

@@ -1,4 +1,7 @@
-"""What a worker looks after beside its runs: money that is not settled yet, and campaigns that should have resumed."""
+"""What a worker looks after beside its runs.
+
+Money that is not settled yet, campaigns that should have resumed, and runs whose end nobody has told the books.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ from prefect.client.orchestration import PrefectClient
 
 from prefect_campaigns.blocks.journal import Journal, settle_journal
 from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.errors import StoreError, StoreUnavailable
+from prefect_campaigns.flows.closing import close_ended, find_ended
 from prefect_campaigns.flows.resuming import resume_overdue
 
 WorkerLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -18,8 +24,13 @@ WorkerLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 JOURNAL_SECONDS = 30.0
 """How often a worker looks for what engines charged and the store does not know of."""
 
-OVERDUE_LOOK_SECONDS = 300.0
-"""How often a worker looks for campaigns that should have been resumed."""
+LOOK_SECONDS = 300.0
+"""How often a worker looks for campaigns that should have been resumed, and for runs that have ended."""
+
+CLOSED_AT_ONCE = 100
+"""How many runs are closed in the books after one look; of each Prefect is asked once more."""
+
+ACTOR = "the campaign worker"
 
 
 async def settle_journal_for_ever(logger: WorkerLogger) -> None:
@@ -42,7 +53,7 @@ async def resume_overdue_for_ever(client: PrefectClient, logger: WorkerLogger) -
     """See to campaigns that the budget paused and that nothing has resumed: their run gave up, or was deleted."""
     while True:
         # First, so that after an outage the run that was scheduled comes first.
-        await asyncio.sleep(OVERDUE_LOOK_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
         try:
             async with open_store(load_settings()) as store:
                 for key in await resume_overdue(client, store, now=current_clock().now()):
@@ -50,3 +61,39 @@ async def resume_overdue_for_ever(client: PrefectClient, logger: WorkerLogger) -
         except Exception as error:
             # Of any kind, as above.
             logger.warning("Not known which campaigns should have been resumed: %s", error)
+
+
+async def close_ended_for_ever(client: PrefectClient, logger: WorkerLogger) -> None:
+    """Close in the books what has ended in Prefect while no worker had it: cancelled as it waited, or deleted."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            async with open_store(load_settings()) as store:
+                await close_all_ended(client, store, logger)
+        except Exception as error:
+            # Of any kind, as above.
+            logger.warning("Not known which runs have ended in Prefect alone: %s", error)
+
+
+async def close_all_ended(client: PrefectClient, store: CampaignStore, logger: WorkerLogger) -> None:
+    """Close the runs that have ended in Prefect alone; one whose campaign's lease somebody keeps is left for later.
+
+    Raises:
+        StoreUnavailable: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    number = 0
+    for run_id in await find_ended(client, store):
+        if number >= CLOSED_AT_ONCE:
+            return
+        try:
+            closed = await close_ended(client, store, run_id, actor=ACTOR, turn_seconds=0)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            # It must not keep the books open for the others.
+            logger.warning("Run %s has ended in Prefect, and cannot be closed in the books: %s", run_id, error)
+            continue
+        if closed is not None and not closed.is_held:
+            number += 1
+            logger.info("Run %s has ended in Prefect: %s", run_id, closed.describe())

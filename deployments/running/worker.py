@@ -36,7 +36,11 @@ from prefect_campaigns.deployments.running.log_lines import about
 from prefect_campaigns.deployments.running.logs import writing_logs
 from prefect_campaigns.deployments.running.run_loop import RunLoop, RunningTask
 from prefect_campaigns.deployments.running.scheduled_event import emit_scheduled
-from prefect_campaigns.deployments.running.upkeep import resume_overdue_for_ever, settle_journal_for_ever
+from prefect_campaigns.deployments.running.upkeep import (
+    close_ended_for_ever,
+    resume_overdue_for_ever,
+    settle_journal_for_ever,
+)
 from prefect_campaigns.errors import SettingsError, UnsupportedFlow
 
 FLOWS_PACKAGE = "prefect_campaigns.flows."
@@ -100,7 +104,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         self._logs = ExitStack()
 
     async def setup(self) -> None:
-        """Begin to log, to listen for runs that somebody asks for, and to look after money and pauses."""
+        """Begin to log, to listen for runs that somebody asks for, and to look after money, pauses and ends."""
         try:
             self._logs.enter_context(writing_logs(load_settings()))
         except SettingsError as error:
@@ -118,6 +122,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             asyncio.create_task(self._take_up_announced_runs()),
             asyncio.create_task(settle_journal_for_ever(self._logger)),
             asyncio.create_task(resume_overdue_for_ever(self.client, self._logger)),
+            asyncio.create_task(close_ended_for_ever(self.client, self._logger)),
         ]
 
     async def run(

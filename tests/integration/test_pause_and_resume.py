@@ -311,7 +311,7 @@ async def test_a_worker_sees_to_a_campaign_that_nothing_has_resumed(day, monkeyp
     await day.spend_the_day()
     (gone,) = await day.resumptions()
     await day.client.delete_flow_run(gone.id)
-    monkeypatch.setattr(upkeep, "OVERDUE_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(upkeep, "LOOK_SECONDS", 0.05)
     day.clock.instant = MIDNIGHT.astimezone(UTC) + timedelta(minutes=4)
     async with CampaignWorker(work_pool_name=WORK_POOL):
         await asyncio.sleep(0.5)

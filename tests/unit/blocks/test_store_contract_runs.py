@@ -166,6 +166,21 @@ class TestRuns:
         assert list(await store.list_runs(KEY, limit=2)) == reports[:2:-1]
         assert list(await store.list_runs("nobody")) == []
 
+    async def test_what_counts_as_running_is_listed_oldest_first_whatever_campaign_it_is_of(
+        self, store: CampaignStore
+    ) -> None:
+        await store.save_campaign(make_campaign("Another"))
+        for run, key, minutes in (("run-1", KEY, 3), ("run-2", "another", 1), ("run-3", "third", 2)):
+            lease = await take_lease(store, run, key=key)
+            begun = make_report(run, campaign_key=key, started_at=NOON + timedelta(minutes=minutes))
+            await store.start_run(lease, begun)
+            if run == "run-2":
+                await store.suspend_run(lease, begun.model_copy(update={"state_name": "Suspended"}))
+            if run == "run-3":
+                await store.finish_run(lease, begun.model_copy(update={"status": RunStatus.FAILED}))
+        await store.record_skipped_run(make_report("run-4", status=RunStatus.ABORTED, completed_at=NOON))
+        assert list((await store.running_runs()).items()) == [(RUN_2, "another"), (RUN_1, KEY)]
+
 
 async def test_everything_is_there_when_the_store_is_opened_again(make_store: StoreFactory) -> None:
     async with make_store() as store:

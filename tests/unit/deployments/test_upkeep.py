@@ -24,11 +24,16 @@ def resume_overdue() -> Looking:
     return upkeep.resume_overdue_for_ever(PrefectClient("http://nobody.invalid/api"), logger)
 
 
+def close_ended() -> Looking:
+    return upkeep.close_ended_for_ever(PrefectClient("http://nobody.invalid/api"), logger)
+
+
 @pytest.mark.parametrize(
     ("look_for_ever", "said"),
     [
         (settle_journal, "What engines charged is not settled yet: unforeseen"),
         (resume_overdue, "Not known which campaigns should have been resumed: unforeseen"),
+        (close_ended, "Not known which runs have ended in Prefect alone: unforeseen"),
     ],
 )
 async def test_an_error_that_nobody_foresaw_does_not_end_the_looking(
@@ -46,7 +51,7 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_looking(
 
     monkeypatch.setattr(upkeep, "load_settings", load_settings)
     monkeypatch.setattr(upkeep, "JOURNAL_SECONDS", 0)
-    monkeypatch.setattr(upkeep, "OVERDUE_LOOK_SECONDS", 0)
+    monkeypatch.setattr(upkeep, "LOOK_SECONDS", 0)
     looking = asyncio.create_task(look_for_ever())
     seeing = asyncio.create_task(has_looked_again.wait())
     await asyncio.wait((looking, seeing), return_when=asyncio.FIRST_COMPLETED, timeout=10)
