@@ -13,8 +13,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from prefect_campaigns.coherence import semantic_faults
 from prefect_campaigns.jsonmend import MAX_DEPTH
-from prefect_campaigns.models import Campaign, semantic_faults
+from prefect_campaigns.models import Campaign
 from prefect_campaigns.words import SECRET_KEYS, came, listed, nearest, shown, tellable
 
 Path = tuple[str | int, ...]

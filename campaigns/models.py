@@ -6,7 +6,7 @@ Keys that are not listed here are errors, except in ``params`` and ``metadata``,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
@@ -44,8 +44,6 @@ from prefect_campaigns.checks import (
     whole_number,
 )
 from prefect_campaigns.money import Money
-from prefect_campaigns.references import check_header_references, check_references, references_in
-from prefect_campaigns.words import came, header_name, shown
 
 __all__ = [
     "DEFAULT_TIMEOUTS_MS",
@@ -61,7 +59,7 @@ __all__ = [
     "Retry",
     "Schedule",
     "Step",
-    "semantic_faults",
+    "slug_of",
 ]
 
 DEFAULT_TIMEOUTS_MS = {"prospecting": 300_000, "outreach": 300_000, "analysis": 600_000, "sender": 600_000}
@@ -80,7 +78,7 @@ class _Written(BaseModel):
 
 JsonObject = Annotated[dict[str, Any], BeforeValidator(plain_json)]
 
-_slug = lru_cache(maxsize=4096)(slugify)
+slug_of = lru_cache(maxsize=4096)(slugify)
 
 EmailAddress = Annotated[str, AfterValidator(check_email), Field(examples=["ops@example.com"])]
 Milliseconds = Annotated[int, Field(ge=1, le=7 * 24 * 3_600_000), BeforeValidator(whole_number)]
@@ -346,57 +344,9 @@ class Campaign(_Written):
     @property
     def slug(self) -> str:
         """The campaign's key: lower case, words joined by hyphens."""
-        return _slug(self.name)
+        return slug_of(self.name)
 
     @property
     def timezone(self) -> ZoneInfo:
         """The timezone of the schedule and of the budget's windows; UTC when the campaign names none."""
         return ZoneInfo(self.schedule.timezone if self.schedule else "UTC")
-
-
-def semantic_faults(data: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield what is wrong between fields that are each right, as (path in the JSON, message).
-
-    Args:
-        data: the campaign's JSON; it may be wrong in other ways, which are not told here.
-    """
-    if not isinstance(data, dict):
-        return
-    name = data.get("name")
-    if isinstance(name, str) and 0 < len(name) <= MAX_NAME and not _slug(name):
-        yield ("name",), f"{came(name)}; a name needs a letter or digit, to make the campaign's key of"
-    steps = data.get("steps")
-    if not isinstance(steps, list):
-        return
-    # More steps than are allowed are complained of as such.
-    steps = steps[:MAX_STEPS]
-    names = [step.get("name") if isinstance(step, dict) else None for step in steps]
-    known = [name for name in names if isinstance(name, str)]
-    for index, step in enumerate(steps):
-        earlier = [name for name in names[:index] if isinstance(name, str)]
-        if names[index] in earlier:
-            yield (
-                ("steps", index, "name"),
-                f"{came(names[index])}; step {names.index(names[index]) + 1} has that name already,"
-                " and each step needs its own",
-            )
-        if not isinstance(step, dict):
-            continue
-        params = step.get("params")
-        if len(known) < len(names):
-            # A step whose name is missing or wrong may be the one that is meant.
-            earlier += [reference.step for reference in references_in(params) if reference.step not in known]
-        for path, message in check_references(params, earlier=earlier, all_steps=known):
-            yield ("steps", index, "params", *path), message
-        for path, message in _header_faults(step.get("headers")):
-            yield ("steps", index, "headers", *path), message
-
-
-def _header_faults(headers: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    yield from check_header_references(headers)
-    first: dict[str, str] = {}
-    again = "is there already, and case does not count"
-    for name in headers if isinstance(headers, dict) else ():
-        earlier = first.setdefault(name.lower(), name)
-        if earlier != name:
-            yield (name,), f"the name {shown(header_name(name))} came; {shown(header_name(earlier))} {again}"
