@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -16,46 +13,40 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
-from prefect.states import Cancelled, Completed, Crashed, Failed
+from prefect.states import Cancelled, Failed
 
 from prefect_campaigns.blocks.journal import Journal
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import LeaseHeld, PausedBy
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits, first_moment_without
+from prefect_campaigns.budget import BudgetStatus, describe_limits, first_moment_without
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import ApprovalExpired, BudgetRefused, CampaignsError, ServerError, StoreUnavailable
 from prefect_campaigns.flows.alerts import tell_alerts
 from prefect_campaigns.flows.approval import NOT_APPROVED, Resumption, read_resumption, require_approval
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
-from prefect_campaigns.flows.closing import broken_off
+from prefect_campaigns.flows.closing import failure_in_words
+from prefect_campaigns.flows.ending import break_off, end, finish, over_budget, skip, was_cancelled_by_a_person
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
-from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME, until_text
-from prefect_campaigns.flows.pausing import pause_for_budget
+from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
 from prefect_campaigns.flows.resuming import MOMENT, resume_after_budget
-from prefect_campaigns.flows.run import CampaignRun, StartAt, trigger_type
+from prefect_campaigns.flows.run import CampaignRun, StartAt
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
 from prefect_campaigns.flows.stopping import describe
 from prefect_campaigns.flows.versions import refuse_another, take_version
 from prefect_campaigns.models import Campaign
-from prefect_campaigns.money import format_money
-from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
+from prefect_campaigns.results import RunStatus, StepResult, StepStatus
 
 ENTRYPOINT = "prefect_campaigns.flows.campaign.run_campaign"
 """Where deployments find the flow. Dotted: Prefect takes the colon form for a file."""
 
 FLOW_NAME = CAMPAIGN_FLOW_NAME
 
-RUNS_LOOKED_AT = 50
-
 STORE_OUTAGES = 3
 """How often a step is begun again because the store went away in the middle of it."""
 
-API_SECONDS = 10.0
-"""How long a run that is being cancelled may still ask Prefect who wants it cancelled."""
 BREAK_OFF_SECONDS = 20.0
 """How long it may take in all to write down its end: less than a worker that stops waits for it."""
 
@@ -107,7 +98,7 @@ async def run_campaign(
         logger.error("%s", error)
         return Failed(message=f"{type(error).__name__}: {error}")
     except asyncio.CancelledError:
-        if not await _was_cancelled_by_a_person(flow_run):
+        if not await was_cancelled_by_a_person(flow_run):
             raise
         _stay_alive()
         return Cancelled(message="The run was cancelled")
@@ -125,21 +116,6 @@ def _stay_alive() -> None:
         current.uncancel()
 
 
-async def _was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
-    """Ask Prefect whether the run is to be cancelled; otherwise its worker is going down."""
-
-    async def look() -> bool:
-        async with get_client() as client:
-            state = (await client.read_flow_run(flow_run.id)).state
-            return state is not None and (state.is_cancelling() or state.is_cancelled())
-
-    try:
-        return await to_its_end(look(), seconds=API_SECONDS)
-    except (TimeoutError, httpx.HTTPError, PrefectException) as error:
-        get_run_logger().warning("not known whether a person cancelled the run: %s", error)
-        return False
-
-
 async def _run(
     store: CampaignStore,
     campaign: Campaign,
@@ -153,7 +129,7 @@ async def _run(
     clock, logger = current_clock(), get_run_logger()
     turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)
     if isinstance(turn, Overlapping):
-        return await _skip(store, campaign, flow_run, turn.held, at=clock.now())
+        return await skip(store, campaign, flow_run, turn.held, at=clock.now())
     async with keeping(store, turn.lease, logger=logger), new_client() as http:
         if turn.waited:
             await show_running(flow_run, logger=logger)
@@ -173,56 +149,21 @@ async def _run(
         try:
             return await _gate_and_steps(run)
         except asyncio.CancelledError:
-            state = await to_its_end(_break_off(run), seconds=BREAK_OFF_SECONDS)
+            state = await to_its_end(break_off(run), seconds=BREAK_OFF_SECONDS)
             _stay_alive()
             return state
         except ApprovalExpired as error:
-            return await _finish(run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name=NOT_APPROVED), str(error))
+            return await finish(run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name=NOT_APPROVED), str(error))
         except CampaignsError as error:
-            return await _finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")
+            return await finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")
         except Exception as error:
-            await _finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")
+            await finish(run, RunStatus.FAILED, Failed(), f"{type(error).__name__}: {error}")
             raise
-
-
-async def _break_off(run: CampaignRun) -> State[Any]:
-    """Write down that the run was cancelled, by a person or by the end of its worker, and what was under way."""
-    under_way = []
-    for index, step in enumerate(run.campaign.steps):
-        if run.steps[index].status is not StepStatus.RUNNING:
-            continue
-        attempts = await run.store.attempts(run.run_id, step.name)
-        under_way.append(await failed_result(run, index, broken_off(run.steps[index], attempts)))
-    if await _was_cancelled_by_a_person(run.flow_run):
-        return await _finish(run, RunStatus.ABORTED, Cancelled(), "The run was cancelled", *map(_failure, under_way))
-    why = "The worker was stopped while the run was going"
-    return await _finish(run, RunStatus.FAILED, Crashed(), why, *map(_failure, under_way))
-
-
-async def _skip(
-    store: CampaignStore, campaign: Campaign, flow_run: FlowRun, held: LeaseHeld, *, at: datetime
-) -> State[Any]:
-    message = f"Skipped: run {held.run_name!r} of this campaign is still going"
-    await store.record_skipped_run(
-        RunReport(
-            run_id=str(flow_run.id),
-            run_name=flow_run.name,
-            campaign_key=campaign.slug,
-            campaign_name=campaign.name,
-            status=RunStatus.ABORTED,
-            state_name="Skipped",
-            message=message,
-            trigger_type=trigger_type(flow_run),
-            started_at=at,
-            completed_at=at,
-        )
-    )
-    return Completed(name="Skipped", message=message)
 
 
 async def _gate_and_steps(run: CampaignRun) -> State[Any]:
     if stop := await run.patiently(run.store.read_stop):
-        return await _finish(run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name="Stopped"), describe(stop))
+        return await finish(run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name="Stopped"), describe(stop))
     await _lift_pause(run)
     status = await check_budget(run.store, run.campaign.slug)
     if await _is_about_to_reset(status):
@@ -231,7 +172,7 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
     await tell_alerts(run, status)
     resumption = await _resumption_of(run)
     if status.reached and resumption is None:
-        return await _over_budget(run, status.reached, describe_limits(status.reached), [])
+        return await over_budget(run, status.reached, describe_limits(status.reached), [])
     failures: list[StepResult] = []
     asked = next((at for at, step in enumerate(run.campaign.steps) if resumption and step.name == resumption.step), 0)
     for index, step in enumerate(run.campaign.steps):
@@ -245,25 +186,25 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         if recorded.status is not StepStatus.COMPLETED:
             await require_approval(run, index, resumption)
         if index and (excess := per_lead_excess(run.campaign, await run.report())):
-            return await _over_budget(run, (), excess, failures)
+            return await over_budget(run, (), excess, failures)
         state = await _do_step(run, index)
         await run.patiently(lambda: _look_at_alerts(run))
         if state.is_completed() or run.steps[index].status is StepStatus.COMPLETED:
             await _take_over(run, index, state)
             if step.on_success == "abort":
                 await _skip_rest(run, index)
-                return await _end(run, failures, f"Step {step.name!r} says to stop there")
+                return await end(run, failures, f"Step {step.name!r} says to stop there")
             continue
         error = await state.aresult(raise_on_failure=False)
         if isinstance(error, BudgetRefused):
-            return await _over_budget(run, error.limits, str(error), failures)
+            return await over_budget(run, error.limits, str(error), failures)
         failed = await failed_result(run, index, failure_message(step, error))
         if step.on_failure == "abort":
-            return await _finish(run, RunStatus.FAILED, Failed(), _failure(failed))
+            return await finish(run, RunStatus.FAILED, Failed(), failure_in_words(failed))
         if step.on_failure == "continue":
             failures.append(failed)
         get_run_logger().warning("step %r failed and the campaign goes on: %s", step.name, failed.error)
-    return await _end(run, failures)
+    return await end(run, failures)
 
 
 async def _resumption_of(run: CampaignRun) -> Resumption | None:
@@ -326,79 +267,3 @@ async def _take_over(run: CampaignRun, index: int, state: State[Any]) -> None:
 async def _skip_rest(run: CampaignRun, index: int) -> None:
     for step in run.steps[index + 1 :]:
         await run.save(step.model_copy(update={"status": StepStatus.SKIPPED}))
-
-
-async def _over_budget(
-    run: CampaignRun, limits: Sequence[LimitStatus], why: str, failures: list[StepResult]
-) -> State[Any]:
-    """End a run that the budget stopped, and pause its campaign for as long as these limits hold.
-
-    A run that finds the campaign paused by the budget already ends as ``Paused``: people have been told.
-    """
-    name = "BudgetExceeded"
-    try:
-        async with get_client() as client:
-            is_new = await pause_for_budget(client, run.store, run.campaign.slug, limits, now=run.clock.now())
-            if not is_new and await _people_have_been_told(run):
-                name = "Paused"
-    except (httpx.HTTPError, PrefectException, ServerError) as error:
-        # The store has it, and stops every run that Prefect makes nevertheless.
-        get_run_logger().error("The deployment could not be paused in Prefect: %s", error)
-    state = State(type=StateType.CANCELLED, name=name)
-    return await _finish(run, RunStatus.ABORTED, state, why, *await _consequence(run, limits), *map(_failure, failures))
-
-
-async def _consequence(run: CampaignRun, limits: Sequence[LimitStatus]) -> list[str]:
-    """Say, to people who may hear of it by this run's mail alone, that the campaign is paused now and what to do."""
-    pause = (await run.patiently(lambda: run.store.get_campaign(run.campaign.slug))).pause
-    if not limits or pause is None or pause.by is not PausedBy.BUDGET:
-        return []
-    return [f"The campaign is paused{until_text(pause.until)}; raising the limit resumes it at once."]
-
-
-async def _people_have_been_told(run: CampaignRun) -> bool:
-    """Whether a run has ended as BudgetExceeded since the campaign is paused; the one that paused it may have died."""
-    pause = (await run.store.get_campaign(run.campaign.slug)).pause
-    runs = await run.store.list_runs(run.campaign.slug, limit=RUNS_LOOKED_AT)
-    return pause is not None and any(
-        one.state_name == "BudgetExceeded" and one.completed_at is not None and one.completed_at >= pause.since
-        for one in runs
-    )
-
-
-def _failure(step: StepResult) -> str:
-    return f"Step {step.name!r} failed: {step.error}"
-
-
-async def _end(run: CampaignRun, failures: list[StepResult], *notes: str) -> State[Any]:
-    """End a run that has nothing more to do; what it cost per lead is said, though there is nothing left to stop."""
-    said = [*notes]
-    if excess := per_lead_excess(run.campaign, await run.report()):
-        said.append(excess)
-    if failures:
-        return await _finish(run, RunStatus.PARTIAL, Completed(name="Partial"), *map(_failure, failures), *said)
-    said += [f"Step {step.name!r} failed, which is only logged: {step.error}" for step in run.steps if step.error]
-    return await _finish(run, RunStatus.COMPLETED, Completed(), *said)
-
-
-async def _unconfirmed(run: CampaignRun) -> str:
-    """Say in a clause how much of a run's cost nobody knows; nothing where the engines said what all of it cost."""
-    unconfirmed = [one for one in await run.store.unconfirmed(run.campaign.slug) if one.run_id == run.run_id]
-    if not unconfirmed:
-        return ""
-    requests = "1 request" if len(unconfirmed) == 1 else f"{len(unconfirmed)} requests"
-    booked = sum((one.booked or Decimal(0) for one in unconfirmed), Decimal(0))
-    return f", of which {format_money(booked)} USD unconfirmed ({requests})"
-
-
-async def _finish(run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str) -> State[Any]:
-    """Write the run's end to the store and return the state that says the same to people."""
-
-    async def finish() -> str:
-        report = await run.report(status, state_name=state.name)
-        message = "\n".join([*reasons, f"{report.summary()}{await _unconfirmed(run)}."])
-        await run.store.finish_run(run.lease, report.model_copy(update={"message": message}))
-        return message
-
-    message = await run.patiently(finish)
-    return state.model_copy(update={"message": message})

@@ -173,7 +173,7 @@ async def _abort(store: CampaignStore, lease: Lease, report: RunReport, *, state
         if step.status is StepStatus.RUNNING:
             failed = failed_step(step, attempts, broken_off(step, attempts), at=now)
             await store.save_step(lease, failed)
-            under_way.append(f"Step {failed.name!r} failed: {failed.error}")
+            under_way.append(failure_in_words(failed))
     report = await store.get_run(report.run_id) or report
     aborted = {
         "status": RunStatus.ABORTED,
@@ -204,6 +204,11 @@ def broken_off(step: StepResult, attempts: Iterable[Reservation]) -> str:
     if not any(attempt.state is AttemptState.UNCONFIRMED for attempt in attempts):
         return "broken off"
     return f"broken off while its request was under way{': mails may have gone out' if step.sent_as else ''}"
+
+
+def failure_in_words(step: StepResult) -> str:
+    """Say in one line that a step failed, and why."""
+    return f"Step {step.name!r} failed: {step.error}"
 
 
 def failed_step(step: StepResult, attempts: Iterable[Reservation], error: str, *, at: datetime) -> StepResult:

@@ -24,7 +24,7 @@ from prefect_campaigns.blocks.store_types import AttemptState, Lease
 from prefect_campaigns.clock import SystemClock
 from prefect_campaigns.errors import EngineError
 from prefect_campaigns.flows import run as flows_run
-from prefect_campaigns.flows.campaign import _finish
+from prefect_campaigns.flows.ending import finish
 from prefect_campaigns.flows.exchange import Progress
 from prefect_campaigns.flows.run import CampaignRun
 from prefect_campaigns.flows.steps import _exchange, _request, failed_result
@@ -102,7 +102,7 @@ async def test_a_cost_that_is_none_is_booked_at_the_estimate_and_told_of(
     assert (attempt.state, attempt.booked) == (AttemptState.UNCONFIRMED, Decimal(estimate or 0))
 
     await failed_result(run, 0, "why")
-    state = await _finish(run, RunStatus.FAILED, Failed(), "why")
+    state = await finish(run, RunStatus.FAILED, Failed(), "why")
     record = await store.get_run(run.run_id)
     assert record is not None
     assert record.steps[0].warnings == (
@@ -119,7 +119,7 @@ async def test_a_run_whose_cost_is_known_says_nothing_of_unconfirmed_money(store
         run = await begin(store, tmp_path / "journal", http)
         held = await store.reserve(run.lease, step="prospecting", attempt=1, estimated_cost=None, hold_seconds=60)
         await store.settle(run.lease, await store.mark_sent(run.lease, held), Decimal("0.024"))
-        state = await _finish(run, RunStatus.COMPLETED, Completed())
+        state = await finish(run, RunStatus.COMPLETED, Completed())
     assert state.message == "0 of 1 steps, cost 0.024 USD."
 
 

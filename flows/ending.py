@@ -1,0 +1,162 @@
+"""The ends of a run that is executed: each is written to the books, and is the state that says the same to people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import httpx
+from prefect import State, get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import PrefectException
+from prefect.states import Cancelled, Completed, Crashed
+
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import LeaseHeld, PausedBy
+from prefect_campaigns.budget import LimitStatus
+from prefect_campaigns.errors import ServerError
+from prefect_campaigns.flows.budget import per_lead_excess
+from prefect_campaigns.flows.closing import broken_off, failure_in_words
+from prefect_campaigns.flows.paused_deployment import until_text
+from prefect_campaigns.flows.pausing import pause_for_budget
+from prefect_campaigns.flows.run import CampaignRun, trigger_type
+from prefect_campaigns.flows.shielding import to_its_end
+from prefect_campaigns.flows.steps import failed_result
+from prefect_campaigns.models import Campaign
+from prefect_campaigns.money import format_money
+from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
+
+RUNS_LOOKED_AT = 50
+
+API_SECONDS = 10.0
+"""How long a run that is being cancelled may still ask Prefect who wants it cancelled."""
+
+
+async def skip(
+    store: CampaignStore, campaign: Campaign, flow_run: FlowRun, held: LeaseHeld, *, at: datetime
+) -> State[Any]:
+    """End a run that never got its turn, since another run of the campaign is going."""
+    message = f"Skipped: run {held.run_name!r} of this campaign is still going"
+    await store.record_skipped_run(
+        RunReport(
+            run_id=str(flow_run.id),
+            run_name=flow_run.name,
+            campaign_key=campaign.slug,
+            campaign_name=campaign.name,
+            status=RunStatus.ABORTED,
+            state_name="Skipped",
+            message=message,
+            trigger_type=trigger_type(flow_run),
+            started_at=at,
+            completed_at=at,
+        )
+    )
+    return Completed(name="Skipped", message=message)
+
+
+async def break_off(run: CampaignRun) -> State[Any]:
+    """Write down that the run was cancelled, by a person or by the end of its worker, and what was under way."""
+    under_way = []
+    for index, step in enumerate(run.campaign.steps):
+        if run.steps[index].status is not StepStatus.RUNNING:
+            continue
+        attempts = await run.store.attempts(run.run_id, step.name)
+        under_way.append(await failed_result(run, index, broken_off(run.steps[index], attempts)))
+    if await was_cancelled_by_a_person(run.flow_run):
+        return await finish(
+            run, RunStatus.ABORTED, Cancelled(), "The run was cancelled", *map(failure_in_words, under_way)
+        )
+    why = "The worker was stopped while the run was going"
+    return await finish(run, RunStatus.FAILED, Crashed(), why, *map(failure_in_words, under_way))
+
+
+async def was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
+    """Ask Prefect whether the run is to be cancelled; otherwise its worker is going down."""
+
+    async def look() -> bool:
+        async with get_client() as client:
+            state = (await client.read_flow_run(flow_run.id)).state
+            return state is not None and (state.is_cancelling() or state.is_cancelled())
+
+    try:
+        return await to_its_end(look(), seconds=API_SECONDS)
+    except (TimeoutError, httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("not known whether a person cancelled the run: %s", error)
+        return False
+
+
+async def over_budget(
+    run: CampaignRun, limits: Sequence[LimitStatus], why: str, failures: list[StepResult]
+) -> State[Any]:
+    """End a run that the budget stopped, and pause its campaign for as long as these limits hold.
+
+    A run that finds the campaign paused by the budget already ends as ``Paused``: people have been told.
+    """
+    name = "BudgetExceeded"
+    try:
+        async with get_client() as client:
+            is_new = await pause_for_budget(client, run.store, run.campaign.slug, limits, now=run.clock.now())
+            if not is_new and await _people_have_been_told(run):
+                name = "Paused"
+    except (httpx.HTTPError, PrefectException, ServerError) as error:
+        # The store has it, and stops every run that Prefect makes nevertheless.
+        get_run_logger().error("The deployment could not be paused in Prefect: %s", error)
+    state = State(type=StateType.CANCELLED, name=name)
+    return await finish(
+        run, RunStatus.ABORTED, state, why, *await _consequence(run, limits), *map(failure_in_words, failures)
+    )
+
+
+async def _consequence(run: CampaignRun, limits: Sequence[LimitStatus]) -> list[str]:
+    """Say, to people who may hear of it by this run's mail alone, that the campaign is paused now and what to do."""
+    pause = (await run.patiently(lambda: run.store.get_campaign(run.campaign.slug))).pause
+    if not limits or pause is None or pause.by is not PausedBy.BUDGET:
+        return []
+    return [f"The campaign is paused{until_text(pause.until)}; raising the limit resumes it at once."]
+
+
+async def _people_have_been_told(run: CampaignRun) -> bool:
+    """Whether a run has ended as BudgetExceeded since the campaign is paused; the one that paused it may have died."""
+    pause = (await run.store.get_campaign(run.campaign.slug)).pause
+    runs = await run.store.list_runs(run.campaign.slug, limit=RUNS_LOOKED_AT)
+    return pause is not None and any(
+        one.state_name == "BudgetExceeded" and one.completed_at is not None and one.completed_at >= pause.since
+        for one in runs
+    )
+
+
+async def end(run: CampaignRun, failures: list[StepResult], *notes: str) -> State[Any]:
+    """End a run that has nothing more to do; what it cost per lead is said, though there is nothing left to stop."""
+    said = [*notes]
+    if excess := per_lead_excess(run.campaign, await run.report()):
+        said.append(excess)
+    if failures:
+        return await finish(run, RunStatus.PARTIAL, Completed(name="Partial"), *map(failure_in_words, failures), *said)
+    said += [f"Step {step.name!r} failed, which is only logged: {step.error}" for step in run.steps if step.error]
+    return await finish(run, RunStatus.COMPLETED, Completed(), *said)
+
+
+async def _unconfirmed(run: CampaignRun) -> str:
+    """Say in a clause how much of a run's cost nobody knows; nothing where the engines said what all of it cost."""
+    unconfirmed = [one for one in await run.store.unconfirmed(run.campaign.slug) if one.run_id == run.run_id]
+    if not unconfirmed:
+        return ""
+    requests = "1 request" if len(unconfirmed) == 1 else f"{len(unconfirmed)} requests"
+    booked = sum((one.booked or Decimal(0) for one in unconfirmed), Decimal(0))
+    return f", of which {format_money(booked)} USD unconfirmed ({requests})"
+
+
+async def finish(run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str) -> State[Any]:
+    """Write the run's end to the store and return the state that says the same to people."""
+
+    async def write() -> str:
+        report = await run.report(status, state_name=state.name)
+        message = "\n".join([*reasons, f"{report.summary()}{await _unconfirmed(run)}."])
+        await run.store.finish_run(run.lease, report.model_copy(update={"message": message}))
+        return message
+
+    message = await run.patiently(write)
+    return state.model_copy(update={"message": message})
