@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from prefect_campaigns.blocks.store_types import AuditAction
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.money import MAX_DOLLARS, to_micros
 
@@ -49,21 +48,6 @@ def amount_micros(amount: Decimal) -> int:
     if not amount.is_finite() or not 0 <= amount <= MAX_DOLLARS:
         raise StoreError(f"{amount} cannot be booked; an amount in US dollars is between 0 and {MAX_DOLLARS:,}")
     return to_micros(amount)
-
-
-def audit_action(text: str) -> AuditAction:
-    """Return the action of an audit line.
-
-    Raises:
-        StoreError: this version knows no such action.
-    """
-    try:
-        return AuditAction(text)
-    except ValueError:
-        raise StoreError(
-            f"the audit has the action {text!r}, which this version of prefect-campaigns does not know; it knows"
-            f" {', '.join(AuditAction)}"
-        ) from None
 
 
 def storable_text(text: str) -> str:

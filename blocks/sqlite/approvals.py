@@ -9,9 +9,10 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from prefect_campaigns.blocks import rows
 from prefect_campaigns.blocks.sqlite import leases
 from prefect_campaigns.blocks.store_types import ApprovalRecord, ApprovalState, Lease
-from prefect_campaigns.blocks.values import instant, instant_text, optional_instant, storable_text
+from prefect_campaigns.blocks.values import instant_text, storable_text
 from prefect_campaigns.errors import StoreError
 
 
@@ -55,28 +56,15 @@ def listed(
     }
     wanted = " AND ".join(condition for condition, is_asked in conditions.items() if is_asked) or "true"
     # The conditions are written above, never given.
-    rows = db.execute(
+    found = db.execute(
         f"SELECT * FROM approvals WHERE {wanted} ORDER BY asked_at, id",  # noqa: S608
         {"campaign_key": campaign_key, "run_id": run_id},
     )
-    return [_record(row) for row in rows]
+    return [rows.approval(row) for row in found]
 
 
 def _required(db: sqlite3.Connection, run_id: str, step: str) -> ApprovalRecord:
     row = db.execute("SELECT * FROM approvals WHERE run_id = ? AND step = ?", (run_id, step)).fetchone()
     if row is None:
         raise StoreError(f"nobody has asked for an approval of step {step!r} of run {run_id}")
-    return _record(row)
-
-
-def _record(row: sqlite3.Row) -> ApprovalRecord:
-    return ApprovalRecord(
-        campaign_key=row["campaign_key"],
-        run_id=row["run_id"],
-        step=row["step"],
-        state=ApprovalState(row["state"]),
-        asked_at=instant(row["asked_at"]),
-        expires_at=instant(row["expires_at"]),
-        decided_at=optional_instant(row["decided_at"]),
-        decided_by=row["decided_by"],
-    )
+    return rows.approval(row)

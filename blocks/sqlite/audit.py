@@ -8,8 +8,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from prefect_campaigns.blocks import rows
 from prefect_campaigns.blocks.store_types import AuditEntry
-from prefect_campaigns.blocks.values import audit_action, instant, instant_text, json_text, json_value, storable_text
+from prefect_campaigns.blocks.values import instant_text, json_text, storable_text
 
 
 def record(db: sqlite3.Connection, entry: AuditEntry) -> None:
@@ -26,19 +27,9 @@ def record(db: sqlite3.Connection, entry: AuditEntry) -> None:
 def newest(db: sqlite3.Connection, *, campaign_key: str | None, limit: int) -> Sequence[AuditEntry]:
     """Return the newest lines, of one campaign or of all, newest first."""
     wanted = "true" if campaign_key is None else "campaign_key = :campaign_key"
-    rows = db.execute(
+    found = db.execute(
         f"SELECT * FROM audit WHERE {wanted} ORDER BY at DESC, id DESC LIMIT :limit",  # noqa: S608
         # SQLite takes a negative limit for none.
         {"campaign_key": campaign_key, "limit": max(limit, 0)},
     )
-    return [_entry(row) for row in rows]
-
-
-def _entry(row: sqlite3.Row) -> AuditEntry:
-    return AuditEntry(
-        at=instant(row["at"]),
-        actor=row["actor"],
-        action=audit_action(row["action"]),
-        campaign_key=row["campaign_key"],
-        detail=json_value(row["detail"]),
-    )
+    return [rows.audit_entry(row) for row in found]

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
+from prefect_campaigns.blocks import rows
 from prefect_campaigns.blocks.sqlite.limits import ACCOUNT_KEY
 from prefect_campaigns.blocks.store_types import AttemptState, Reservation
-from prefect_campaigns.blocks.values import instant, instant_text, storable_text
+from prefect_campaigns.blocks.values import instant_text, storable_text
 from prefect_campaigns.budget import Period, window_key
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.money import from_micros
@@ -164,14 +165,4 @@ def name(row: sqlite3.Row) -> str:
 
 def as_reservation(row: sqlite3.Row) -> Reservation:
     """Return the row as what the store's callers know."""
-    return Reservation(
-        campaign_key=row["campaign_key"],
-        run_id=row["run_id"],
-        step=row["step"],
-        attempt=row["attempt"],
-        state=AttemptState(row["state"]),
-        estimate=from_micros(row["estimate"]),
-        booked=None if row["booked"] is None else from_micros(row["booked"]),
-        reserved_at=instant(row["reserved_at"]),
-        expires_at=instant(row["expires_at"]),
-    )
+    return rows.reservation(row, from_micros)

@@ -10,17 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from pydantic import ValidationError
-
+from prefect_campaigns.blocks import rows
 from prefect_campaigns.blocks.sqlite import leases
-from prefect_campaigns.blocks.store_types import CampaignFigures, CampaignRecord, Lease, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import CampaignFigures, CampaignRecord, Lease, Pause
 from prefect_campaigns.blocks.values import (
     amount_micros,
-    instant,
     instant_text,
     json_text,
-    json_value,
-    optional_instant,
     optional_instant_text,
     storable_text,
 )
@@ -33,6 +29,15 @@ _RUNS = (
     "SELECT runs.*,"
     " (SELECT coalesce(sum(spent), 0) FROM ledger WHERE ledger.run_id = runs.run_id) AS total_cost FROM runs"
 )
+
+_PAUSE = {
+    "by": "paused_by",
+    "reason": "pause_reason",
+    "since": "paused_since",
+    "until": "paused_until",
+    "awaited_run_id": "awaited_run_id",
+}
+"""What the columns of a pause are called elsewhere, and in the table of campaigns."""
 
 
 def save_campaign(
@@ -73,24 +78,19 @@ def get_campaign(db: sqlite3.Connection, key: str) -> CampaignRecord:
 
 def list_campaigns(db: sqlite3.Connection) -> Sequence[CampaignRecord]:
     """Return all rows, by name."""
-    rows = db.execute("SELECT * FROM campaigns ORDER BY name COLLATE NOCASE, key")
-    return [_campaign_record(row) for row in rows]
+    found = db.execute("SELECT * FROM campaigns ORDER BY name COLLATE NOCASE, key")
+    return [_campaign_record(row) for row in found]
 
 
 def campaign_figures(db: sqlite3.Connection) -> Mapping[str, CampaignFigures]:
     """Return what the runs of every campaign come to: those that have begun, and the cents, each of one month."""
     begun = "FROM runs WHERE campaign_key = campaigns.key AND state_name IS NOT 'Skipped'"
-    rows = db.execute(
+    found = db.execute(
         f"SELECT key, (SELECT count(*) {begun}) AS runs, (SELECT max(started_at) {begun}) AS last_run_at,"  # noqa: S608
         " (SELECT coalesce(sum(spent), 0) FROM totals WHERE campaign_key = campaigns.key"
         " AND window_key > 'monthly:' AND window_key < 'monthly;') AS cost FROM campaigns"
     )
-    return {
-        row["key"]: CampaignFigures(
-            runs=row["runs"], cost=from_micros(row["cost"]), last_run_at=optional_instant(row["last_run_at"])
-        )
-        for row in rows
-    }
+    return {row["key"]: rows.figures(row, from_micros) for row in found}
 
 
 def delete_campaign(db: sqlite3.Connection, key: str) -> None:
@@ -123,44 +123,13 @@ def _pause_values(pause: Pause | None) -> tuple[str | None, ...]:
     )
 
 
-def _pause(row: sqlite3.Row) -> Pause | None:
-    if row["paused_by"] is None:
-        return None
-    return Pause(
-        by=PausedBy(row["paused_by"]),
-        reason=row["pause_reason"],
-        since=instant(row["paused_since"]),
-        until=optional_instant(row["paused_until"]),
-        awaited_run_id=None if row["awaited_run_id"] is None else UUID(row["awaited_run_id"]),
-    )
-
-
 def _unknown(key: str) -> UnknownCampaign:
     return UnknownCampaign(f"the store has no campaign {key!r}; `campaigns apply` puts it there")
 
 
 def _campaign_record(row: sqlite3.Row) -> CampaignRecord:
-    """Return the row as a record, its campaign validated again: people and older versions write rows, too."""
-    try:
-        campaign = Campaign.model_validate_json(row["config"])
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = "/".join(map(str, first["loc"]))
-        raise StoreError(
-            f"the row of campaign {row['key']!r} holds no campaign that can be used: /{place}: {first['msg']}"
-        ) from None
-    active = row["applied_schedule_active"]
-    return CampaignRecord(
-        id=UUID(row["id"]),
-        key=row["key"],
-        campaign=campaign,
-        deployment_id=None if row["deployment_id"] is None else UUID(row["deployment_id"]),
-        applied_schedule_active=None if active is None else bool(active),
-        pause=_pause(row),
-        created_at=instant(row["created_at"]),
-        updated_at=instant(row["updated_at"]),
-        origin=row["origin"],
-    )
+    pause = None if row["paused_by"] is None else rows.pause({name: row[column] for name, column in _PAUSE.items()})
+    return rows.campaign_record(row, pause=pause)
 
 
 def start_run(db: sqlite3.Connection, lease: Lease, report: RunReport) -> None:
@@ -273,8 +242,8 @@ def get_run(db: sqlite3.Connection, run_id: str) -> RunReport | None:
 def running_runs(db: sqlite3.Connection) -> Mapping[str, str]:
     """Return the runs that count as running, oldest first, with their campaigns' keys."""
     # The status as its index has it.
-    rows = db.execute("SELECT run_id, campaign_key FROM runs WHERE status = 'running' ORDER BY started_at, rowid")
-    return {row["run_id"]: row["campaign_key"] for row in rows}
+    found = db.execute("SELECT run_id, campaign_key FROM runs WHERE status = 'running' ORDER BY started_at, rowid")
+    return {row["run_id"]: row["campaign_key"] for row in found}
 
 
 def list_runs(db: sqlite3.Connection, campaign_key: str, *, limit: int) -> Sequence[RunReport]:
@@ -291,50 +260,20 @@ def list_runs(db: sqlite3.Connection, campaign_key: str, *, limit: int) -> Seque
 
 def runs_after(db: sqlite3.Connection, rowid: int, *, limit: int) -> tuple[list[RunReport], int]:
     """Return the next runs that were written after a row, and the row of the last of them; their cost is left at 0."""
-    rows = db.execute(
+    found = db.execute(
         "SELECT runs.*, rowid AS place, 0 AS total_cost FROM runs WHERE rowid > ? ORDER BY rowid LIMIT ?",
         (rowid, limit),
     ).fetchall()
-    return _reports(db, rows), rows[-1]["place"] if rows else rowid
+    return _reports(db, found), found[-1]["place"] if found else rowid
 
 
-def _reports(db: sqlite3.Connection, rows: Iterable[sqlite3.Row]) -> list[RunReport]:
+def _reports(db: sqlite3.Connection, found: Iterable[sqlite3.Row]) -> list[RunReport]:
     """Return the rows as reports, all their steps fetched at once."""
-    runs = list(rows)
-    steps: dict[str, list[StepResult]] = {run["run_id"]: [] for run in runs}
+    runs = list(found)
+    steps: dict[str, list[sqlite3.Row]] = {run["run_id"]: [] for run in runs}
     for row in db.execute(
         "SELECT * FROM run_steps WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY position, name",
         (json_text(list(steps)),),
     ):
-        steps[row["run_id"]].append(_step(row))
-    return [
-        RunReport(
-            run_id=run["run_id"],
-            run_name=run["run_name"],
-            campaign_key=run["campaign_key"],
-            campaign_name=run["campaign_name"],
-            status=RunStatus(run["status"]),
-            state_name=run["state_name"],
-            message=run["message"],
-            trigger_type=run["trigger_type"],
-            started_at=instant(run["started_at"]),
-            completed_at=optional_instant(run["completed_at"]),
-            total_cost=from_micros(run["total_cost"]),
-            steps=tuple(steps[run["run_id"]]),
-        )
-        for run in runs
-    ]
-
-
-def _step(row: sqlite3.Row) -> StepResult:
-    return StepResult(
-        name=row["name"],
-        engine=row["engine"],
-        position=row["position"],
-        status=row["status"],
-        attempts=row["attempts"],
-        started_at=optional_instant(row["started_at"]),
-        completed_at=optional_instant(row["completed_at"]),
-        cost=None if row["cost"] is None else from_micros(row["cost"]),
-        **json_value(row["detail"]),
-    )
+        steps[row["run_id"]].append(row)
+    return [rows.report(run, from_micros, steps=steps[run["run_id"]]) for run in runs]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 
+from prefect_campaigns.blocks import rows
 from prefect_campaigns.blocks.store_types import Stop
-from prefect_campaigns.blocks.values import instant, instant_text, storable_text
+from prefect_campaigns.blocks.values import instant_text, storable_text
 
 
 def read_stop(db: sqlite3.Connection) -> Stop | None:
     """Return the stop that stands, or None."""
-    row = db.execute("SELECT * FROM stop").fetchone()
-    return None if row is None else Stop(by=row["by"], reason=row["reason"], since=instant(row["since"]))
+    return rows.stop(db.execute("SELECT * FROM stop").fetchone())
 
 
 def set_stop(db: sqlite3.Connection, stop: Stop | None) -> Stop | None:

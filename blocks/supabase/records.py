@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from uuid import UUID
 
 from prefect.logging import get_logger
-from pydantic import ValidationError
 from slugify import slugify
 
+from prefect_campaigns.blocks.rows import Row, campaign_record, pause
 from prefect_campaigns.blocks.store_types import CampaignRecord
-from prefect_campaigns.blocks.supabase.values import Row, pause
-from prefect_campaigns.blocks.values import instant
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.models import Campaign
 
@@ -43,30 +40,12 @@ def config_text(campaign: Campaign) -> str:
 
 
 def record(row: Row) -> CampaignRecord:
-    """Return the row as a record, its campaign validated again: people and older versions write rows, too.
+    """Return the row as a record.
 
     Raises:
         StoreError: its campaign cannot be used.
     """
-    try:
-        campaign = Campaign.model_validate_json(row["config"])
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = "/".join(map(str, first["loc"]))
-        raise StoreError(
-            f"the row of campaign {row['key']!r} holds no campaign that can be used: /{place}: {first['msg']}"
-        ) from None
-    return CampaignRecord(
-        id=UUID(row["id"]),
-        key=row["key"],
-        campaign=campaign,
-        deployment_id=None if row["deployment_id"] is None else UUID(row["deployment_id"]),
-        applied_schedule_active=row["applied_schedule_active"],
-        pause=pause(row["pause"]),
-        created_at=instant(row["created_at"]),
-        updated_at=instant(row["updated_at"]),
-        origin=row["origin"],
-    )
+    return campaign_record(row, pause=None if row["pause"] is None else pause(row["pause"]))
 
 
 class Records:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
+from prefect_campaigns.blocks import rows
 from prefect_campaigns.blocks.store_types import (
     ApprovalRecord,
     ApprovalState,
@@ -116,8 +117,8 @@ class SupabaseStore:
         return self._records.readable(await self._value("campaigns_list"))
 
     async def campaign_figures(self) -> Mapping[str, CampaignFigures]:
-        rows = await self._value("campaigns_figures")
-        return {key: values.figures(row) for key, row in rows.items()}
+        found = await self._value("campaigns_figures")
+        return {key: rows.figures(row, Decimal) for key, row in found.items()}
 
     async def delete_campaign(self, key: str) -> None:
         await self._value("campaigns_delete", p_key=values.storable_text(key))
@@ -135,10 +136,10 @@ class SupabaseStore:
     # The emergency stop
 
     async def read_stop(self) -> Stop | None:
-        return values.stop(await self._value("campaigns_read_stop"))
+        return rows.stop(await self._value("campaigns_read_stop"))
 
     async def set_stop(self, stop: Stop | None) -> Stop | None:
-        return values.stop(await self._value("campaigns_set_stop", p_stop=values.stop_text(stop)))
+        return rows.stop(await self._value("campaigns_set_stop", p_stop=values.stop_text(stop)))
 
     # Approvals
 
@@ -150,7 +151,7 @@ class SupabaseStore:
             p_timeout_seconds=timeout_seconds,
             p_now=self._now(),
         )
-        return values.approval(row)
+        return rows.approval(row)
 
     async def decide_approval(self, run_id: str, step: str, state: ApprovalState, *, by: str) -> ApprovalRecord:
         row = await self._value(
@@ -161,18 +162,18 @@ class SupabaseStore:
             p_by=values.storable_text(by),
             p_now=self._now(),
         )
-        return values.approval(row)
+        return rows.approval(row)
 
     async def list_approvals(
         self, *, campaign_key: str | None = None, run_id: str | None = None, waiting_only: bool = False
     ) -> Sequence[ApprovalRecord]:
-        rows = await self._value(
+        found = await self._value(
             "campaigns_list_approvals",
             p_campaign_key=values.optional_storable_text(campaign_key),
             p_run_id=values.optional_storable_text(run_id),
             p_waiting_only=waiting_only,
         )
-        return [values.approval(row) for row in rows]
+        return [rows.approval(row) for row in found]
 
     # Who did what
 
@@ -180,12 +181,12 @@ class SupabaseStore:
         await self._value("campaigns_record_audit", p_entry=values.audit_text(entry))
 
     async def list_audit(self, *, campaign_key: str | None = None, limit: int = 50) -> Sequence[AuditEntry]:
-        rows = await self._value(
+        found = await self._value(
             "campaigns_list_audit",
             p_campaign_key=values.optional_storable_text(campaign_key),
             p_limit=max(limit, 0),
         )
-        return [values.audit_entry(row) for row in rows]
+        return [rows.audit_entry(row) for row in found]
 
     # The lease
 
@@ -252,8 +253,8 @@ class SupabaseStore:
         )
 
     async def attempts(self, run_id: str, step: str) -> Sequence[Reservation]:
-        rows = await self._value("campaigns_attempts", p_run_id=run_id, p_step=values.storable_text(step))
-        return [values.reservation(row) for row in rows]
+        found = await self._value("campaigns_attempts", p_run_id=run_id, p_step=values.storable_text(step))
+        return [rows.reservation(row, Decimal) for row in found]
 
     async def reserve(
         self,
@@ -275,12 +276,12 @@ class SupabaseStore:
         )
         if "refused" in answer:
             raise values.refusal(answer["refused"])
-        return values.reservation(answer["value"])
+        return rows.reservation(answer["value"], Decimal)
 
     async def _change(self, function: str, reservation: Reservation, **arguments: Any) -> Reservation:
         """Call a function that takes a reservation and returns it as it is then."""
         found_by = values.reservation_text(reservation.run_id, reservation.step, reservation.attempt)
-        return values.reservation(await self._value(function, p_reservation=found_by, **arguments))
+        return rows.reservation(await self._value(function, p_reservation=found_by, **arguments), Decimal)
 
     async def mark_sent(self, lease: Lease, reservation: Reservation) -> Reservation:
         return await self._change("campaigns_mark_sent", reservation, p_lease=values.lease_text(lease))
@@ -317,8 +318,8 @@ class SupabaseStore:
         )
 
     async def unconfirmed(self, campaign_key: str) -> Sequence[Reservation]:
-        rows = await self._value("campaigns_unconfirmed", p_campaign_key=campaign_key, p_now=self._now())
-        return [values.reservation(row) for row in rows]
+        found = await self._value("campaigns_unconfirmed", p_campaign_key=campaign_key, p_now=self._now())
+        return [rows.reservation(row, Decimal) for row in found]
 
     async def correct(
         self, campaign_key: str, *, run_id: str, step: str, attempt: int, amount: Decimal, by: str, note: str
@@ -332,11 +333,11 @@ class SupabaseStore:
             p_note=values.storable_text(note),
             p_now=self._now(),
         )
-        return values.reservation(row)
+        return rows.reservation(row, Decimal)
 
     async def verify_totals(self, campaign_key: str | None) -> Sequence[str]:
-        rows = await self._value("campaigns_verify_totals", p_campaign_key=campaign_key)
-        return [values.difference(campaign_key, row) for row in rows]
+        found = await self._value("campaigns_verify_totals", p_campaign_key=campaign_key)
+        return [values.difference(campaign_key, row) for row in found]
 
     # Alerts
 
@@ -381,11 +382,11 @@ class SupabaseStore:
 
     async def get_run(self, run_id: str) -> RunReport | None:
         row = await self._value("campaigns_get_run", p_run_id=run_id)
-        return None if row is None else values.report(row)
+        return None if row is None else rows.report(row, Decimal, steps=row["steps"])
 
     async def running_runs(self) -> Mapping[str, str]:
         return dict(await self._value("campaigns_running_runs"))
 
     async def list_runs(self, campaign_key: str, *, limit: int = 50) -> Sequence[RunReport]:
-        rows = await self._value("campaigns_list_runs", p_campaign_key=campaign_key, p_limit=max(limit, 0))
-        return [values.report(row) for row in rows]
+        found = await self._value("campaigns_list_runs", p_campaign_key=campaign_key, p_limit=max(limit, 0))
+        return [rows.report(row, Decimal, steps=row["steps"]) for row in found]

@@ -7,42 +7,31 @@ text, which no server on the way reads and writes anew.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from prefect_campaigns.blocks.rows import Row
 from prefect_campaigns.blocks.store_types import (
-    ApprovalRecord,
-    ApprovalState,
-    AttemptState,
     AuditEntry,
-    CampaignFigures,
     Lease,
     Pause,
-    PausedBy,
-    Reservation,
     Stop,
 )
 from prefect_campaigns.blocks.values import (
     amount_micros,
-    audit_action,
     instant,
     instant_text,
     json_text,
-    json_value,
-    optional_instant,
     optional_instant_text,
 )
 from prefect_campaigns.blocks.values import storable_text as without_surrogates
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Period, Scope, Window, window_from
 from prefect_campaigns.errors import BudgetRefused, StoreError
 from prefect_campaigns.money import format_money, from_micros
-from prefect_campaigns.results import RunReport, RunStatus, StepResult, step_detail
-
-Row = Mapping[str, Any]
+from prefect_campaigns.results import RunReport, StepResult, step_detail
 
 
 def storable_text(text: str) -> str:
@@ -89,21 +78,6 @@ def lease_text(lease: Lease) -> str:
 def reservation_text(run_id: str, step: str, attempt: int) -> str:
     """Return what a function finds a reservation by."""
     return json.dumps({"run_id": run_id, "step": storable_text(step), "attempt": attempt})
-
-
-def reservation(row: Row) -> Reservation:
-    """Return the reservation of a row."""
-    return Reservation(
-        campaign_key=row["campaign_key"],
-        run_id=row["run_id"],
-        step=row["step"],
-        attempt=row["attempt"],
-        state=AttemptState(row["state"]),
-        estimate=Decimal(row["estimate"]),
-        booked=_optional_amount(row["booked"]),
-        reserved_at=instant(row["reserved_at"]),
-        expires_at=instant(row["expires_at"]),
-    )
 
 
 def _window(row: Row, zone_name: str) -> Window | None:
@@ -180,44 +154,12 @@ def pause_text(pause: Pause | None) -> str | None:
     )
 
 
-def pause(row: Row | None) -> Pause | None:
-    """Return the pause of a campaign's row."""
-    if row is None:
-        return None
-    return Pause(
-        by=PausedBy(row["by"]),
-        reason=row["reason"],
-        since=instant(row["since"]),
-        until=optional_instant(row["until"]),
-        awaited_run_id=None if row["awaited_run_id"] is None else UUID(row["awaited_run_id"]),
-    )
-
-
 def stop_text(stop: Stop | None) -> str | None:
     """Return what a function takes for a stop."""
     if stop is None:
         return None
     return json.dumps(
         {"by": storable_text(stop.by), "reason": storable_text(stop.reason), "since": instant_text(stop.since)}
-    )
-
-
-def stop(row: Row | None) -> Stop | None:
-    """Return the stop of a row."""
-    return None if row is None else Stop(by=row["by"], reason=row["reason"], since=instant(row["since"]))
-
-
-def approval(row: Row) -> ApprovalRecord:
-    """Return the approval of a row."""
-    return ApprovalRecord(
-        campaign_key=row["campaign_key"],
-        run_id=row["run_id"],
-        step=row["step"],
-        state=ApprovalState(row["state"]),
-        asked_at=instant(row["asked_at"]),
-        expires_at=instant(row["expires_at"]),
-        decided_at=optional_instant(row["decided_at"]),
-        decided_by=row["decided_by"],
     )
 
 
@@ -232,24 +174,6 @@ def audit_text(entry: AuditEntry) -> str:
             # JSON in a text of its own, so that nothing in it is changed.
             "detail": json_text(dict(entry.detail)),
         }
-    )
-
-
-def audit_entry(row: Row) -> AuditEntry:
-    """Return the line of the audit."""
-    return AuditEntry(
-        at=instant(row["at"]),
-        actor=row["actor"],
-        action=audit_action(row["action"]),
-        campaign_key=row["campaign_key"],
-        detail=json_value(row["detail"]),
-    )
-
-
-def figures(row: Row) -> CampaignFigures:
-    """Return what a campaign's runs come to."""
-    return CampaignFigures(
-        runs=row["runs"], cost=Decimal(row["cost"]), last_run_at=optional_instant(row["last_run_at"])
     )
 
 
@@ -275,20 +199,6 @@ def _step_object(step: StepResult) -> dict[str, Any]:
     }
 
 
-def _step(row: Row) -> StepResult:
-    return StepResult(
-        name=row["name"],
-        engine=row["engine"],
-        position=row["position"],
-        status=row["status"],
-        attempts=row["attempts"],
-        started_at=optional_instant(row["started_at"]),
-        completed_at=optional_instant(row["completed_at"]),
-        cost=_optional_amount(row["cost"]),
-        **json_value(row["detail"]),
-    )
-
-
 def report_text(report: RunReport) -> str:
     """Return what a function takes for a run."""
     return json.dumps(
@@ -305,24 +215,4 @@ def report_text(report: RunReport) -> str:
             "completed_at": optional_instant_text(report.completed_at),
             "steps": [_step_object(step) for step in report.steps],
         }
-    )
-
-
-def report(row: Row) -> RunReport:
-    """Return the report of a run's row."""
-    known = row["status"] in RunStatus.__members__.values()
-    return RunReport(
-        run_id=row["run_id"],
-        run_name=row["run_name"],
-        campaign_key=row["campaign_key"],
-        campaign_name=row["campaign_name"],
-        # A table from before may have had no check on it.
-        status=RunStatus(row["status"]) if known else RunStatus.ABORTED,
-        state_name=row["state_name"],
-        message=row["message"],
-        trigger_type=row["trigger_type"],
-        started_at=instant(row["started_at"]),
-        completed_at=optional_instant(row["completed_at"]),
-        total_cost=Decimal(row["total_cost"]),
-        steps=tuple(_step(step) for step in row["steps"]),
     )
