@@ -21,7 +21,7 @@ from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.results import RunReport
 from prefect_campaigns.versions import request_of
 
-NEVER_LEFT = (AttemptState.HELD, AttemptState.RELEASED)
+_NEVER_LEFT = (AttemptState.HELD, AttemptState.RELEASED)
 
 FIRST_LOOK = 50
 """How many runs are looked at first; the more, the longer ago the results were."""
@@ -46,7 +46,7 @@ async def refuse_to_send_again(run: CampaignRun, step: Step) -> None:
         names = may_have_sent(run.campaign, step, report)
         # Whether its own request may be repeated, the step looks at itself.
         for name in names[1:] if run_id == run.run_id else names:
-            if await _has_left(run.store, run_id, name):
+            if await has_left(run.store, run_id, name):
                 by = "" if name == step.name else f", by its step {name!r}, which is not in the campaign as it was then"
                 raise SendMayHaveHappened(
                     f"run {report.run_name if report else run_id} has sent with the same results already, or may"
@@ -65,8 +65,9 @@ def may_have_sent(campaign: Campaign, step: Step, report: RunReport | None) -> l
     return [step.name, *(one.name for one in begun if (one.name, one.sent_as) not in present)]
 
 
-async def _has_left(store: CampaignStore, run_id: str, step_name: str) -> bool:
-    return any(attempt.state not in NEVER_LEFT for attempt in await store.attempts(run_id, step_name))
+async def has_left(store: CampaignStore, run_id: str, step_name: str) -> bool:
+    """Whether a request of a step may have left in a run."""
+    return any(attempt.state not in _NEVER_LEFT for attempt in await store.attempts(run_id, step_name))
 
 
 async def family(store: CampaignStore, run_id: str) -> dict[str, RunReport | None]:

@@ -42,6 +42,8 @@ OUTAGE_RETRY_SECONDS = 1.0
 SCHEDULED_KEY = "scheduled "
 """How the idempotency keys begin that Prefect's scheduler gives its runs."""
 
+_HAVE_RESULTS = (StepStatus.COMPLETED, StepStatus.SKIPPED)
+
 T = TypeVar("T")
 
 
@@ -115,8 +117,7 @@ class CampaignRun:
     @property
     def results(self) -> dict[str, Any]:
         """The results of the steps that have completed, here or in the run before, for the references of later ones."""
-        known = (StepStatus.COMPLETED, StepStatus.SKIPPED)
-        return {step.name: step.result for step in self.steps if step.status in known}
+        return {step.name: step.result for step in self.steps if step.status in _HAVE_RESULTS}
 
     def idempotency_key(self, step: Step) -> str:
         """Return the key of the step's requests: the same over retries and over a resumed run."""
@@ -159,8 +160,7 @@ class CampaignRun:
         source = await self.store.get_run(self.start_at.results_of)
         results = {step.name: step for step in source.steps} if source else {}
         before = names[: names.index(self.start_at.step)]
-        known = (StepStatus.COMPLETED, StepStatus.SKIPPED)
-        if missing := [name for name in before if name not in results or results[name].status not in known]:
+        if missing := [name for name in before if name not in results or results[name].status not in _HAVE_RESULTS]:
             raise CampaignsError(f"run {self.start_at.results_of} has no result of {listed(missing)} to begin with")
         return {
             name: StepResult(

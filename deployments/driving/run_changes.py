@@ -15,7 +15,7 @@ from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.deployments.driving.runs import parameters_to_run
 from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
 from prefect_campaigns.faults import examine
-from prefect_campaigns.flows.lineage import NEVER_LEFT, may_have_sent
+from prefect_campaigns.flows.lineage import has_left, may_have_sent
 from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
@@ -279,7 +279,4 @@ async def _sent(store: CampaignStore, run: RunReport, step_name: str) -> str | N
     recorded = next((one for one in run.steps if one.name == step_name), None)
     if recorded is not None and _is_done(recorded):
         return "has sent"
-    attempts = await store.attempts(run.run_id, step_name)
-    if any(attempt.state not in NEVER_LEFT for attempt in attempts):
-        return "may have sent"
-    return None
+    return "may have sent" if await has_left(store, run.run_id, step_name) else None
