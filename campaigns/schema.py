@@ -36,7 +36,7 @@ def campaign_schema() -> dict[str, Any]:
         properties[key] = _or_null(properties[key])
     address = {"type": "string", "format": "email", "examples": ["ops@example.com"]}
     parts["Recipients"]["properties"]["email"]["anyOf"] = [address, {"type": "array", "items": address}]
-    properties["$schema"] = {"type": "string", "description": "Where an editor finds this schema."}
+    properties["$schema"] = {"type": ["string", "null"], "description": "Where an editor finds this schema."}
     return {"$schema": DIALECT, "title": "Campaign", **schema, "$defs": parts}
 
 

@@ -89,8 +89,9 @@ def after_call(context: schemathesis.HookContext, case: schemathesis.Case, respo
     """Remember the runs that were started, and end what was stopped."""
     if response.status_code != httpx.codes.OK:
         return
-    if case.path.endswith("/run"):
-        _run_ids.append(response.json()["runId"])
+    # A dry run starts none.
+    if case.path.endswith("/run") and (run_id := response.json().get("runId")):
+        _run_ids.append(run_id)
     if case.path == STOP:
         # While it stands nothing else is tried in earnest.
         headers = {"X-API-Key": response.request.headers["X-API-Key"]}
