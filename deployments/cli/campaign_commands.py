@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.markup import escape
-from rich.text import Text
 from slugify import slugify
 
 from prefect_campaigns.blocks.settings import load_settings
@@ -20,7 +19,7 @@ from prefect_campaigns.deployments.applying.removal import delete_campaign
 from prefect_campaigns.deployments.cli.asking import agreed
 from prefect_campaigns.deployments.cli.campaign_view import campaign_json, page, view_campaign
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json, say
-from prefect_campaigns.deployments.cli.printing import plain_table
+from prefect_campaigns.deployments.cli.printing import Entry, Listing
 from prefect_campaigns.deployments.cli.run_commands import at_work
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.cancelling import unended_runs
@@ -105,16 +104,8 @@ async def audit_command(
     elif not entries:
         say("Nobody has done anything yet.")
     else:
-        table = plain_table("When (UTC)", "Who", "What", "Campaign", "")
-        for entry in entries:
-            table.add_row(
-                f"{entry.at:%Y-%m-%d %H:%M:%S}",
-                Text(entry.actor),
-                str(entry.action),
-                Text(entry.campaign_key or ""),
-                Text(_detail(entry), style="dim"),
-            )
-        out.print(table)
+        columns = ("When (UTC)", "What", "Campaign", "Who", "")
+        out.print(Listing(*columns, first=3, entries=[_listed(entry) for entry in entries]))
     return EXIT_OK
 
 
@@ -136,13 +127,18 @@ async def _entries(store: CampaignStore, name: str | None, limit: int) -> Sequen
     return await store.list_audit(campaign_key=key, limit=limit)
 
 
-def _detail(entry: AuditEntry) -> str:
-    said = (
-        f"{name}={value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)}"
-        for name, value in entry.detail.items()
-        if value is not None
+def _listed(entry: AuditEntry) -> Entry:
+    detail = " ".join(f"{name}={_shown(value)}" for name, value in entry.detail.items() if value not in (None, [], {}))
+    return Entry(
+        cells=(f"{entry.at:%Y-%m-%d %H:%M:%S}", str(entry.action), entry.campaign_key or "", entry.actor, detail),
+        beneath=f"by {entry.actor}{detail and f': {detail}'}",
     )
-    return " ".join(said)
+
+
+def _shown(value: Any) -> str:
+    """Return a value in one line: people, and callers of the REST API, have written some of them."""
+    text = value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
 def _entry_json(entry: AuditEntry) -> dict[str, Any]:

@@ -32,8 +32,8 @@ EXIT_SUSPENDED = 3
 EXIT_NOT_TAKEN_UP = 4
 """Of a command that watches: no worker has taken the run up within two minutes; it begins when one does."""
 
-PIPE_WIDTH = 200
-"""How wide tables may become in a file or a pipe, where nobody's window says it."""
+PIPE_WIDTH = 100_000
+"""How wide tables may become in a file or a pipe, where nobody's window says it: nothing is broken or cut."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of tables.")]
 

@@ -24,8 +24,8 @@ from prefect_campaigns.deployments.applying.saved_mail import SMTP_BLOCK_NAME, l
 from prefect_campaigns.deployments.checking.doctor import examine
 from prefect_campaigns.deployments.checking.findings import Finding, Health
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, out, print_json, say
-from prefect_campaigns.deployments.cli.printing import plain_table
-from prefect_campaigns.deployments.cli.settings_view import Origin, SavedSettings, list_settings
+from prefect_campaigns.deployments.cli.printing import Entry, Listing, PlainTable
+from prefect_campaigns.deployments.cli.settings_view import Origin, SavedSettings, SettingView, list_settings
 from prefect_campaigns.deployments.driving.trial_mail import send_trial_mail
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import configured_api_url, connect
@@ -197,15 +197,19 @@ async def settings_command(*, json: AsJson = False) -> int:
         ]
         print_json({"success": True, "settings": rows, "notes": [problem] if problem else []})
         return EXIT_OK
-    table = plain_table("Setting", "Value", "From", "Meaning")
-    for one in views:
-        style = "dim" if one.origin is Origin.DEFAULT else ""
-        where = " ".join(filter(None, (one.origin.value, one.where)))
-        table.add_row(one.name, escape(one.value or ""), escape(where), one.meaning, style=style)
-    out.print(table)
+    out.print(Listing("Setting", "Value", "From", "Meaning", first=2, entries=[_listed(one) for one in views]))
     if problem:
         say(f"[yellow]![/] {escape(problem)}")
     return EXIT_OK
+
+
+def _listed(one: SettingView) -> Entry:
+    where = " ".join(filter(None, (one.origin.value, one.where)))
+    return Entry(
+        cells=(one.name, one.value or "", where, one.meaning),
+        beneath=f"{one.meaning} ({where})",
+        style="dim" if one.origin is Origin.DEFAULT else "",
+    )
 
 
 async def _saved_settings() -> tuple[SavedSettings, str | None]:
@@ -237,7 +241,7 @@ async def doctor_command(*, json: AsJson = False) -> int:
 
 def _findings_table(findings: Sequence[Finding]) -> Table:
     # Without a header, and in columns so that a line that is broken goes on where it began.
-    table = Table.grid(padding=(0, 1, 0, 0))
+    table = PlainTable.grid(padding=(0, 1, 0, 0))
     for finding in findings:
         table.add_row(_SIGNS[finding.health], finding.part, escape(finding.found))
         if finding.remedy:
