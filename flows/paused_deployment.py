@@ -73,16 +73,17 @@ async def describe(
     await client.update_deployment(deployment.id, DeploymentUpdate.model_validate({"tags": deployment.tags, **changes}))
 
 
-async def switch_on(client: PrefectClient, record: CampaignRecord, deployment: DeploymentResponse) -> None:
-    """Switch the schedule of a campaign on again that a person has switched off in Prefect."""
+async def switch_on(client: PrefectClient, record: CampaignRecord, deployment: DeploymentResponse) -> bool:
+    """Switch the schedule of a campaign on again that a person has switched off in Prefect; return whether one had."""
     schedule = record.campaign.schedule
     if schedule is None or not schedule.enabled or any(one.active for one in deployment.schedules or ()):
-        return
+        return False
     for one in deployment.schedules or ():
         at = one.schedule
         if isinstance(at, CronSchedule) and (at.cron, at.timezone) == (schedule.cron, schedule.timezone):
             await client.update_deployment_schedule(deployment.id, one.id, active=True)
-            return
+            return True
+    return False
 
 
 async def schedule_resumption(client: PrefectClient, key: str, at: datetime) -> None:

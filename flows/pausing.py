@@ -29,6 +29,7 @@ from prefect_campaigns.budget import LimitStatus, Scope, describe_limits, first_
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.flows.paused_deployment import (
     describe,
+    described,
     read_deployment,
     run_exists,
     schedule_own_run,
@@ -197,18 +198,23 @@ async def find_out_who_paused(client: PrefectClient, store: CampaignStore, recor
 
 async def pause_by_person(
     client: PrefectClient, store: CampaignStore, record: CampaignRecord, *, reason: str | None, now: datetime
-) -> None:
+) -> bool:
     """Pause a campaign until a person resumes it, whatever the budget says meanwhile.
 
-    Without a reason, a person's pause that is in force stays as it is.
+    A person's pause that is in force stays as it is, unless another reason is given.
 
     Prefect comes first: a deployment that is paused there, and of which the store knows nothing, was paused by a
     person, while a person's pause in the store of a deployment that is not looks as if somebody had resumed it.
+
+    Returns:
+        Whether that has changed anything.
 
     Raises:
         StoreError: the store is not there; Prefect knows of the pause all the same.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
+    if await _is_paused_so(client, record, reason):
+        return False
     for _ in range(_TRIES):
         deployment = await read_deployment(client, record)
         pause = Pause(by=PausedBy.PERSON, reason=reason or NO_REASON, since=now)
@@ -222,9 +228,27 @@ async def pause_by_person(
             await client.pause_deployment(deployment.id)
         if await store.set_pause(record.key, pause, replacing=record.pause):
             await show_pause(client, store, record, pause)
-            return
+            return True
         record = await store.get_campaign(record.key)
     raise _unsettled(record.key)
+
+
+async def _is_paused_so(client: PrefectClient, record: CampaignRecord, reason: str | None) -> bool:
+    """Whether a person has paused the campaign already, for that reason where one is given; lets Prefect say so."""
+    deployment, pause = await read_deployment(client, record), record.pause
+    present = pause if deployment is None else pause_in_force(record, deployment)
+    if present is None or present.by is not PausedBy.PERSON or present.reason == BEING_DELETED:
+        return False
+    if reason and reason != present.reason:
+        return False
+    if (
+        pause is not None
+        and deployment is not None
+        and deployment.description != described(deployment.description, pause)
+    ):
+        # Whoever paused it was broken off.
+        await describe(client, deployment, pause)
+    return True
 
 
 async def pause_for_deletion(

@@ -244,6 +244,8 @@ async def resume_by_person(
 ) -> Resumption:
     """Resume a campaign, whoever paused it, and say so where its limits will refuse its runs all the same.
 
+    The outcome is ``NOT_PAUSED`` where it was not paused, whatever the store still says of a pause that is over.
+
     Pausing the deployment and switching its schedule off are two ways in which people pause in Prefect: both end.
 
     Where its limits refuse its runs, the store keeps the budget's pause, as it does when a person resumes in Prefect:
@@ -259,16 +261,18 @@ async def resume_by_person(
     pause, status = record.pause, await store.budget_status(record.key)
     refusing = (*status.reached, *(_refusing_still(pause, status, now=now) if pause else ()))
     deployment = await read_deployment(client, record)
+    was_paused = pause is not None
     if deployment is not None:
-        await switch_on(client, record, deployment)
+        was_paused = await switch_on(client, record, deployment) or deployment.paused
     if refusing and pause is not None and pause.by is PausedBy.BUDGET:
         await _resume_deployment(client, record, deployment, now=now)
-    else:
+    elif was_paused or pause is not None:
         await _resume(client, store, record, deployment, now=now)
-    message = f"{record.key} is resumed"
+    message = f"{record.key} is {'resumed' if was_paused else 'not paused'}"
     if refusing:
         message = f"{message}, but {_refusal(refusing)}"
-    return Resumption(Outcome.RESUMED, message, first_moment_without(refusing), refusing)
+    outcome = Outcome.RESUMED if was_paused else Outcome.NOT_PAUSED
+    return Resumption(outcome, message, first_moment_without(refusing), refusing)
 
 
 def _refusal(limits: tuple[LimitStatus, ...]) -> str:

@@ -33,7 +33,7 @@ from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
 from prefect_campaigns.errors import AlreadyThere, UnknownCampaign
 from prefect_campaigns.flows.pausing import pause_by_person
-from prefect_campaigns.flows.resuming import resume_by_person
+from prefect_campaigns.flows.resuming import Outcome, resume_by_person
 
 CAMPAIGN_SCHEMA = {"$ref": "#/components/schemas/Campaign"}
 CAMPAIGN_EXAMPLE = {
@@ -174,12 +174,14 @@ async def pause_campaign(request: Request, campaign_id: CampaignId, parts: Share
     wanted = await read_body(request, PauseBody)
     async with parts.both() as (client, store):
         record = await parts.find(store, campaign_id)
-        await pause_by_person(client, store, record, reason=wanted.reason, now=current_clock().now())
         detail = {"reason": wanted.reason} if wanted.reason else {}
-        await record_audit(
-            client, store, actor=actor, action=AuditAction.CAMPAIGN_PAUSED, campaign_key=record.key, detail=detail
-        )
-    return answer(StatusAnswer(status="paused", message=f"{record.key} is paused until somebody resumes it"))
+        is_new = await pause_by_person(client, store, record, reason=wanted.reason, now=current_clock().now())
+        if is_new:
+            await record_audit(
+                client, store, actor=actor, action=AuditAction.CAMPAIGN_PAUSED, campaign_key=record.key, detail=detail
+            )
+    message = f"{record.key} {'is paused' if is_new else 'was paused already,'} until somebody resumes it"
+    return answer(StatusAnswer(status="paused", message=message))
 
 
 @router.put("/{id}/resume", response_model=StatusAnswer, responses=errors(404, 409), summary="Resume a campaign")
@@ -188,7 +190,8 @@ async def resume_campaign(campaign_id: CampaignId, parts: SharedParts, actor: Ac
     async with parts.both() as (client, store):
         record = await parts.find(store, campaign_id)
         resumption = await resume_by_person(client, store, record, now=current_clock().now())
-        await record_audit(client, store, actor=actor, action=AuditAction.CAMPAIGN_RESUMED, campaign_key=record.key)
+        if resumption.outcome is Outcome.RESUMED:
+            await record_audit(client, store, actor=actor, action=AuditAction.CAMPAIGN_RESUMED, campaign_key=record.key)
         state = await _state(client, store, await store.get_campaign(record.key))
     return answer(StatusAnswer(status=views.status_of(state), message=resumption.message))
 

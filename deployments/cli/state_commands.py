@@ -28,11 +28,11 @@ from prefect_campaigns.deployments.cli.printing import STANDING_STYLES
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.lookup import find_campaign
-from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, read_states
+from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, ask_states, read_states
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.flows.pausing import pause_by_person
-from prefect_campaigns.flows.resuming import Resumption, resume_by_person
+from prefect_campaigns.flows.resuming import Outcome, Resumption, resume_by_person
 from prefect_campaigns.money import format_money
 
 ASKED_AT_ONCE = 8
@@ -118,9 +118,13 @@ async def pause_command(name: str, /, *, reason: str | None = None, json: AsJson
     """
 
     async def pause(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
-        await pause_by_person(client, store, record, reason=reason, now=current_clock().now())
-        await _record(client, store, record, AuditAction.CAMPAIGN_PAUSED, {"reason": reason} if reason else {})
-        return f"{record.key} is paused until somebody resumes it: campaigns resume {record.key}", {}
+        now = current_clock().now()
+        if await pause_by_person(client, store, record, reason=reason, now=now):
+            await _record(client, store, record, AuditAction.CAMPAIGN_PAUSED, {"reason": reason} if reason else {})
+            said = f"{record.key} is paused until somebody resumes it: campaigns resume {record.key}"
+            return said, {"changed": True}
+        (state,) = await ask_states(client, store, [record])
+        return f"{record.key} was paused already. {describe_state(state, now=now)}", {"changed": False}
 
     await _act(name, pause, as_json=json)
     return EXIT_OK
@@ -137,8 +141,10 @@ async def resume_command(name: str, /, *, json: AsJson = False) -> int:
 
     async def resume(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
         resumption = await resume_by_person(client, store, record, now=current_clock().now())
-        await _record(client, store, record, AuditAction.CAMPAIGN_RESUMED, {})
-        return resumption.message, {"runsRefused": _refusal_json(resumption)}
+        is_resumed = resumption.outcome is Outcome.RESUMED
+        if is_resumed:
+            await _record(client, store, record, AuditAction.CAMPAIGN_RESUMED, {})
+        return resumption.message, {"changed": is_resumed, "runsRefused": _refusal_json(resumption)}
 
     state = await _act(name, resume, as_json=json)
     # A run that the budget stopped may have come in between.

@@ -240,6 +240,17 @@ async def test_a_changed_campaign_says_what_changed_and_a_persons_pause_stays(ap
     await api.delete(path)
 
 
+async def test_what_is_paused_or_resumed_twice_is_on_record_once(api: httpx.AsyncClient, store: SqliteStore) -> None:
+    await create(api, "Put Twice")
+    for route, status, said in (("pause", "paused", "was paused already"), ("resume", "active", "is not paused")):
+        first, again = [await api.put(f"/api/campaigns/put-twice/{route}") for _ in range(2)]
+        for answered in (first, again):
+            assert (answered.status_code, answered.json()["status"]) == (200, status)
+        assert said in again.json()["message"] and said not in first.json()["message"]
+    done = [one.action for one in await store.list_audit(campaign_key="put-twice")]
+    assert done == ["campaign.resumed", "campaign.paused", "campaign.created"]
+
+
 async def test_of_two_that_create_the_same_campaign_at_once_one_does(api: httpx.AsyncClient) -> None:
     content = campaign_json("Posted Twice", NOWHERE)
     answers = await asyncio.gather(*(api.post("/api/campaigns", json=content) for _ in range(3)))

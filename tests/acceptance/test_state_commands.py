@@ -46,6 +46,28 @@ async def test_a_person_pauses_and_resumes_and_everybody_sees_why(campaigns, dri
     assert not (await driver.client.read_deployment(deployment_id)).paused
 
 
+async def test_what_is_paused_or_resumed_already_is_left_as_it_is_and_said_to_be_so(campaigns, driver: Driver) -> None:
+    deployment_id = await driver.deploy("Paused Twice", NOWHERE, schedule=NIGHTLY)
+
+    async def changed(*command: str) -> bool:
+        ended = await campaigns(*command, "--json")
+        assert ended.code == 0, ended.text
+        return json.loads(ended.out)["changed"]
+
+    active = await campaigns("resume", "paused-twice")
+    assert (active.code, active.out) == (0, "paused-twice is not paused\n")
+    assert [await changed("pause", "paused-twice", "--reason", "leave") for _ in range(2)] == [True, False]
+    again = await campaigns("pause", "paused-twice")
+    assert again.code == 0 and again.out.startswith("paused-twice was paused already. Paused by a person since ")
+    assert again.out.endswith(": leave\n")
+    assert await changed("pause", "paused-twice", "--reason", "moving house"), "another reason is something new"
+    assert [await changed("resume", "paused-twice") for _ in range(2)] == [True, False]
+    await driver.client.pause_deployment(deployment_id)
+    assert not await changed("pause", "paused-twice"), "in Prefect it was paused by a person, too"
+    done = [entry.action.value for entry in await driver.store.list_audit(campaign_key="paused-twice")]
+    assert done == ["campaign.resumed", "campaign.paused", "campaign.paused", "campaign.created"]
+
+
 async def test_who_resumes_a_campaign_that_a_limit_holds_hears_that_its_runs_are_refused(
     campaigns, driver: Driver, store: SqliteStore
 ) -> None:
@@ -56,7 +78,9 @@ async def test_who_resumes_a_campaign_that_a_limit_holds_hears_that_its_runs_are
     assert held.code == 0 and held.out.startswith("held-by-a-limit is resumed, but any run before "), held.text
     assert "will be refused: budget: monthly 0.10 reached, spent 0.20. To have it run, raise the limit" in held.out
     assert not (await driver.client.read_deployment(deployment_id)).paused
-    refused = json.loads((await campaigns("resume", "held-by-a-limit", "--json")).out)["runsRefused"]
+    active = json.loads((await campaigns("resume", "held-by-a-limit", "--json")).out)
+    assert not active["changed"] and active["message"].startswith("held-by-a-limit is not paused, but any run before ")
+    refused = active["runsRefused"]
     assert refused["reason"] == "budget: monthly 0.10 reached, spent 0.20"
     (limit,) = refused["limits"]
     assert (limit["name"], refused["until"]) == ("monthly", limit["resetsAt"])

@@ -25,6 +25,8 @@ from day import (
 )
 from driving import until
 from mails import mails_to
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.states import Scheduled
 
 from prefect_campaigns.blocks.store_types import Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget
@@ -269,6 +271,30 @@ async def test_pausing_again_without_a_reason_keeps_the_one_there_is(day) -> Non
     assert await day.is_paused()
     resumption = await resume_after_budget(day.client, day.store, day.key, now=day.clock.now())
     assert resumption.message == f"{day.key} stays paused by a person"
+
+
+async def test_a_persons_pause_that_is_repeated_changes_nothing_but_what_was_broken_off(day) -> None:
+    async def pause() -> bool:
+        record = await day.store.get_campaign(day.key)
+        return await pause_by_person(day.client, day.store, record, reason="holidays", now=day.clock.now())
+
+    await day.apply()
+    assert await pause()
+    later = await day.client.create_flow_run_from_deployment(day.deployment_id, state=Scheduled())
+    await day.client.update_deployment(day.deployment_id, DeploymentUpdate(description="as before the pause"))
+    assert not await pause()
+    assert (await day.description()).startswith("**Paused.** holidays. Since ")
+    assert (await day.client.read_flow_run(later.id)).id == later.id, "to pause it again would delete what is due"
+
+
+async def test_a_person_who_resumes_what_was_resumed_in_prefect_clears_the_books(day) -> None:
+    await day.apply()
+    record = await day.store.get_campaign(day.key)
+    await pause_by_person(day.client, day.store, record, reason="holidays", now=day.clock.now())
+    await day.client.resume_deployment(day.deployment_id)
+    resumed = await resume_by_hand(day)
+    assert (resumed.outcome, resumed.message) == (Outcome.NOT_PAUSED, f"{day.key} is not paused")
+    assert (await day.pause(), await day.is_paused()) == (None, False)
 
 
 async def test_looking_at_a_pause_in_prefect_writes_nothing(day) -> None:
