@@ -49,7 +49,8 @@ class StepResult(_Value):
 
     Attributes:
         attempts: how many requests were made, over retries and resumed runs.
-        duration_seconds: from the step's start to its end, waits between retries included.
+        started_at: when the execution of the run began it that did it last.
+        duration_seconds: from there to its end, waits between its own retries included.
         cost: US dollars booked for the step so far; None when the engine reported none.
         counts: what the engine counted, by the names of the report (``prospects_generated``).
         result: what the engine answered.

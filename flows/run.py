@@ -100,7 +100,9 @@ class CampaignRun:
         """Whether a person wants it sent again, should another run have sent with the same results."""
         self.is_resumed = False
         """Whether an earlier execution of the run has begun."""
-        self.started_at: datetime = clock.now()
+        self.executed_since: datetime = clock.now()
+        self.started_at = self.executed_since
+        """When its first execution began."""
         self.steps: list[StepResult] = []
         self.secrets: set[str] = set()
         """The secrets that the run's requests have carried; nothing that comes back may show one."""

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from itertools import chain
 from typing import Any
@@ -92,7 +93,7 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
             update={
                 "status": StepStatus.RUNNING,
                 "attempts": reservation.attempt,
-                "started_at": recorded.started_at or run.clock.now(),
+                "started_at": _started_at(recorded, run),
                 "completed_at": None,
                 "error": None,
                 "sent_as": request_of(step) if step.sends_something else None,
@@ -125,6 +126,12 @@ async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
         await to_its_end(run.settle(completed, reservation, cost or Decimal(0)), seconds=SHIELD_SECONDS)
     logger.info("%s: cost %s", step.name, "not reported" if cost is None else f"{format_money(cost)} USD")
     return completed.model_dump(mode="json")
+
+
+def _started_at(recorded: StepResult, run: CampaignRun) -> datetime:
+    """Return when this execution of the run began the step: the pause before a retry of the run is no work."""
+    begun = recorded.started_at
+    return begun if begun is not None and begun >= run.executed_since else run.clock.now()
 
 
 async def _request(run: CampaignRun, step: Step) -> EngineRequest:
@@ -289,6 +296,9 @@ def failure_message(step: Step, error: object) -> str:
 async def failed_result(run: CampaignRun, index: int, message: str) -> StepResult:
     """Write down that a step failed, with what it has cost all the same."""
     attempts = await run.store.attempts(run.run_id, run.campaign.steps[index].name)
-    failed = failed_step(run.steps[index], attempts, message, at=run.clock.now())
+    recorded = run.steps[index]
+    # One that nobody has begun took no time.
+    began = {"started_at": recorded.started_at and _started_at(recorded, run)}
+    failed = failed_step(recorded.model_copy(update=began), attempts, message, at=run.clock.now())
     await run.save(failed)
     return failed

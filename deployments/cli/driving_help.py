@@ -121,7 +121,8 @@ def _add_runs(app: App) -> None:
         usage="Usage: campaigns retry RUN [--watch] [--json]",
         help="""Let a run that has failed go on at the step that failed.
 
-        What has been done is not done again, nor sent again.
+        What has been done is not done again, nor sent again. The time of a step
+        is counted anew, without the pause before the retry; its cost adds up.
 
         Example: campaigns retry azure-fox --watch""",
     )

@@ -190,9 +190,12 @@ async def test_a_send_whose_answer_is_lost_is_never_repeated(driver, engines) ->
     assert flow_run.state.name == "Failed"
     assert "may have gone out" in flow_run.state.message
     assert len(engines.requests_to(SEND)) == 1
+    sent = (await driver.store.get_run(str(flow_run.id))).steps[-1]
     again = await driver.retry(flow_run)
     assert again.state.name == "Failed"
     assert "may have gone out" in again.state.message
+    refused = (await driver.store.get_run(str(flow_run.id))).steps[-1]
+    assert refused.started_at > sent.completed_at, "its time is that of the last try, which has sent nothing"
     assert len(engines.requests_to(SEND)) == 1
     assert len(engines.mails) == len(set(engines.mails))
 

@@ -31,6 +31,8 @@ async def test_a_failed_run_is_found_and_goes_on_at_the_failed_step_and_a_comple
     started = await start_run(client, store, await store.get_campaign("driven-retry"), actor=ADA)
     failed = await driver.ended(started.id)
     assert failed.state.name == "Failed"
+    first = (await store.get_run(str(started.id))).steps[1]
+    assert first.duration_seconds is not None
 
     for name in (started.name, str(started.id), str(started.id)[:8]):
         assert (await find_run(client, store, name)).id == started.id
@@ -41,6 +43,8 @@ async def test_a_failed_run_is_found_and_goes_on_at_the_failed_step_and_a_comple
     again = await driver.ended(started.id)
     assert again.state.name == "Completed"
     assert len(engines.requests_to(PROSPECT)) == 1
+    second = (await store.get_run(str(started.id))).steps[1]
+    assert second.started_at > first.completed_at, "the time between a run's end and its retry is no work"
     with pytest.raises(WrongState, match="has completed; `campaigns run` starts another"):
         await retry_run(client, store, again, actor=ADA)
     with pytest.raises(WrongState, match="has ended already, as Completed"):
