@@ -1,6 +1,7 @@
 """Every error of this package, in one tree.
 
 CampaignsError
+├── UsageError                a command that is not understood: options that do not go together, or are missing
 ├── InvalidCampaign           a campaign file or body that cannot be used; carries every Complaint
 ├── EngineError               a step's exchange with its engine did not end in a result
 │   ├── EngineUnreachable     the request never left: nothing can have happened at the engine
@@ -61,6 +62,10 @@ class CampaignsError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+
+
+class UsageError(CampaignsError):
+    """A command cannot be understood."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.emergency import Started, Stopped, start_all, stop_first
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
-from prefect_campaigns.errors import CampaignsError
+from prefect_campaigns.errors import UsageError
 
 All = Annotated[bool, Parameter(name="--all")]
 
@@ -36,7 +36,7 @@ async def stop_command(
         Why; shown to whoever starts something meanwhile.
     """
     if not all_:
-        raise CampaignsError("it stops everything: campaigns stop --all. One campaign is paused: campaigns pause NAME")
+        raise UsageError("it stops everything: campaigns stop --all. One campaign is paused: campaigns pause NAME")
     cancel_on_signals()
     # The books alone: that the stop stands must not wait for Prefect.
     async with open_store(load_settings()) as store:
@@ -95,9 +95,7 @@ async def start_command(*, all_: All = False, json: AsJson = False) -> int:
         End the emergency stop.
     """
     if not all_:
-        raise CampaignsError(
-            "it ends the emergency stop: campaigns start --all. One campaign runs by: campaigns run NAME"
-        )
+        raise UsageError("it ends the emergency stop: campaigns start --all. One campaign runs by: campaigns run NAME")
     async with at_work() as (client, store):
         started = await start_all(client, store, actor=local_actor())
     if json:

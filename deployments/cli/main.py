@@ -23,10 +23,12 @@ from prefect_campaigns.deployments.cli.driving_help import add_driving_commands
 from prefect_campaigns.deployments.cli.help_page import print_commands
 from prefect_campaigns.deployments.running.interrupts import ignore_signals, interrupt_on_signals
 from prefect_campaigns.deployments.running.timezones import remember_timezones
-from prefect_campaigns.errors import CampaignsError, Complaint, InvalidCampaign
+from prefect_campaigns.errors import CampaignsError, Complaint, InvalidCampaign, UsageError
 from prefect_campaigns.loader import LoadedCampaign, load_many
 
-EXIT_OK, EXIT_FAILED, EXIT_CHANGES, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_CHANGES = 2
+"""Of ``campaigns plan --exit-code``: there is something to apply."""
 EXIT_SUSPENDED = 3
 """Of a command that watches: the run waits for somebody to approve its next step."""
 EXIT_NOT_TAKEN_UP = 4
@@ -87,7 +89,7 @@ def validate_command(*files: Path, json: AsJson = False) -> int:
         Campaign files, or folders of them.
     """
     if not files:
-        raise CampaignsError("which files? Name campaign files, or folders of them: campaigns validate campaigns/")
+        raise UsageError("which files? Name campaign files, or folders of them: campaigns validate campaigns/")
     loaded = load_many(files)
     if json:
         print_json({"success": True, "campaigns": [_loaded_json(one) for one in loaded]})
@@ -264,7 +266,7 @@ def install_completion_command(*, shell: Literal["bash", "fish", "zsh"] | None =
     try:
         path = app.install_completion(shell=shell)
     except ShellDetectionError:
-        raise CampaignsError("it is not clear which shell you use; name it: --shell bash, fish or zsh") from None
+        raise UsageError("it is not clear which shell you use; name it: --shell bash, fish or zsh") from None
     except OSError as error:
         raise CampaignsError(f"the completion could not be installed: {error}") from None
     say(f"[green]✓[/] Completion is installed in {escape(str(path))}; it is there in the next shell that you start.")
@@ -310,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # Whoever reads has read enough: `campaigns … | head`. What is still to be written goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_FAILED
+        code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):
         ignore_signals()
         code = EXIT_INTERRUPTED

@@ -31,7 +31,7 @@ from prefect_campaigns.deployments.driving.lookup import find_campaign
 from prefect_campaigns.deployments.driving.standing import read_states
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
-from prefect_campaigns.errors import CampaignsError, ServerError
+from prefect_campaigns.errors import ServerError, UsageError
 from prefect_campaigns.flows.resuming import resume_after_budget
 from prefect_campaigns.money import Money, format_money
 
@@ -60,30 +60,30 @@ class Asked:
         """Complain of options that do not go together.
 
         Raises:
-            CampaignsError: in one sentence, with what to do.
+            UsageError: in one sentence, with what to do.
         """
         limits = [f"--{period}" for period in ("daily", "weekly", "monthly") if getattr(self, period) is not None]
         acts = [f"--{act}" for act in ("verify", "unconfirmed") if getattr(self, act)]
         acts += ["--settle"] if self.settle is not None else []
         if name is None and not self.account:
-            raise CampaignsError(
+            raise UsageError(
                 "which campaign? campaigns budget NAME shows one, campaigns budget --account all of them together"
             )
         if name is not None and self.account:
-            raise CampaignsError(f"--account is about all campaigns together; leave out {name!r}, or --account")
+            raise UsageError(f"--account is about all campaigns together; leave out {name!r}, or --account")
         if limits and not self.account:
-            raise CampaignsError(
+            raise UsageError(
                 f"{limits[0]} sets a limit of the account (with --account); a campaign's own limits stand in its file"
             )
         if len(acts) > 1 or (limits and acts):
-            raise CampaignsError(f"{' and '.join((*acts, *limits)[:2])} are two commands; give one of them")
+            raise UsageError(f"{' and '.join((*acts, *limits)[:2])} are two commands; give one of them")
         if self.account and acts and acts != ["--verify"]:
-            raise CampaignsError(f"{acts[0]} is about one campaign: campaigns budget NAME {acts[0]}")
+            raise UsageError(f"{acts[0]} is about one campaign: campaigns budget NAME {acts[0]}")
         if self.settle is not None and self.amount is None:
-            raise CampaignsError("what did it cost? Add --amount, in US dollars: --amount 0.05, or --amount 0")
+            raise UsageError("what did it cost? Add --amount, in US dollars: --amount 0.05, or --amount 0")
         if self.settle is None and (self.amount is not None or self.note is not None):
             option = "--note" if self.amount is None else "--amount"
-            raise CampaignsError(f"{option} belongs to --settle REF; campaigns budget NAME --unconfirmed lists them")
+            raise UsageError(f"{option} belongs to --settle REF; campaigns budget NAME --unconfirmed lists them")
 
 
 async def budget_command(name: str | None = None, /, *, asked: Asked | None = None, json: AsJson = False) -> int:
@@ -187,7 +187,7 @@ def _amount(text: str, option: str, *, besides: str = "") -> Decimal:
         return _MONEY.validate_python(text.strip())
     except ValidationError as error:
         allowed = error.errors()[0]["msg"].removeprefix("Value error, ")
-    raise CampaignsError(f"{option} is {text!r}; {allowed}{besides}")
+    raise UsageError(f"{option} is {text!r}; {allowed}{besides}")
 
 
 async def _verify(store: CampaignStore, key: str | None, *, as_json: bool) -> int:

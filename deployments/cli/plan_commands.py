@@ -36,7 +36,7 @@ from prefect_campaigns.deployments.cli.printing import plain_table
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
-from prefect_campaigns.errors import CampaignsError
+from prefect_campaigns.errors import UsageError
 from prefect_campaigns.loader import LoadedCampaign, load_many, load_usable
 
 Prune = Annotated[bool, Parameter(help="Delete the campaigns of these folders whose files are gone.")]
@@ -59,15 +59,13 @@ def _pruned(paths: Sequence[Path], prune: bool) -> list[str]:
     """Return the folders whose campaigns may be deleted.
 
     Raises:
-        CampaignsError: none of the paths is a folder.
+        UsageError: none of the paths is a folder.
     """
     if not prune:
         return []
     folders = [origin_of(path) for path in paths if path.is_dir()]
     if not folders:
-        raise CampaignsError(
-            "--prune deletes what has no file in a folder; name the folder: campaigns apply campaigns/"
-        )
+        raise UsageError("--prune deletes what has no file in a folder; name the folder: campaigns apply campaigns/")
     return folders
 
 

@@ -47,7 +47,7 @@ from prefect_campaigns.deployments.driving.runs import (
 from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
-from prefect_campaigns.errors import CampaignsError
+from prefect_campaigns.errors import UsageError
 from prefect_campaigns.results import RunStatus
 
 
@@ -88,7 +88,9 @@ async def run_command(
         With --from, though it would send a second time.
     """
     if watch and dry_run:
-        raise CampaignsError("--watch and --dry-run are two things; a dry run starts nothing that could be watched")
+        raise UsageError("--watch and --dry-run are two things; a dry run starts nothing that could be watched")
+    if send_again and from_ is None:
+        raise UsageError("--send-again belongs to --from STEP; a run that begins at its first step is another one")
     changes = typed(param, from_step=from_, send_again=send_again)
     async with at_work() as (client, store):
         record = await find_campaign(store, name)

@@ -151,8 +151,6 @@ REFUSALS = [
     (["runs", "any"], {"SMTP_PORT": "abc"}, "SMTP_PORT is 'abc' in the environment; allowed is a whole number from 1"),
     # A folder that is not there.
     (["apply"], {}, "campaigns: there is no such file"),
-    # Nothing to look at.
-    (["validate"], {}, "which files? Name campaign files, or folders of them"),
 ]
 
 
@@ -162,6 +160,34 @@ async def test_what_cannot_be_done_is_said_in_one_sentence(campaigns, driver) ->
     for ended, (arguments, _, sentence) in zip(refused, REFUSALS, strict=True):
         assert (ended.code, ended.out) == (1, ""), arguments
         assert ended.err.startswith(f"✗ {sentence}") and ended.err.count("\n") == 1, ended.err
+
+
+# What is said on stderr, beside exit code 2: nothing was asked of anybody yet.
+NOT_UNDERSTOOD = [
+    (["validate"], "which files? Name campaign files, or folders of them"),
+    (["stop"], "it stops everything: campaigns stop --all"),
+    (["start"], "it ends the emergency stop: campaigns start --all"),
+    (["run", "any", "--watch", "--dry-run"], "--watch and --dry-run are two things"),
+    (["run", "any", "--send-again"], "--send-again belongs to --from STEP"),
+    (["budget"], "which campaign? campaigns budget NAME shows one"),
+    (["budget", "any", "--daily", "5"], "--daily sets a limit of the account"),
+    (["budget", "--account", "--daily", "much"], "--daily is 'much'; "),
+    (["plan", "one.json", "--prune"], "--prune deletes what has no file in a folder"),
+    # What the parser itself refuses: too few, a value of another kind, one out of its range, one word too many.
+    (["pause"], "requires an argument"),
+    (["runs", "any", "--limit", "many"], "--limit"),
+    (["audit", "--limit", "0"], "--limit"),
+    (["doctor", "please"], "please"),
+    (["db", "mirgate"], "mirgate"),
+]
+
+
+async def test_a_command_that_is_not_understood_ends_with_two(alone) -> None:
+    refused = await asyncio.gather(*(alone(*arguments) for arguments, _ in NOT_UNDERSTOOD))
+    for ended, (arguments, said) in zip(refused, NOT_UNDERSTOOD, strict=True):
+        assert (ended.code, ended.out) == (2, "") and said in ended.err, (arguments, ended)
+    as_json = await alone("stop", "--json")
+    assert (as_json.code, as_json.err, json.loads(as_json.out)["success"]) == (2, "", False)
 
 
 async def test_who_asks_for_json_gets_json_when_there_is_nothing_and_when_there_is_no_such_thing(

@@ -193,7 +193,7 @@ async def test_everything_is_stopped_and_started_again(campaigns, driver: Driver
     await driver.deploy("Driven Stop", NOWHERE, only=1)
     try:
         bare, stopped = await campaigns("stop"), await campaigns("stop", "--all", "--reason", "wrong list")
-        assert bare.code == 1 and "campaigns stop --all" in bare.err
+        assert bare.code == 2 and "campaigns stop --all" in bare.err
         assert stopped.code == 0 and stopped.out.startswith("■ Everything is stopped since ")
         listed, as_json, run, resumed = await asyncio.gather(
             campaigns("list"),

@@ -22,7 +22,7 @@ from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.budget import AccountBudget
 from prefect_campaigns.clock import SystemClock
 from prefect_campaigns.deployments.cli.money_commands import Asked
-from prefect_campaigns.errors import CampaignsError
+from prefect_campaigns.errors import UsageError
 from prefect_campaigns.flows.pausing import pause_for_budget
 
 NOWHERE = "http://127.0.0.1:9"
@@ -182,7 +182,7 @@ def refuse(name: str | None = "spring", **asked: Any) -> None:
 
 @pytest.mark.parametrize(("asked", "said"), CONTRADICTIONS)
 def test_options_that_do_not_go_together_are_refused_in_one_sentence(asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(CampaignsError) as error:
+    with pytest.raises(UsageError) as error:
         refuse(**asked)
     assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
@@ -215,5 +215,6 @@ async def test_what_is_no_amount_or_no_campaign_is_said_in_one_sentence(alone, b
     ]
     ended = await asyncio.gather(*(alone(*arguments) for arguments, _ in refusals))
     for one, (arguments, sentence) in zip(ended, refusals, strict=True):
-        assert (one.code, one.out, one.err.count("\n")) == (1, "", 1), arguments
+        code = 1 if "there is no campaign" in sentence else 2
+        assert (one.code, one.out, one.err.count("\n")) == (code, "", 1), arguments
         assert one.err.startswith(f"✗ {sentence}"), one.err
