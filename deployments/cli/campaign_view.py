@@ -23,10 +23,10 @@ from prefect_campaigns.deployments.cli.budget_view import (
     view_budget,
     view_json,
 )
-from prefect_campaigns.deployments.cli.printing import STANDING_STYLES, runs_table, when
+from prefect_campaigns.deployments.cli.printing import SHOWN_ID, STANDING_STYLES, recipient_names, runs_table, when
 from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, read_states
 from prefect_campaigns.forecast import fire_times
-from prefect_campaigns.models import Campaign, Recipients, Step
+from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport
 
@@ -34,6 +34,18 @@ FIRE_TIMES = 3
 RUNS_SHOWN = 5
 
 _INDENT = (0, 0, 0, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingStep:
+    """A step that waits for somebody to approve it.
+
+    Attributes:
+        run_name: its run's; the books know a run before it waits.
+    """
+
+    approval: ApprovalRecord
+    run_name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +62,7 @@ class CampaignView:
     stop: Stop | None
     next_runs: Sequence[datetime]
     runs: Sequence[RunReport]
-    waiting: Sequence[ApprovalRecord]
+    waiting: Sequence[WaitingStep]
     server_problem: str | None
 
     @property
@@ -76,9 +88,17 @@ async def view_campaign(store: CampaignStore, record: CampaignRecord) -> Campaig
         stop=states.stop,
         next_runs=due,
         runs=await store.list_runs(record.key, limit=RUNS_SHOWN),
-        waiting=await store.list_approvals(campaign_key=record.key, waiting_only=True),
+        waiting=[
+            await _with_its_run(store, approval)
+            for approval in await store.list_approvals(campaign_key=record.key, waiting_only=True)
+        ],
         server_problem=states.server_problem,
     )
+
+
+async def _with_its_run(store: CampaignStore, approval: ApprovalRecord) -> WaitingStep:
+    run = await store.get_run(approval.run_id)
+    return WaitingStep(approval=approval, run_name=run.run_name if run else approval.run_id)
 
 
 def page(view: CampaignView) -> RenderableType:
@@ -108,9 +128,11 @@ def _head(view: CampaignView) -> Iterator[Text]:
         yield Text(why, style=style)
     if view.stop is not None and standing is not Standing.STOPPED:
         yield Text(describe_stop(view.stop), style="red")
-    for approval in view.waiting:
+    for one in view.waiting:
+        run = f"{one.run_name} (its id is {one.approval.run_id[:SHOWN_ID]})"
+        until = f"until {one.approval.expires_at:%Y-%m-%d %H:%M} UTC"
         yield Text(
-            f"Step {approval.step} waits for somebody to approve it: campaigns approve {approval.run_id}",
+            f"Step {one.approval.step} waits for somebody to approve it, {until}: campaigns approve {run}",
             style="yellow",
         )
 
@@ -169,14 +191,8 @@ def _told_lines(campaign: Campaign) -> Iterator[Text]:
         ("of the budget", told.on_budget or told.on_failure),
         ("of approvals", (told.on_approval or told.on_failure) if any(s.approval for s in campaign.steps) else None),
     ):
-        if names := _names(recipients):
+        if names := recipient_names(recipients):
             yield Text(f"{event}: {', '.join(names)}")
-
-
-def _names(recipients: Recipients | None) -> list[str]:
-    if recipients is None:
-        return []
-    return [*recipients.email, *([recipients.slack] if recipients.slack else [])]
 
 
 def _runs(view: CampaignView) -> Iterator[RenderableType]:
@@ -199,7 +215,13 @@ def campaign_json(view: CampaignView) -> dict[str, Any]:
         "stop": stop_json(view.stop),
         "nextRuns": [due.isoformat() for due in view.next_runs],
         "waitingForApproval": [
-            {"runId": one.run_id, "step": one.step, "until": one.expires_at.isoformat()} for one in view.waiting
+            {
+                "runId": one.approval.run_id,
+                "name": one.run_name,
+                "step": one.approval.step,
+                "until": one.approval.expires_at.isoformat(),
+            }
+            for one in view.waiting
         ],
         "runs": [run.model_dump(mode="json", exclude={"steps"}) for run in view.runs],
         "config": record.campaign.model_dump(mode="json", by_alias=True, exclude_unset=True),

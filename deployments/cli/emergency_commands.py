@@ -10,7 +10,7 @@ from rich.markup import escape
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.cli.budget_view import describe_stop, stop_json
-from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
+from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, error_json, print_json, say
 from prefect_campaigns.deployments.cli.run_commands import at_work
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.emergency import Started, Stopped, start_all, stop_first
@@ -29,9 +29,9 @@ async def stop_command(
     Parameters
     ----------
     all_
-        Of all campaigns; nothing less is stopped.
+        Has to be there: nothing less than all is stopped.
     cancel_running
-        Also cancel what is going, waiting, or asked for.
+        Also cancel runs that go on, wait, or were asked for.
     reason
         Why; shown to whoever starts something meanwhile.
     """
@@ -77,6 +77,7 @@ def _counted(count: int, what: str) -> str:
 def _stopped_json(stopped: Stopped) -> dict[str, Any]:
     return {
         "success": not stopped.problems,
+        **error_json(stopped.problems),
         "stop": stop_json(stopped.stop),
         "stoodBefore": stopped.stood_before,
         "paused": list(stopped.paused),
@@ -92,7 +93,7 @@ async def start_command(*, all_: All = False, json: AsJson = False) -> int:
     Parameters
     ----------
     all_
-        End the emergency stop.
+        Has to be there, as of campaigns stop.
     """
     if not all_:
         raise UsageError("it ends the emergency stop: campaigns start --all. One campaign runs by: campaigns run NAME")
@@ -120,6 +121,7 @@ def _say_started(started: Started) -> None:
 def _started_json(started: Started) -> dict[str, Any]:
     return {
         "success": not started.problems,
+        **error_json(started.problems),
         "ended": stop_json(started.ended),
         "resumed": list(started.resumed),
         "resumedAfterBudget": list(started.resumed_after_budget),

@@ -72,6 +72,11 @@ def say(text: str | Text, *, to: Console | None = None) -> None:
     console.print(text, soft_wrap=not console.is_terminal)
 
 
+def error_json(problems: Sequence[str]) -> dict[str, str]:
+    """Return what an object of JSON says besides ``success: false``; nothing where nothing went wrong."""
+    return {"error": "\n".join(problems)} if problems else {}
+
+
 def print_json(data: Any) -> None:
     """Print what another program reads."""
     print(json.dumps(data, ensure_ascii=False, indent=2, default=str))

@@ -24,7 +24,7 @@ from prefect_campaigns.deployments.cli.budget_view import (
     view_json,
     view_lines,
 )
-from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
+from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, error_json, print_json, say
 from prefect_campaigns.deployments.cli.unconfirmed import list_unconfirmed, settle_unconfirmed
 from prefect_campaigns.deployments.driving.audit import record_beside
 from prefect_campaigns.deployments.driving.lookup import find_campaign
@@ -47,7 +47,7 @@ class Asked:
     """What ``campaigns budget`` is asked for, besides the campaign; each option as it came."""
 
     account: Annotated[bool, Parameter(help="All campaigns together, and the limits that hold for them.")] = False
-    daily: Annotated[str | None, Parameter(help="With --account: set the limit (USD), or lift it: none")] = None
+    daily: Annotated[str | None, Parameter(help="With --account: set this limit (USD); none lifts it.")] = None
     weekly: Annotated[str | None, Parameter(help="The same for the week, from Sunday.")] = None
     monthly: Annotated[str | None, Parameter(help="The same for the month.")] = None
     verify: Annotated[bool, Parameter(help="Add up the whole ledger, and compare.")] = False
@@ -194,7 +194,7 @@ async def _verify(store: CampaignStore, key: str | None, *, as_json: bool) -> in
     differences = await store.verify_totals(key)
     whose = f"of {key}" if key else "of the account"
     if as_json:
-        print_json({"success": not differences, "differences": list(differences)})
+        print_json({"success": not differences, **error_json(differences), "differences": list(differences)})
     elif differences:
         for difference in differences:
             say(f"[red]✗[/] {escape(difference)}", to=err)

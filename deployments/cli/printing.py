@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefect_campaigns.deployments.driving.standing import Standing
+from prefect_campaigns.models import Recipients
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus
 
@@ -30,6 +31,9 @@ RUN_STYLES = {
     RunStatus.ABORTED: "yellow",
     RunStatus.RUNNING: "cyan",
 }
+
+SHOWN_ID = 8
+"""How much of a run's id is shown, and is enough to name the run by."""
 
 _MINUTE, _HOUR = 60, 3600
 
@@ -111,6 +115,13 @@ def runs_table(runs: Sequence[RunReport]) -> Table:
             format_money(run.total_cost),
         )
     return table
+
+
+def recipient_names(recipients: Recipients | None) -> list[str]:
+    """Return who is told, with the block of a Slack channel and not its address."""
+    if recipients is None:
+        return []
+    return [*recipients.email, *([recipients.slack] if recipients.slack else [])]
 
 
 def local_time(instant: datetime, zone: tzinfo, *, now: datetime) -> str:

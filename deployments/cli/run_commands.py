@@ -26,11 +26,12 @@ from prefect_campaigns.deployments.cli.main import (
     EXIT_SUSPENDED,
     AsJson,
     err,
+    error_json,
     out,
     print_json,
     say,
 )
-from prefect_campaigns.deployments.cli.printing import runs_table
+from prefect_campaigns.deployments.cli.printing import recipient_names, runs_table
 from prefect_campaigns.deployments.cli.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.dry_run import look_ahead, look_ahead_json, look_ahead_lines
@@ -77,15 +78,15 @@ async def run_command(
     name
         The campaign's name, slug or id.
     watch
-        Stay, and show its steps live.
+        Stay to its end, and show its steps live.
     dry_run
         Start nothing: show each request, and what it would cost.
     param
-        For this run: steps.NAME.KEY=VALUE; may come often.
+        For this run alone: steps.NAME.KEY=VALUE; repeatable.
     from_
-        Begin at this step, with the results of the last run.
+        Begin at this step, with an earlier run's results.
     send_again
-        With --from, though it would send a second time.
+        With --from: begin, though it sends a second time.
     """
     if watch and dry_run:
         raise UsageError("--watch and --dry-run are two things; a dry run starts nothing that could be watched")
@@ -139,7 +140,9 @@ async def _watch_to_the_end(client: PrefectClient, store: CampaignStore, flow_ru
     view = await watch(err if as_json else out, client, store, flow_run.id)
     code = _exit_code(view)
     if as_json:
-        print_json({"success": code == EXIT_OK, "run": _view_json(view)})
+        body = {**_view_json(view), "approval": await _approval_json(store, view)}
+        why = body["waiting"] or body["message"] or f"run {view.flow_run.name} is {view.state_name}"
+        print_json({"success": code == EXIT_OK, **error_json([] if code == EXIT_OK else [why]), "run": body})
     else:
         print_run(out, view)
         if view.ended and view.record is not None:
@@ -163,6 +166,22 @@ def _view_json(view: RunView) -> dict[str, Any]:
         "state_name": view.state_name,
         "message": state.message if state else None,
         "waiting": view.waiting,
+    }
+
+
+async def _approval_json(store: CampaignStore, view: RunView) -> dict[str, Any] | None:
+    """Return what a suspended run waits for: until when, and who was told that they can say yes, by what command."""
+    waiting = await store.list_approvals(run_id=str(view.flow_run.id), waiting_only=True) if view.is_suspended else ()
+    if not waiting:
+        return None
+    approval = waiting[-1]
+    told = (await store.get_campaign(approval.campaign_key)).campaign.notifications
+    return {
+        "step": approval.step,
+        "askedAt": approval.asked_at.isoformat(),
+        "until": approval.expires_at.isoformat(),
+        "told": recipient_names((told.on_approval or told.on_failure) if told else None),
+        "command": f"campaigns approve {approval.run_id}",
     }
 
 
@@ -200,9 +219,9 @@ async def retry_command(run: str, /, *, watch: bool = False, json: AsJson = Fals
     Parameters
     ----------
     run
-        The run's name or id.
+        The run's name, its id, or the id's first 8 characters.
     watch
-        Stay, and show its steps live.
+        Stay to its end, and show its steps live.
     """
     async with at_work() as (client, store):
         flow_run = await find_run(client, store, run)
@@ -226,14 +245,15 @@ async def cancel_command(run: str, /, *, json: AsJson = False) -> int:
     Parameters
     ----------
     run
-        The run's name or id.
+        The run's name, its id, or the id's first 8 characters.
     """
     async with at_work() as (client, store):
         flow_run = await find_run(client, store, run)
         put_right = await cancel_run(client, store, flow_run, actor=local_actor())
         report = await store.get_run(str(flow_run.id))
     if json:
-        print_json({**_run_json(flow_run), "run": report.model_dump(mode="json") if report else None})
+        body = {"run": report.model_dump(mode="json") if report else None, "putRight": put_right}
+        print_json({**_run_json(flow_run), **body})
     elif put_right:
         say(f"Run [bold]{flow_run.name}[/] had ended already, as {flow_run.state_name}; {escape(put_right)}")
     else:
@@ -248,9 +268,9 @@ async def approve_command(run: str, /, *, watch: bool = False, json: AsJson = Fa
     Parameters
     ----------
     run
-        The run's name or id.
+        The run's name, its id, or the id's first 8 characters.
     watch
-        Stay, and show its steps live.
+        Stay to its end, and show its steps live.
     """
     async with at_work() as (client, store):
         flow_run = await find_run(client, store, run)

@@ -23,7 +23,7 @@ from prefect_campaigns.deployments.applying.saved_blocks import Saving, load_blo
 from prefect_campaigns.deployments.applying.saved_mail import SMTP_BLOCK_NAME, load_mail, save_mail
 from prefect_campaigns.deployments.checking.doctor import examine
 from prefect_campaigns.deployments.checking.findings import Finding, Health
-from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, out, print_json, say
+from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, error_json, out, print_json, say
 from prefect_campaigns.deployments.cli.printing import Entry, Listing, PlainTable
 from prefect_campaigns.deployments.cli.settings_view import Origin, SavedSettings, SettingView, list_settings
 from prefect_campaigns.deployments.driving.trial_mail import send_trial_mail
@@ -231,9 +231,10 @@ async def doctor_command(*, json: AsJson = False) -> int:
     """Look at each part."""
     cancel_on_signals()
     findings = await examine()
-    broken = any(finding.health is Health.BROKEN for finding in findings)
+    broken = [f"{one.part}: {one.found}" for one in findings if one.health is Health.BROKEN]
     if json:
-        print_json({"success": not broken, "findings": [_finding_json(finding) for finding in findings]})
+        listed = [_finding_json(finding) for finding in findings]
+        print_json({"success": not broken, **error_json(broken), "findings": listed})
     else:
         out.print(_findings_table(findings))
     return EXIT_FAILED if broken else EXIT_OK

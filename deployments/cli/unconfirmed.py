@@ -12,14 +12,11 @@ from rich.markup import escape
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord, Reservation
 from prefect_campaigns.deployments.cli.main import EXIT_OK, out, print_json, say
-from prefect_campaigns.deployments.cli.printing import local_time, plain_table
+from prefect_campaigns.deployments.cli.printing import SHOWN_ID, local_time, plain_table
 from prefect_campaigns.deployments.driving.audit import local_actor, record_beside
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.money import format_money
 from prefect_campaigns.words import nearest
-
-SHOWN_ID = 8
-"""How much of a run's id is shown, and is enough to name the run by."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.cli.printing import SHOWN_ID
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
 
 PATIENCE_SECONDS = 8.0
@@ -67,14 +68,13 @@ def _due_at(flow_run: FlowRun, state: State[object]) -> datetime:
 
 
 async def _for_whom(store: CampaignStore, flow_run: FlowRun) -> str:
-    go_on = f"campaigns approve {flow_run.name}"
     waiting = await store.list_approvals(run_id=str(flow_run.id), waiting_only=True)
     if not waiting:
         return f"It is suspended, and goes on when somebody resumes it in the Prefect UI: {flow_run.state_name}"
     approval = waiting[-1]
     return (
         f"It waits for somebody to approve step {approval.step}, until {approval.expires_at:%Y-%m-%d %H:%M} UTC:"
-        f" {go_on} (or resume it in the Prefect UI)"
+        f" campaigns approve {flow_run.name} (its id is {str(flow_run.id)[:SHOWN_ID]}), or resume it in the Prefect UI"
     )
 
 

@@ -13,6 +13,7 @@ from campaign_files import ANALYZE, COMPOSE, PROSPECT, SEND, campaign
 from driving import Driver
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled
 from rest_api import served
 from spending import lose_an_answer
 
@@ -123,13 +124,27 @@ async def test_a_run_that_waits_for_an_approval_ends_the_watching_and_goes_on_wh
     campaigns, driver: Driver, engines: DemoEngines
 ) -> None:
     steps = {"analysis": {"approval": {"timeout": 3_600_000}}}
-    await driver.deploy("Driven Approval", engines.url, steps=steps, only=2)
+    told = {"onApproval": {"email": "driven-approval@example.com"}}
+    await driver.deploy("Driven Approval", engines.url, steps=steps, only=2, notifications=told)
     watched = await campaigns("run", "driven-approval", "--watch", "--json")
     assert watched.code == 3, watched.text
-    run: dict[str, Any] = json.loads(watched.out)["run"]
+    body = json.loads(watched.out)
+    run: dict[str, Any] = body["run"]
+    run_id, name = run["run_id"], run["run_name"]
     assert run["waiting"].startswith("It waits for somebody to approve step analysis, until ")
-    assert f"campaigns approve {run['run_name']}" in run["waiting"]
+    assert f"campaigns approve {name} (its id is {run_id[:8]})" in run["waiting"]
+    assert (body["success"], body["error"], run["state_name"]) == (False, run["waiting"], "Suspended")
+    (asked,) = await driver.store.list_approvals(run_id=run_id)
+    assert run["approval"] == {
+        "step": "analysis",
+        "askedAt": asked.asked_at.isoformat(),
+        "until": asked.expires_at.isoformat(),
+        "told": ["driven-approval@example.com"],
+        "command": f"campaigns approve {run_id}",
+    }
     assert engines.requests_to(ANALYZE) == []
+    shown = await campaigns("show", "driven-approval")
+    assert f": campaigns approve {name} (its id is {run_id[:8]})\n" in shown.out
     approved = await campaigns("approve", run["run_name"], "--watch")
     assert approved.code == 0, approved.text
     again = await campaigns("approve", run["run_name"])
@@ -137,10 +152,26 @@ async def test_a_run_that_waits_for_an_approval_ends_the_watching_and_goes_on_wh
 
     await campaigns("run", "driven-approval", "--watch")
     (waiting,) = await driver.store.list_approvals(campaign_key="driven-approval", waiting_only=True)
-    assert (await campaigns("cancel", waiting.run_id)).code == 0
+    cancelled = await campaigns("cancel", waiting.run_id, "--json")
+    assert (cancelled.code, json.loads(cancelled.out)["putRight"]) == (0, None)
     report = await driver.store.get_run(waiting.run_id)
     assert (report.status, report.state_name) == ("aborted", "Cancelled")
     assert await driver.store.list_approvals(run_id=waiting.run_id, waiting_only=True) == []
+
+
+async def test_what_was_cancelled_in_prefect_is_put_right_in_the_books_and_said(
+    campaigns, driver: Driver, engines: DemoEngines
+) -> None:
+    steps = {"prospecting": {"approval": {"timeout": 3_600_000}}}
+    run = await driver.start(await driver.deploy("Driven Put Right", engines.url, steps=steps, only=1))
+    await driver.in_state(run.id, "Suspended")
+    await driver.client.set_flow_run_state(run.id, Cancelled(), force=True)
+    ended = await campaigns("cancel", run.name, "--json")
+    body = json.loads(ended.out)
+    assert (ended.code, body["success"], body["runId"]) == (0, True, str(run.id))
+    assert "the books" in body["putRight"] and body["run"]["status"] == "aborted"
+    again = await campaigns("cancel", run.name, "--json")
+    assert again.code == 1 and json.loads(again.out)["error"].endswith("has ended already, as Cancelled")
 
 
 async def test_whoever_lets_a_run_of_a_paused_campaign_go_on_hears_of_the_pause(

@@ -72,6 +72,7 @@ async def test_books_that_are_in_order_are_said_to_be_and_others_are_shown(
     assert all(line.startswith("✗ ") for line in of_campaign.err.splitlines())
     body = json.loads(of_account.out)
     assert (of_account.code, body["success"], len(body["differences"])) == (1, False, 3)
+    assert body["error"].splitlines() == body["differences"]
 
 
 async def test_what_nobody_knows_the_cost_of_is_listed_and_corrected_by_its_reference(

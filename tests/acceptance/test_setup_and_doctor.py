@@ -147,6 +147,7 @@ async def test_what_is_broken_is_said_with_what_to_do(alone, tmp_path) -> None:
     assert "✗ Prefect API no Prefect API answers at http://127.0.0.1:9/api" in nothing.out
     assert "→ set SMTP_HOST; campaigns setup" in nothing.out
     assert poem.code == 1 and parts(poem)["Store"]["health"] == "broken"
+    assert f"Store: {parts(poem)['Store']['found']}" in json.loads(poem.out)["error"].splitlines()
     assert parts(poem)["Mail"]["found"].startswith("127.0.0.1:9, connecting: ")
     # Without settings there is nothing else to look at.
     assert (setting.code, list(parts(setting))) == (1, ["Settings"])
