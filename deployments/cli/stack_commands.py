@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.stores import DEFAULT_API_URL
 from prefect_campaigns.deployments.api.serving import Listener, running_api
 from prefect_campaigns.deployments.cli.api_commands import say_it_listens
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, out
@@ -44,7 +45,7 @@ async def up_command(*paths: Path, port: _Port = None, host: str | None = None, 
     paths
         Campaign files, or folders of them; by default the folder campaigns/ where there is one.
     port
-        The port of the embedded Prefect server; 4200 by default.
+        The Prefect server's port; 4200 by default, where commands look for it.
     host
         Where it listens: an address of this machine, or 0.0.0.0 for all. Off loopback its API has a password.
     api_port
@@ -64,6 +65,8 @@ async def up_command(*paths: Path, port: _Port = None, host: str | None = None, 
         out.print(f"[green]✓[/] Prefect server at {where}{'' if server else ', which was there already'}")
         if server is not None:
             say_who_gets_in(server, console=out)
+            if server.api_url != DEFAULT_API_URL and not server.is_reachable_from_elsewhere:
+                out.print(f"  In other terminals: export PREFECT_API_URL={server.api_url}", soft_wrap=True)
         if paths:
             print_applied(await apply_files(paths, load_settings()))
         working = await stack.enter_async_context(running_worker())
@@ -82,7 +85,7 @@ async def demo_command(*, keep: bool = False, host: str | None = None) -> int:
     keep
         Leave everything running afterwards, until Ctrl-C.
     host
-        Where the Prefect server listens, as of campaigns up.
+        The address of the Prefect server, as in campaigns up --help.
     """
     cancel_on_signals()
     from prefect_campaigns.deployments.demo.show import run_demo
