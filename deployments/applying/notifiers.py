@@ -132,7 +132,7 @@ class Notifiers:
         secrets = tuple(secrets)
         for secret, saving in zip(secrets, await asyncio.gather(*map(look, secrets)), strict=True):
             if saving is not Saving.UNCHANGED:
-                yield TellingChange(change=Telling(saving), what=f"block {secret.block_name} of a secret")
+                yield TellingChange(change=Telling(saving), what=f"block {secret.block_name}, which holds a secret")
 
     async def _planned_mail(self) -> tuple[MailServer | None, Saving | None]:
         """Return the mail server that there will be, and what saving it comes to; None where nobody can be mailed."""

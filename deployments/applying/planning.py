@@ -80,7 +80,9 @@ async def make_plan(
     others = (deployment for key, deployment in observed.deployments.items() if key not in keys | deleted)
     parameters = [*(one.parameters for one in compiled), *(deployment.parameters for deployment in others)]
     unused = [
-        TellingChange(change=Telling.DELETED, what=f"block {name} of a secret, which nothing refers to any more")
+        TellingChange(
+            change=Telling.DELETED, what=f"block {name}, which holds a secret that nothing refers to any more"
+        )
         for name in await unused_secrets(client, parameters)
     ]
     notes = [*_notes(store, observed, campaigns)]

@@ -47,6 +47,9 @@ def _add_campaigns(app: App) -> None:
         usage="Usage: campaigns budget NAME | --account [options]",
         help="""Show what a campaign has spent, and when its money runs out.
 
+        A campaign's own limits stand in its file; those of all campaigns together
+        are set here: campaigns budget --account --daily 50
+
         Example: campaigns budget weekly-restaurant-outreach""",
     )
     app.command(
@@ -54,6 +57,9 @@ def _add_campaigns(app: App) -> None:
         name="pause",
         usage="Usage: campaigns pause NAME [--reason TEXT] [--json]",
         help="""Pause a campaign until somebody resumes it.
+
+        Its schedule rests. A run that goes on is not cancelled, and whoever says
+        campaigns run gets one all the same.
 
         Example: campaigns pause weekly-restaurant-outreach --reason holidays""",
     )
@@ -84,7 +90,7 @@ def _add_campaigns(app: App) -> None:
         usage="Usage: campaigns audit [NAME] [--limit INT] [--json]",
         help="""List who did what to campaigns and runs, newest first.
 
-        It outlives the campaigns.
+        What was done to a campaign stays listed when it is deleted.
 
         Example: campaigns audit weekly-restaurant-outreach""",
     )
@@ -96,6 +102,9 @@ def _add_runs(app: App) -> None:
         name="run",
         usage="Usage: campaigns run NAME [options]",
         help="""Start a campaign now.
+
+        With --watch the exit code says how it ended: 0 well, 1 not, 3 it waits for
+        somebody to approve a step, 4 no worker has taken it up.
 
         Example: campaigns run NAME --param steps.prospecting.count=5 --watch""",
     )
@@ -132,6 +141,9 @@ def _add_runs(app: App) -> None:
         usage="Usage: campaigns cancel RUN [--json]",
         help="""Cancel a run: one that goes on, waits, is due, or is suspended.
 
+        Of one that has ended in Prefect, and goes on in the books, it puts the
+        books right.
+
         Example: campaigns cancel azure-fox""",
     )
     app.command(
@@ -139,6 +151,8 @@ def _add_runs(app: App) -> None:
         name="approve",
         usage="Usage: campaigns approve RUN [--watch] [--json]",
         help="""Approve the step that a run waits for, and let it go on.
+
+        campaigns show NAME says which run of a campaign waits, and until when.
 
         Example: campaigns approve azure-fox --watch""",
     )
@@ -148,10 +162,11 @@ def _add_all_together(app: App) -> None:
     app.command(
         f"{_EMERGENCY}:stop_command",
         name="stop",
-        usage="Usage: campaigns stop --all [--cancel-running] [--reason TEXT]",
+        usage="Usage: campaigns stop --all [--cancel-running] [--reason TEXT] [--json]",
         help="""Stop everything: nothing begins until campaigns start --all.
 
-        Every campaign that is not paused is paused. Safe to repeat.
+        Every campaign that is not paused is paused. Safe to repeat. What goes on
+        is left to its end unless you add --cancel-running.
 
         Example: campaigns stop --all --cancel-running --reason "wrong list\"""",
     )

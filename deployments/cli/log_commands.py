@@ -47,7 +47,7 @@ async def logs_command(run_or_name: str, /, *, follow: bool = False, json: AsJso
     run_or_name
         A run's name or id; of a campaign, its newest run.
     follow
-        Go on until the run has ended; as JSON, an object a line.
+        Go on until the run has ended; with --json, an object a line.
     """
     async with at_work() as (client, store):
         flow_run = await _find(client, store, run_or_name)

@@ -144,10 +144,11 @@ app.command(
 app.command(
     f"{_COMMANDS}:up_command",
     name="up",
-    usage="Usage: campaigns up [FILE|FOLDER…] [--port INT] [--host ADDRESS] [--api-port INT]",
+    usage="Usage: campaigns up [FILE|FOLDER…] [options]",
     help="""Run it all here: server, worker, REST API, and a folder's campaigns.
 
-    A Prefect server that PREFECT_API_URL names is used where it answers. Ctrl-C ends everything.
+    A Prefect server that PREFECT_API_URL names is used where it answers.
+    Ctrl-C ends everything.
 
     Example: campaigns up campaigns/""",
 )
@@ -157,7 +158,8 @@ app.command(
     usage="Usage: campaigns demo [--keep] [--host ADDRESS]",
     help="""See it all work on this machine alone, mails included.
 
-    Runs an example campaign, then one whose engine fails, and shows the mails that arrive.
+    Runs an example campaign, then one whose engine fails, and shows the mails
+    that arrive. Its engines are made up, and so is what they cost.
 
     Example: campaigns demo --keep""",
 )
@@ -199,6 +201,8 @@ app.command(
     usage="Usage: campaigns doctor [--json]",
     help="""Look at each part, and say what to do where it is not well.
 
+    ✓ is well, ! may be a problem, ✗ is broken: the exit code is 1 then.
+
     Example: campaigns doctor""",
 )
 
@@ -217,7 +221,7 @@ db.command(
     help="""Make or upgrade the tables in Supabase.
 
     It needs SUPABASE_DB_URL, or prints the SQL for the dashboard's SQL editor.
-    A SQLite file does it by itself.
+    A SQLite file upgrades itself.
 
     Example: campaigns db migrate --sql > campaigns.sql""",
 )
@@ -313,11 +317,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = app(tokens)
     except CampaignsError as error:
         _print_error(error, as_json="--json" in tokens)
-        code = EXIT_FAILED
+        code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
     except BrokenPipeError:
         # Whoever reads has read enough: `campaigns … | head`. What is still to be written goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+        code = EXIT_FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):
         ignore_signals()
         code = EXIT_INTERRUPTED

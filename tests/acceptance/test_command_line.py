@@ -16,9 +16,9 @@ from prefect_campaigns.deployments.cli.help_page import IN_FEW_WORDS
 from prefect_campaigns.deployments.cli.main import app
 
 COMMANDS = [
-    *["validate", "apply", "list", "show", "budget", "pause", "resume", "delete", "audit"],
+    *["validate", "plan", "apply", "list", "show", "budget", "pause", "resume", "delete", "audit"],
     *["run", "runs", "logs", "retry", "cancel", "approve", "stop", "start"],
-    *["setup", "doctor", "api", "up", "demo"],
+    *["setup", "settings", "doctor", "test-email", "api", "up", "demo"],
 ]
 DB_COMMANDS = ["db migrate", "db backup", "db restore", "db import"]
 NOWHERE = "http://127.0.0.1:9"
