@@ -23,6 +23,7 @@ from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.applying.due_runs import between_runs, make_again
 from prefect_campaigns.deployments.applying.plan import CampaignPlan, Change, SchedulePlan
 from prefect_campaigns.deployments.compile import CompiledCampaign, CompiledSchedule, deployment_parameter_schema
+from prefect_campaigns.flows.paused_deployment import describe as describe_deployment
 from prefect_campaigns.flows.paused_deployment import described
 from prefect_campaigns.flows.pausing import await_no_run, find_out_who_paused, pause_in_force, show_pause
 from prefect_campaigns.flows.resuming import Outcome, resume_after_budget
@@ -96,9 +97,12 @@ class CampaignWriter:
         assert self._flow_id is not None  # noqa: S101 - whoever plans to create has it
         compiled = plan.compiled
         # The row comes first: a run that fires at once finds what it may spend.
-        await self._store.save_campaign(compiled.campaign, origin=plan.origin)
-        # A row may be paused before there is a deployment: on a new Prefect server, or from an older orchestrator.
-        pause = plan.row.pause if plan.row else await self._stopped(compiled.slug)
+        row = await self._store.save_campaign(compiled.campaign, origin=plan.origin)
+        # A row may be paused before there is a deployment: on a new Prefect server, from an older orchestrator, or by a
+        # person since the plan.
+        pause = row.pause
+        if pause is None and plan.row is None:
+            pause = await self._stopped(compiled.slug)
         try:
             deployment_id = await self._client.create_deployment(
                 flow_id=self._flow_id,
@@ -117,8 +121,20 @@ class CampaignWriter:
             if await self._is_surely_missing(compiled):
                 await self._put_back(plan)
             raise
-        await self._save_applied(plan, deployment_id)
+        row = await self._save_applied(plan, deployment_id)
+        await self._keep_up(row, deployment_id, shown=pause)
         return deployment_id
+
+    async def _keep_up(self, row: CampaignRecord, deployment_id: UUID, *, shown: Pause | None) -> None:
+        """Show what has become of the pause while there was no deployment that could be paused, or resumed."""
+        if row.pause == shown:
+            return
+        if row.pause is not None:
+            await show_pause(self._client, self._store, row, row.pause)
+        else:
+            await describe_deployment(
+                self._client, await self._client.read_deployment(deployment_id), None, paused=False
+            )
 
     async def _is_surely_missing(self, compiled: CompiledCampaign) -> bool:
         """Whether the server says that it has no such deployment; without its row one that it has could not be seen."""
@@ -163,6 +179,13 @@ class CampaignWriter:
         is_scheduled = any(one.active for one in deployment.schedules or ())
         noted = await between_runs(self._client, deployment.id, clock=clock) if is_scheduled else []
         await self._update(plan, deployment)
+        present = await self._client.read_deployment(deployment.id)
+        if present.paused:
+            # Somebody has paused it meanwhile, and what is scheduled now would run all the same.
+            row = await self._store.get_campaign(plan.compiled.slug)
+            if row.pause is not None:
+                await show_pause(self._client, self._store, row, row.pause)
+            return
         is_scheduled = schedule is not None and schedule.active and not plan.switched_off
         await make_again(self._client, deployment.id, noted, now=clock.now(), is_scheduled=is_scheduled)
 
@@ -184,10 +207,10 @@ class CampaignWriter:
         for schedule in extra:
             await self._client.delete_deployment_schedule(deployment.id, schedule.id)
 
-    async def _save_applied(self, plan: CampaignPlan, deployment_id: UUID) -> None:
+    async def _save_applied(self, plan: CampaignPlan, deployment_id: UUID) -> CampaignRecord:
         """Write down what the server has now; last, as a schedule that is off counts as switched off by a person."""
         schedule = plan.compiled.schedule
-        await self._store.save_campaign(
+        return await self._store.save_campaign(
             plan.compiled.campaign,
             deployment_id=deployment_id,
             applied_schedule_active=schedule is not None and schedule.active,
@@ -226,9 +249,12 @@ class CampaignWriter:
         return resumption.message if resumption.outcome is Outcome.RESUMED else None
 
     async def _pause_now(self, plan: CampaignPlan, deployment_id: UUID) -> Pause | None:
-        if plan.row is None or (plan.deployment is not None and not plan.deployment.paused and not plan.row.pause):
-            return None if self._stop is None else (await self._store.get_campaign(plan.compiled.slug)).pause
+        deployment, row = plan.deployment, plan.row
+        if deployment is not None and not deployment.paused and not (row and row.pause) and self._stop is None:
+            return None
         record = await self._store.get_campaign(plan.compiled.slug)
+        if record.pause is None and not (deployment and deployment.paused):
+            return None
         return pause_in_force(record, await self._client.read_deployment(deployment_id))
 
 

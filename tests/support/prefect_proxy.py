@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import httpx
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,12 +22,14 @@ class PrefectProxy:
 
     Attributes:
         writes: what has been written, as ``POST /deployments/``, in order.
+        meanwhile: what is done once, before the next write whose line begins so reaches the server.
         cut: every connection is cut on which something is asked for whose path has this in it.
     """
 
     def __init__(self, server: str) -> None:
         self._client = httpx.AsyncClient(base_url=server, timeout=60)
         self.writes: list[str] = []
+        self.meanwhile: tuple[str, Callable[[], Awaitable[None]]] | None = None
         self.cut: str | None = None
         self._breaks_at: int | None = None
         self._is_heard = False
@@ -59,6 +63,7 @@ class PrefectProxy:
         was_broken = self.is_broken
         if request.method != "GET" and not request.url.path.endswith(_READING):
             self.writes.append(f"{request.method} {request.url.path}")
+            await self._do_meanwhile()
         if self.is_broken and (was_broken or not self._is_heard):
             return scope["extensions"][DROP_CONNECTION]()
         answer = await self._client.request(
@@ -72,6 +77,11 @@ class PrefectProxy:
             return scope["extensions"][DROP_CONNECTION]()
         headers = {name: value for name, value in answer.headers.items() if name not in _HOP_BY_HOP}
         await Response(answer.content, answer.status_code, headers)(scope, receive, send)
+
+    async def _do_meanwhile(self) -> None:
+        if self.meanwhile is not None and self.writes[-1].startswith(self.meanwhile[0]):
+            (_, deed), self.meanwhile = self.meanwhile, None
+            await deed()
 
     async def close(self) -> None:
         """Close the connections to the server."""
