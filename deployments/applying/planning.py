@@ -26,6 +26,7 @@ from prefect_campaigns.deployments.applying.saved_secrets import unused_secrets
 from prefect_campaigns.deployments.checking.campaigns_checks import check_secrets
 from prefect_campaigns.deployments.checking.findings import Health
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE, CompiledCampaign
+from prefect_campaigns.deployments.driving.strays import describe_strays, strays_among
 from prefect_campaigns.flows.pausing import who_paused
 from prefect_campaigns.flows.stopping import describe
 
@@ -102,6 +103,8 @@ async def make_plan(
     notes += _renamings(campaigns, gone, deleted)
     if left := [row.key for row in gone if row.key not in deleted]:
         notes.append(f"No file any more: {_listed(left)}; campaigns apply FOLDER --prune deletes what has none.")
+    if strays := strays_among(observed.deployments.values(), {*observed.rows, *keys}):
+        notes.append(describe_strays(strays))
     if stop := await store.read_stop():
         notes.append(describe(stop))
     return Plan(

@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.email import CampaignEmail
@@ -30,7 +31,8 @@ from prefect_campaigns.deployments.compile import MailRecipient, compile_campaig
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.cancelling import end_runs, unended_runs
 from prefect_campaigns.deployments.driving.lookup import read_deployments
-from prefect_campaigns.errors import UnknownCampaign
+from prefect_campaigns.deployments.driving.strays import NOT_IN_BOOKS, campaign_of_stray
+from prefect_campaigns.errors import UnknownCampaign, WrongState
 from prefect_campaigns.flows.paused_deployment import read_deployment
 from prefect_campaigns.flows.pausing import BEING_DELETED, pause_for_deletion
 from prefect_campaigns.flows.resuming import resume_after_deletion
@@ -76,6 +78,29 @@ async def delete_while_alone(
         client, store, actor=actor, action=AuditAction.CAMPAIGN_DELETED, campaign_key=record.key, detail=detail
     )
     await store.delete_campaign(record.key)
+
+
+async def delete_stray(client: PrefectClient, store: CampaignStore, stray: DeploymentResponse, *, actor: str) -> None:
+    """Delete a deployment that the books do not know, with its runs and what tells people of it and of nothing else.
+
+    Raises:
+        WrongState: an apply has taken it into the books meanwhile.
+        ServerError: another apply or delete does not end.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    async with alone(store, doing="delete"):
+        if any(record.key == stray.name for record in await store.list_campaigns()):
+            raise WrongState(f"{stray.name} is in the books by now; delete it again if you still want to")
+        with suppress(ObjectNotFound):
+            await client.pause_deployment(stray.id)
+        await _delete_deployment(client, store, stray.id, actor=actor)
+        await _delete_flow_runs(client, _resumptions(stray.name))
+        await _remove_notifiers(client, campaign_of_stray(stray))
+        detail = {"state": NOT_IN_BOOKS, "deployment": str(stray.id)}
+        await record_audit(
+            client, store, actor=actor, action=AuditAction.CAMPAIGN_DELETED, campaign_key=stray.name, detail=detail
+        )
 
 
 async def take_back_deletions(client: PrefectClient, store: CampaignStore, applied: list[Applied]) -> list[Applied]:
@@ -136,13 +161,14 @@ async def _delete_flow_runs(client: PrefectClient, wanted: FlowRunFilter) -> Non
             return
 
 
-async def _remove_notifiers(client: PrefectClient, campaign: Campaign) -> None:
+async def _remove_notifiers(client: PrefectClient, campaign: Campaign | None) -> None:
     """Delete the automations that no deployment asks for, and the blocks that only the campaign needed."""
     notifiers = Notifiers(client, load_settings())
     await notifiers.look()
     await notifiers.remove_unused({tag for deployment in await read_deployments(client) for tag in deployment.tags})
     in_use = await blocks_of_automations(client)
-    for recipient in {automation.recipient for automation in compile_campaign(campaign).automations}:
+    automations = compile_campaign(campaign).automations if campaign else ()
+    for recipient in {automation.recipient for automation in automations}:
         if isinstance(recipient, MailRecipient):
             await _delete_block(client, recipient, in_use)
     await remove_unused_secrets(client)

@@ -36,9 +36,9 @@ from prefect_campaigns.deployments.checking.campaigns_checks import (
 from prefect_campaigns.deployments.checking.findings import Finding, broken, doubtful, well
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
 from prefect_campaigns.deployments.driving.lookup import read_deployments
+from prefect_campaigns.deployments.driving.strays import strays_among
 from prefect_campaigns.deployments.running.server import configured_api_url, connect
 from prefect_campaigns.errors import ServerError, SettingsError, StoreError, StoreUnavailable
-from prefect_campaigns.flows.campaign import ENTRYPOINT
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.words import hide_login
 
@@ -97,10 +97,7 @@ async def _examine_server() -> _Server:
             for check in (check_api, check_blocks, check_work_pool, check_workers):
                 server.findings.append(await check(client))
             server.mail = await load_mail(client)
-            # The name of our flow is one that others may give to theirs.
-            server.deployed = [
-                deployment.name for deployment in await read_deployments(client) if deployment.entrypoint == ENTRYPOINT
-            ]
+            server.deployed = [one.name for one in strays_among(await read_deployments(client), ())]
     except ServerError as error:
         server.findings.append(broken("Prefect API", error))
     except TimeoutError:
@@ -216,7 +213,7 @@ def _unknown_campaigns(names: Sequence[str]) -> Finding:
         "Store",
         f"the Prefect server has deployments of campaigns that these books do not know: {shown}",
         "if these are the wrong books, correct SUPABASE_URL or CAMPAIGNS_DATABASE; if others came before them, carry"
-        " those over: campaigns db import; else campaigns apply",
+        " those over: campaigns db import; else campaigns apply, or campaigns delete NAME",
     )
 
 

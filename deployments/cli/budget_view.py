@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from rich.text import Text
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import PausedBy, Reservation, Stop
+from prefect_campaigns.blocks.store_types import Pause, PausedBy, Reservation, Stop
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Scope
 from prefect_campaigns.deployments.cli.printing import local_time, time_until, when
 from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
@@ -301,16 +301,16 @@ def limit_json(limit: LimitStatus) -> dict[str, Any]:
 
 def state_json(state: CampaignState) -> dict[str, Any]:
     """Return how a campaign stands, as programs read it."""
-    pause = state.pause
+    return {"state": state.standing.value, "pause": pause_json(state.pause) if state.pause else None}
+
+
+def pause_json(pause: Pause) -> dict[str, Any]:
+    """Return a pause, as programs read it."""
     return {
-        "state": state.standing.value,
-        "pause": pause
-        and {
-            "by": pause.by.value,
-            "reason": pause.reason,
-            "since": pause.since.isoformat(),
-            "until": pause.until.isoformat() if pause.until else None,
-        },
+        "by": pause.by.value,
+        "reason": pause.reason,
+        "since": pause.since.isoformat(),
+        "until": pause.until.isoformat() if pause.until else None,
     }
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
 from rich.markup import escape
 from slugify import slugify
 
@@ -15,7 +17,7 @@ from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AuditEntry
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.deployments.applying.removal import delete_campaign
+from prefect_campaigns.deployments.applying.removal import delete_campaign, delete_stray
 from prefect_campaigns.deployments.cli.asking import agreed
 from prefect_campaigns.deployments.cli.campaign_view import campaign_json, page, view_campaign
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json, say
@@ -24,6 +26,7 @@ from prefect_campaigns.deployments.cli.run_commands import at_work
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.cancelling import unended_runs
 from prefect_campaigns.deployments.driving.lookup import find_campaign, match_campaign
+from prefect_campaigns.deployments.driving.strays import NOT_IN_BOOKS, find_campaign_or_stray
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.errors import UnknownCampaign
 from prefect_campaigns.flows.paused_deployment import read_deployment
@@ -60,15 +63,13 @@ async def delete_command(name: str, /, *, yes: bool = False, json: AsJson = Fals
         Do not ask.
     """
     async with at_work() as (client, store):
-        record = await find_campaign(store, name)
+        record = await find_campaign_or_stray(client, store, name)
+        if isinstance(record, DeploymentResponse):
+            return await _delete_stray(client, store, record, yes=yes, as_json=json)
         if not yes:
             deployment = await read_deployment(client, record)
-            going = len(await unended_runs(client, deployment_id=deployment.id)) if deployment else 0
-            what = f"{record.campaign.name} (campaign/{record.key}), all its runs"
-            what += f", of which {going} have not ended and would be cancelled" if going else ""
-            otherwise = f"deleting {record.key} cannot be undone; add --yes to do it"
-            if not await agreed(f"Delete {escape(what)}?", otherwise=otherwise, may_ask=not json):
-                say("Nothing was changed.")
+            what = f"{record.campaign.name} (campaign/{record.key})"
+            if not await _is_agreed(client, deployment, what, record.key, as_json=json):
                 return EXIT_FAILED
         await delete_campaign(client, store, record, actor=local_actor())
     if json:
@@ -77,6 +78,33 @@ async def delete_command(name: str, /, *, yes: bool = False, json: AsJson = Fals
         say(f"[green]✓[/] {escape(record.campaign.name)} and its runs are deleted.")
         say("  What it has spent stays in the ledger, under its key.")
     return EXIT_OK
+
+
+async def _delete_stray(
+    client: PrefectClient, store: CampaignStore, stray: DeploymentResponse, *, yes: bool, as_json: bool
+) -> int:
+    what = f"campaign/{stray.name}, which is {NOT_IN_BOOKS} at {store.books} and may be in others"
+    if not yes and not await _is_agreed(client, stray, what, stray.name, as_json=as_json):
+        return EXIT_FAILED
+    await delete_stray(client, store, stray, actor=local_actor())
+    if as_json:
+        print_json({"success": True, "campaign": stray.name, "id": None, "message": "Deployment deleted"})
+    else:
+        say(f"[green]✓[/] Deployment campaign/{stray.name}, which was {NOT_IN_BOOKS}, and its runs are deleted.")
+    return EXIT_OK
+
+
+async def _is_agreed(
+    client: PrefectClient, deployment: DeploymentResponse | None, what: str, key: str, *, as_json: bool
+) -> bool:
+    """Ask whether it is to be deleted, and say so where it is not."""
+    going = len(await unended_runs(client, deployment_id=deployment.id)) if deployment else 0
+    runs = "all its runs" + (f", of which {going} have not ended and would be cancelled" if going else "")
+    otherwise = f"deleting {key} cannot be undone; add --yes to do it"
+    if await agreed(f"Delete {escape(what)}, {runs}?", otherwise=otherwise, may_ask=not as_json):
+        return True
+    say("Nothing was changed.")
+    return False
 
 
 async def audit_command(

@@ -46,6 +46,7 @@ from prefect_campaigns.deployments.driving.runs import (
     state_of_campaign,
 )
 from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
+from prefect_campaigns.deployments.driving.strays import find_in_books
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.errors import UsageError
@@ -94,7 +95,7 @@ async def run_command(
         raise UsageError("--send-again belongs to --from STEP; a run that begins at its first step is another one")
     changes = typed(param, from_step=from_, send_again=send_again)
     async with at_work() as (client, store):
-        record = await find_campaign(store, name)
+        record = await find_in_books(client, store, name)
         parameters, source = await parameters_for(client, store, record, changes, words=COMMAND_WORDS)
         (state,) = await ask_states(client, store, [record])
         if dry_run:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
 from rich.markup import escape
 from rich.text import Text
 
@@ -20,6 +22,7 @@ from prefect_campaigns.deployments.cli.budget_view import (
     describe_state,
     describe_stop,
     limit_json,
+    pause_json,
     state_json,
     stop_json,
 )
@@ -27,8 +30,15 @@ from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson,
 from prefect_campaigns.deployments.cli.printing import STANDING_STYLES
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.audit import record as record_audit
-from prefect_campaigns.deployments.driving.lookup import find_campaign
 from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, ask_states, read_states
+from prefect_campaigns.deployments.driving.strays import (
+    NOT_IN_BOOKS,
+    find_campaign_or_stray,
+    find_in_books,
+    pause_stray,
+    remedy,
+    schedule_of,
+)
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.flows.pausing import pause_by_person
@@ -44,19 +54,24 @@ async def list_command(*, json: AsJson = False) -> int:
     cancel_on_signals()
     async with open_store(load_settings()) as store:
         records = await store.list_campaigns()
-        states, budgets = await asyncio.gather(read_states(store, records), _budgets(store, records))
+        states, budgets = await asyncio.gather(read_states(store, records, with_strays=True), _budgets(store, records))
     if json:
         listed = [_listed_json(*one) for one in zip(states.campaigns, budgets, strict=True)]
         problem = states.server_problem
         stop = stop_json(states.stop)
-        print_json({"success": True, "count": len(listed), "campaigns": listed, "stop": stop, "serverProblem": problem})
+        strays = [_stray_json(one) for one in states.strays]
+        body = {"count": len(listed), "campaigns": listed, "notInBooks": strays, "stop": stop, "serverProblem": problem}
+        print_json({"success": True, **body})
         return EXIT_OK
     if states.stop:
         say(Text(describe_stop(states.stop), style="bold red"))
-    if not records:
+    if not records and not states.strays:
         say("There are no campaigns yet. campaigns apply FILE makes one.")
     for state, budget in zip(states.campaigns, budgets, strict=True):
         for line in _lines(state, budget):
+            say(line)
+    for stray in states.strays:
+        for line in _stray_lines(stray):
             say(line)
     if states.server_problem:
         say(f"[yellow]![/] What was paused in Prefect is not known: {escape(states.server_problem)}", to=err)
@@ -86,6 +101,24 @@ def _lines(state: CampaignState, budget: BudgetStatus) -> Iterator[Text]:
     yield Text(f"  spent {', '.join(spent)}")
     if state.standing not in (Standing.ACTIVE, Standing.NOT_ENABLED):
         yield Text(f"  {describe_state(state, now=budget.at)}", style="yellow")
+
+
+def _stray_lines(stray: DeploymentResponse) -> Iterator[Text]:
+    """Yield what there is to say of a deployment that the books do not know."""
+    yield Text.assemble((stray.name, "bold"), (f"  campaign/{stray.name}", "dim"))
+    paused = ", paused in Prefect" if stray.paused else ""
+    yield Text.assemble("  ", (f"{NOT_IN_BOOKS}{paused}", "red"), f", runs {schedule_of(stray)}")
+    yield Text(f"  Its runs fail and spend nothing: {remedy(stray.name)}.", style="yellow")
+
+
+def _stray_json(stray: DeploymentResponse) -> dict[str, Any]:
+    return {
+        "slug": stray.name,
+        "deployment": f"campaign/{stray.name}",
+        "deploymentId": str(stray.id),
+        "state": NOT_IN_BOOKS,
+        "paused": stray.paused,
+    }
 
 
 def _share(limit: LimitStatus) -> str:
@@ -126,8 +159,26 @@ async def pause_command(name: str, /, *, reason: str | None = None, json: AsJson
         (state,) = await ask_states(client, store, [record])
         return f"{record.key} was paused already. {describe_state(state, now=now)}", {"changed": False}
 
-    await _act(name, pause, as_json=json)
+    async with _at_work() as (client, store):
+        found = await find_campaign_or_stray(client, store, name)
+        if isinstance(found, DeploymentResponse):
+            await _pause_stray(client, store, found, reason, as_json=json)
+        else:
+            await _act(client, store, found, pause, as_json=json)
     return EXIT_OK
+
+
+async def _pause_stray(
+    client: PrefectClient, store: CampaignStore, stray: DeploymentResponse, reason: str | None, *, as_json: bool
+) -> None:
+    now = current_clock().now()
+    pause = await pause_stray(client, store, stray, reason=reason, actor=local_actor(), now=now)
+    said = f"campaign/{stray.name}, which is {NOT_IN_BOOKS}, is paused in Prefect until somebody resumes it there"
+    if as_json:
+        state = {"state": NOT_IN_BOOKS, "pause": pause_json(pause)}
+        print_json({"success": True, "campaign": stray.name, "message": said, **state})
+    else:
+        say(escape(said))
 
 
 async def resume_command(name: str, /, *, json: AsJson = False) -> int:
@@ -146,7 +197,8 @@ async def resume_command(name: str, /, *, json: AsJson = False) -> int:
             await _record(client, store, record, AuditAction.CAMPAIGN_RESUMED, {})
         return resumption.message, {"changed": is_resumed, "runsRefused": _refusal_json(resumption)}
 
-    state = await _act(name, resume, as_json=json)
+    async with _at_work() as (client, store):
+        state = await _act(client, store, await find_in_books(client, store, name), resume, as_json=json)
     # A run that the budget stopped may have come in between.
     return EXIT_FAILED if state.standing in (Standing.PAUSED, Standing.PAUSED_BY_PERSON) else EXIT_OK
 
@@ -168,8 +220,17 @@ def _refusal_json(resumption: Resumption) -> dict[str, Any] | None:
     }
 
 
+@asynccontextmanager
+async def _at_work() -> AsyncIterator[tuple[PrefectClient, CampaignStore]]:
+    cancel_on_signals()
+    async with open_store(load_settings()) as store, connect() as client:
+        yield client, store
+
+
 async def _act(
-    name: str,
+    client: PrefectClient,
+    store: CampaignStore,
+    record: CampaignRecord,
     act: Callable[[PrefectClient, CampaignStore, CampaignRecord], Awaitable[tuple[str, dict[str, Any]]]],
     *,
     as_json: bool,
@@ -179,12 +240,9 @@ async def _act(
     Args:
         act: returns what came of it in words, and what only programs read of it.
     """
-    cancel_on_signals()
-    async with open_store(load_settings()) as store, connect() as client:
-        record = await find_campaign(store, name)
-        key = record.key
-        said, fields = await act(client, store, record)
-        (state,) = (await read_states(store, [await store.get_campaign(key)])).campaigns
+    key = record.key
+    said, fields = await act(client, store, record)
+    (state,) = (await read_states(store, [await store.get_campaign(key)])).campaigns
     if as_json:
         print_json({"success": True, "campaign": key, "message": said, **fields, **state_json(state)})
     else:

@@ -13,6 +13,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy, Stop
 from prefect_campaigns.deployments.driving.lookup import read_deployments
+from prefect_campaigns.deployments.driving.strays import strays_among
 from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.errors import ServerError
 from prefect_campaigns.flows.paused_deployment import read_deployment
@@ -56,25 +57,33 @@ class States:
 
     Attributes:
         stop: the emergency stop that stands; None where none does.
+        strays: the deployments that the books do not know, where they were asked for.
         server_problem: why Prefect's API could not be asked; what a person paused there is not known then.
     """
 
     campaigns: tuple[CampaignState, ...]
     stop: Stop | None = None
+    strays: tuple[DeploymentResponse, ...] = ()
     server_problem: str | None = None
 
 
-async def read_states(store: CampaignStore, records: Iterable[CampaignRecord]) -> States:
-    """Ask the Prefect server how these campaigns stand; where it is away, go by the store alone."""
+async def read_states(store: CampaignStore, records: Iterable[CampaignRecord], *, with_strays: bool = False) -> States:
+    """Ask the Prefect server how these campaigns stand; where it is away, go by the store alone.
+
+    Args:
+        with_strays: whether these are all campaigns of the books, and what they do not know is asked for, too.
+    """
     records, stop = tuple(records), await store.read_stop()
     try:
         async with asyncio.timeout(SERVER_SECONDS), connect() as client:
             states = await _ask(client, store, records)
+            there = await read_deployments(client) if with_strays else []
     except (ServerError, TimeoutError) as error:
         silence = f"no Prefect API answers within {SERVER_SECONDS:g} seconds"
         problem = silence if isinstance(error, TimeoutError) else str(error)
         return _seen((_by_the_store(record) for record in records), stop, server_problem=problem)
-    return _seen(states, stop)
+    strays = strays_among(there, {record.key for record in records})
+    return replace(_seen(states, stop), strays=tuple(sorted(strays, key=lambda stray: stray.name)))
 
 
 def _seen(states: Iterable[CampaignState], stop: Stop | None, *, server_problem: str | None = None) -> States:

@@ -153,3 +153,39 @@ async def test_pausing_needs_prefect_and_a_campaign(alone, books: SqliteStore, c
     assert away.code == 1 and away.err.startswith("✗ no Prefect API answers at ")
     assert unknown.code == 1 and unknown.err.startswith("✗ there is no campaign 'zzzzzzzzz'")
     assert (await books.get_campaign("spring-outreach")).pause is None
+
+
+async def test_a_deployment_that_the_books_do_not_know_is_listed_paused_and_deleted_by_its_name(
+    campaigns, driver: Driver, store: SqliteStore
+) -> None:
+    deployment_id = await driver.deploy("Of Lost Books", NOWHERE, only=1, schedule=NIGHTLY)
+    await store.delete_campaign("of-lost-books")
+    listed, as_json = await asyncio.gather(campaigns("list"), campaigns("list", "--json"))
+    assert block(listed.out, "of-lost-books") == [
+        "of-lost-books  campaign/of-lost-books",
+        "not in the books, runs 30 3 * * * America/New_York",
+        "Its runs fail and spend nothing: if its books are others, set SUPABASE_URL or CAMPAIGNS_DATABASE; else"
+        " campaigns apply of its file takes it into these, and campaigns delete of-lost-books deletes it.",
+    ]
+    (one,) = [one for one in json.loads(as_json.out)["notInBooks"] if one["slug"] == "of-lost-books"]
+    assert (one["deploymentId"], one["state"], one["paused"]) == (str(deployment_id), "not in the books", False)
+
+    near, run, resume = await asyncio.gather(
+        campaigns("delete", "of-lost-bookz", "--yes"),
+        campaigns("run", "of-lost-books"),
+        campaigns("resume", "of-lost-books"),
+    )
+    assert near.code == 1 and "did you mean of-lost-books" in near.err
+    for refused in (run, resume):
+        assert refused.code == 1 and refused.err.startswith("✗ Deployment campaign/of-lost-books is not in the books")
+    paused = await campaigns("pause", "Of Lost Books", "--json")
+    body = json.loads(paused.out)
+    assert (paused.code, body["state"], body["pause"]["by"]) == (0, "not in the books", "person")
+    assert (await driver.client.read_deployment(deployment_id)).paused
+
+    asked = await campaigns("delete", str(deployment_id))
+    assert asked.code == 1 and "deleting of-lost-books cannot be undone; add --yes to do it" in asked.err
+    deleted = await campaigns("delete", str(deployment_id), "--yes")
+    said = "✓ Deployment campaign/of-lost-books, which was not in the books, and its runs are deleted.\n"
+    assert (deleted.code, deleted.out) == (0, said)
+    assert "of-lost-books  " not in (await campaigns("list")).out
