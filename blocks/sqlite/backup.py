@@ -197,8 +197,11 @@ def refuse_while_a_run_goes_on(db: sqlite3.Connection, now: datetime) -> None:
         (instant_text(now),),
     ).fetchone()
     if lease is not None:
+        key, name = lease["campaign_key"], lease["run_name"]
+        # An apply or a delete has a lease too, of a key that no campaign can have.
+        who = f"another {name}" if key.startswith("@") else f"run {name} of campaign {key}"
         raise StoreError(
-            f"run {lease['run_name']} of campaign {lease['campaign_key']} goes on (its lease runs until"
+            f"{who} goes on (its lease runs until"
             f" {lease['expires_at']}), and nothing was changed; wait for its end or cancel it, and try again"
         )
 

@@ -99,6 +99,29 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def identity_of(path: Path) -> tuple[int, int]:
+    return path.stat().st_dev, path.stat().st_ino
+
+
+_SPENDER = """
+import asyncio, pathlib, sys
+from store_cases import SettableClock, spend, take_lease, today
+from prefect_campaigns.blocks.sqlite.store import SqliteStore
+
+async def main():
+    async with SqliteStore(pathlib.Path(sys.argv[1]), clock=SettableClock()) as store:
+        for line in sys.stdin:
+            if float(line):
+                lease = await take_lease(store, f"run that spends {line.strip()}")
+                await spend(store, lease, line.strip())
+                await store.release_lease(lease)
+            print((await today(store))[0], flush=True)
+
+asyncio.run(main())
+"""
+"""A process that spends what it is told to, a line an amount, and says what was spent today."""
+
+
 def by_hand(path: Path, script: str) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.executescript(script)
@@ -235,6 +258,45 @@ class TestRestore:
             await spend(two, lease, "0.5")
             assert await today(one) == ("1.500000", "0.000000")
             await assert_books_are_whole(one)
+
+    async def test_another_process_that_has_it_open_goes_on_with_the_new_content_in_the_same_file(
+        self, path: Path, target: Path, clock: SettableClock
+    ) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _SPENDER, str(path)),
+            cwd=Path(__file__).parent,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+
+        async def after_spending(amount: str) -> str:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(f"{amount}\n".encode())
+            return (await process.stdout.readline()).decode().strip()
+
+        async with asyncio.timeout(60):
+            assert await after_spending("2") == "3.000000"
+            file = identity_of(path)
+            await restore(path, target, clock=clock)
+            assert identity_of(path) == file, "or the other would go on writing to a file without a name"
+            assert await after_spending("0") == "1.000000"
+            assert await after_spending("0.5") == "1.500000"
+            await process.communicate(b"")
+        assert process.returncode == 0
+        assert await spent_today(path, clock) == "1.500000"
+
+    async def test_it_is_refused_while_an_apply_goes_on(self, path: Path, target: Path, clock: SettableClock) -> None:
+        async with SqliteStore(path, clock=clock) as store:
+            await store.acquire_lease(
+                "@apply",
+                run_id="apply-1",
+                run_name="apply",
+                holder="apply-1",
+                ttl_seconds=60,
+                waiting_since=clock.now(),
+            )
+            with pytest.raises(StoreError, match=r"^another apply goes on .*nothing was changed"):
+                await restore(path, target, clock=clock)
 
     async def test_where_no_store_is_one_is_made(self, target: Path, tmp_path: Path, clock: SettableClock) -> None:
         path = tmp_path / "new" / "folder" / "campaigns.db"
