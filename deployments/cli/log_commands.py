@@ -27,7 +27,7 @@ from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.deployments.cli.main import EXIT_OK, AsJson, print_json, say
 from prefect_campaigns.deployments.cli.run_commands import at_work
 from prefect_campaigns.deployments.driving.lookup import match_campaign
-from prefect_campaigns.deployments.driving.runs import find_run
+from prefect_campaigns.deployments.driving.runs import find_run, unknown_deployment
 from prefect_campaigns.errors import UnknownCampaign, UnknownRun
 
 POLL_SECONDS = 1.0
@@ -72,6 +72,7 @@ async def _find(client: PrefectClient, store: CampaignStore, text: str) -> FlowR
 
     Raises:
         UnknownRun: it is neither, or the campaign has not run.
+        NotDeployed: the books do not know the campaign's deployment.
     """
     try:
         record = match_campaign(text, await store.list_campaigns())
@@ -81,13 +82,21 @@ async def _find(client: PrefectClient, store: CampaignStore, text: str) -> FlowR
         except UnknownRun as no_run:
             # Whichever of the two has something near.
             raise (no_campaign if "did you mean" in str(no_campaign) else no_run) from None
-    return await _newest(client, record)
+    return await newest_run(client, record)
 
 
-async def _newest(client: PrefectClient, record: CampaignRecord) -> FlowRun:
+async def newest_run(client: PrefectClient, record: CampaignRecord) -> FlowRun:
+    """Return the campaign's newest run that has begun.
+
+    Raises:
+        UnknownRun: it has not run yet.
+        NotDeployed: the books do not know its deployment.
+    """
+    if record.deployment_id is None:
+        raise unknown_deployment(record.key)
     runs = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(any_=[record.deployment_id or UUID(int=0)]),
+            deployment_id=FlowRunFilterDeploymentId(any_=[record.deployment_id]),
             # Runs that are planned would come first.
             start_time=FlowRunFilterStartTime(is_null_=False),
         ),

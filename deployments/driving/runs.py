@@ -71,13 +71,13 @@ async def start_run(
 
     Raises:
         EverythingStopped: the emergency stop stands.
-        NotDeployed: the campaign has no deployment.
+        NotDeployed: the campaign has no deployment, or the books do not know which.
         StoreError: the store is not there.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
     await refuse_while_stopped(store)
     if record.deployment_id is None:
-        raise _not_deployed(record.key)
+        raise unknown_deployment(record.key)
     try:
         flow_run = await client.create_flow_run_from_deployment(
             record.deployment_id,
@@ -99,6 +99,14 @@ async def start_run(
         # Whoever hears that it failed would start another.
         raise StoreError(f"run {flow_run.name} has been started, which could not be written down: {error}") from error
     return flow_run
+
+
+def unknown_deployment(key: str) -> NotDeployed:
+    """Return what to say of a campaign whose row knows no deployment, as after a create that was killed."""
+    return NotDeployed(
+        f"the books do not know the deployment of {key}: an apply of it broke off, or none has been made;"
+        " `campaigns apply` of its file finishes it"
+    )
 
 
 def _not_deployed(key: str) -> NotDeployed:

@@ -12,7 +12,10 @@ from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.store_types import CampaignRecord, PausedBy
 from prefect_campaigns.deployments.applying.removal import delete_campaign
+from prefect_campaigns.deployments.cli.log_commands import newest_run
+from prefect_campaigns.deployments.driving.runs import start_run
 from prefect_campaigns.deployments.driving.standing import Standing, ask_states
+from prefect_campaigns.errors import NotDeployed, UnknownRun
 from prefect_campaigns.flows.pausing import pause_by_person
 from prefect_campaigns.flows.resuming import resume_by_person
 
@@ -48,6 +51,26 @@ async def test_it_is_paused_and_shown_and_resumed(driver: Driver) -> None:
 
     await resume_by_person(client, store, await store.get_campaign(record.key), now=now)
     assert not (await client.read_deployment(deployment_id)).paused
+
+
+async def test_who_starts_it_or_asks_for_its_logs_hears_what_to_do(driver: Driver) -> None:
+    client, store = driver.client, driver.store
+    deployment_id, record = await killed(driver, "Killed And Started")
+    what_to_do = (
+        "the books do not know the deployment of killed-and-started: an apply of it broke off, or none has been made;"
+        " `campaigns apply` of its file finishes it"
+    )
+    with pytest.raises(NotDeployed) as of_start:
+        await start_run(client, store, record, actor=ADA)
+    with pytest.raises(NotDeployed) as of_logs:
+        await newest_run(client, record)
+    assert str(of_start.value) == str(of_logs.value) == what_to_do
+
+    await driver.apply(record.campaign)
+    record = await store.get_campaign(record.key)
+    assert record.deployment_id == deployment_id
+    with pytest.raises(UnknownRun, match="killed-and-started has not run yet"):
+        await newest_run(client, record)
 
 
 async def test_its_deployment_is_deleted_with_it(driver: Driver) -> None:
