@@ -21,7 +21,8 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy, Stop
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.applying.due_runs import between_runs, make_again
-from prefect_campaigns.deployments.applying.plan import CampaignPlan, Change, SchedulePlan
+from prefect_campaigns.deployments.applying.plan import CampaignPlan, Change
+from prefect_campaigns.deployments.applying.schedules import SchedulePlan
 from prefect_campaigns.deployments.compile import CompiledCampaign, CompiledSchedule, deployment_parameter_schema
 from prefect_campaigns.flows.paused_deployment import describe as describe_deployment
 from prefect_campaigns.flows.paused_deployment import described

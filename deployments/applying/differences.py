@@ -47,6 +47,26 @@ class FieldChange:
     new: Any
 
 
+_NAMES = {
+    "work_pool_name": "workPool",
+    "parameter_openapi_schema": "parameterSchema",
+    "enforce_parameter_schema": "enforceParameterSchema",
+    "concurrency_limit": "concurrencyLimit",
+    "global_concurrency_limit_id": "globalConcurrencyLimit",
+    "concurrency_options": "concurrencyOptions",
+}
+
+
+def in_prefect(field: str, old: Any, new: Any) -> FieldChange:
+    """Return a field of the deployment that somebody has changed on the server; None is a value that is not there."""
+    return FieldChange(
+        side=Side.PREFECT,
+        field=_NAMES.get(field, field),
+        old=ABSENT if old is None else old,
+        new=ABSENT if new is None else new,
+    )
+
+
 def differences(side: Side, old: Any, new: Any, path: Path = ()) -> Iterator[FieldChange]:
     """Yield what changes from one JSON value to another; a list whose length changes is told item by item."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import CronSchedule
 
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
-from prefect_campaigns.deployments.applying.differences import ABSENT, FieldChange, Side, differences
+from prefect_campaigns.deployments.applying.differences import ABSENT, FieldChange, Side, differences, in_prefect
 from prefect_campaigns.deployments.applying.notifiers import TellingChange
 from prefect_campaigns.deployments.applying.observed import Observed
+from prefect_campaigns.deployments.applying.schedules import SchedulePlan, plan_schedule, schedule_changes
 from prefect_campaigns.deployments.compile import (
     UPKEEP_DEPLOYMENTS,
     CompiledCampaign,
-    CompiledSchedule,
     deployment_parameter_schema,
 )
 from prefect_campaigns.flows.paused_deployment import described
+from prefect_campaigns.flows.pausing import pause_in_force
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.versions import written
 
@@ -52,6 +51,7 @@ class CampaignPlan:
         fields: what is different; none for a campaign that is unchanged, and for one that is new.
         update: what the deployment's update has to say, by field; schedules aside.
         schedule: what to do about its schedule; None where it is right.
+        pause: why it is paused; None where it is not.
         switched_off: whether a person has switched its schedule off, which it stays.
         row_differs: whether the store's row has to be written.
         note: what a person should know of it besides.
@@ -65,6 +65,7 @@ class CampaignPlan:
     fields: tuple[FieldChange, ...] = ()
     update: Mapping[str, Any]
     schedule: SchedulePlan | None = None
+    pause: Pause | None = None
     switched_off: bool = False
     row_differs: bool = True
     note: str | None = None
@@ -73,25 +74,6 @@ class CampaignPlan:
     def needs_a_look(self) -> bool:
         """Whether its pause has to be looked at: one of the budget ends when limits are raised."""
         return self.row is not None and self.row.pause is not None and self.row.pause.by is PausedBy.BUDGET
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchedulePlan:
-    """What to do about a deployment's schedules.
-
-    Attributes:
-        kept: the one that is ours; None where it is missing.
-        wanted: what it should be; None where the campaign has none.
-        active: whether it is to be active.
-        extra: those that are to be deleted.
-        kept_is_right: whether the one that is ours needs no change.
-    """
-
-    kept: DeploymentSchedule | None
-    wanted: CompiledSchedule | None
-    active: bool
-    extra: tuple[DeploymentSchedule, ...]
-    kept_is_right: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,15 +151,16 @@ def _compare_one(
             deployment=None,
             origin=origin,
             update={},
+            pause=row.pause if row else None,
             note=None if row is None else "the store knows it, and the Prefect server has no deployment of it",
         )
     pause = pauses.get(compiled.slug, row.pause if row and deployment.paused else None)
     of_file = tuple(_file_changes(row, compiled.campaign))
     of_books = tuple(_book_changes(row, deployment, compiled, origin))
     update = _update(compiled, deployment, pause)
-    schedule, switched_off = _schedule_plan(compiled.schedule, deployment, row)
+    schedule, switched_off = plan_schedule(compiled.schedule, deployment, row)
     told = {(change.field, repr(change.old), repr(change.new)) for change in of_file}
-    of_prefect = (*_prefect_changes(update, compiled, deployment, row), *_schedule_changes(schedule, row, compiled))
+    of_prefect = (*_prefect_changes(update, compiled, deployment, row), *schedule_changes(schedule, row, compiled))
     # What follows from the file's own changes is told once.
     of_prefect = tuple(one for one in of_prefect if (one.field, repr(one.old), repr(one.new)) not in told)
     fields = (*of_file, *of_prefect, *of_books)
@@ -191,6 +174,8 @@ def _compare_one(
         fields=fields,
         update=update,
         schedule=schedule,
+        # A pause in the books of what a person has resumed in Prefect is over.
+        pause=pause or (pause_in_force(row, deployment) if row else None),
         switched_off=switched_off,
         row_differs=bool(of_file or of_books),
     )
@@ -243,16 +228,38 @@ def _update(compiled: CompiledCampaign, deployment: DeploymentResponse, pause: P
         "parameter_openapi_schema": deployment_parameter_schema(),
         "enforce_parameter_schema": True,
         "tags": sorted(compiled.tags),
+        **dict.fromkeys(_NEVER_SET),
     }
-    current = {field: sorted(deployment.tags) if field == "tags" else getattr(deployment, field) for field in wanted}
-    return {field: value for field, value in wanted.items() if value != current[field]}
+    present = _present(deployment)
+    return {field: value for field, value in wanted.items() if value != present[field]}
 
 
-_NAMES = {
-    "work_pool_name": "workPool",
-    "parameter_openapi_schema": "parameterSchema",
-    "enforce_parameter_schema": "enforceParameterSchema",
-}
+_NEVER_SET = ("path", "concurrency_limit", "global_concurrency_limit_id", "concurrency_options")
+"""What no campaign's deployment has. Prefect's limit of runs at once ends healthy runs when its server starts again, or
+new ones unheard, and a campaign has one run at a time without it. Left out are work queue, job variables and pull
+steps, which whoever runs the workers may choose."""
+
+
+def _present(deployment: DeploymentResponse) -> dict[str, Any]:
+    """Return what the deployment has, by the names that an update gives it."""
+    limit, options = deployment.global_concurrency_limit, deployment.concurrency_options
+    # Its own goes with it; one that it shares with others is only let go.
+    is_own = limit is not None and limit.name == f"deployment:{deployment.id}"
+    return {
+        "description": deployment.description,
+        "entrypoint": deployment.entrypoint,
+        "work_pool_name": deployment.work_pool_name,
+        "parameters": deployment.parameters,
+        "parameter_openapi_schema": deployment.parameter_openapi_schema,
+        "enforce_parameter_schema": deployment.enforce_parameter_schema,
+        "tags": sorted(deployment.tags),
+        "path": deployment.path,
+        "concurrency_limit": limit.limit if limit and is_own else None,
+        "global_concurrency_limit_id": str(limit.id) if limit and not is_own else None,
+        "concurrency_options": options.model_dump(mode="json", exclude_none=True) if options else None,
+    }
+
+
 _OF_OURS = "of this version of prefect-campaigns"
 
 
@@ -264,19 +271,16 @@ def _prefect_changes(
     applied = written(row.campaign) if row else {}
     from_file = row is not None and applied != written(compiled.campaign)
     changes: list[FieldChange] = []
+    present = _present(deployment)
     for field, new in update.items():
-        old: Any = sorted(deployment.tags) if field == "tags" else getattr(deployment, field)
+        old = present[field]
         if field == "parameters":
             changes += _parameter_changes(old, new, applied)
         elif field == "parameter_openapi_schema":
-            changes.append(_change(field, "another", _OF_OURS))
+            changes.append(in_prefect(field, "another", _OF_OURS))
         elif not (from_file and field in ("description", "tags")):
-            changes.append(_change(field, old, new))
+            changes.append(in_prefect(field, old, new))
     return changes
-
-
-def _change(field: str, old: Any, new: Any) -> FieldChange:
-    return FieldChange(side=Side.PREFECT, field=_NAMES.get(field, field), old=ABSENT if old is None else old, new=new)
 
 
 def _parameter_changes(old: Mapping[str, Any], new: Mapping[str, Any], applied: Mapping[str, Any]) -> list[FieldChange]:
@@ -284,7 +288,7 @@ def _parameter_changes(old: Mapping[str, Any], new: Mapping[str, Any], applied: 
     try:
         there = written(Campaign.model_validate(old.get("campaign")))
     except ValueError:
-        return [_change("parameters", "no campaign", "the campaign")]
+        return [in_prefect("parameters", "no campaign", "the campaign")]
     if there == applied:
         # The file's own changes, or the version that an older apply did not write.
         others = differences(Side.PREFECT, {**old, "campaign": None}, {**new, "campaign": None}, ("parameters",))
@@ -296,80 +300,6 @@ def _parameter_changes(old: Mapping[str, Any], new: Mapping[str, Any], applied: 
 
 def _campaign(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return written(Campaign.model_validate(parameters["campaign"]))
-
-
-def is_at(schedule: DeploymentSchedule, cron: str, timezone: str) -> bool:
-    """Whether a schedule is that one."""
-    at = schedule.schedule
-    return isinstance(at, CronSchedule) and at.cron == cron and at.timezone == timezone
-
-
-def _schedule_plan(
-    wanted: CompiledSchedule | None, deployment: DeploymentResponse, row: CampaignRecord | None
-) -> tuple[SchedulePlan | None, bool]:
-    """Return what to do about the schedules, and whether a person has switched ours off.
-
-    A schedule that is off although our last apply switched it on was switched off by a person, and stays off.
-    """
-    schedules: list[DeploymentSchedule] = deployment.schedules or []
-    kept = _ours(schedules, wanted, row) if wanted else None
-    extra = tuple(one for one in schedules if one is not kept)
-    # A person may have switched ours off and added one of their own: then it stays off too.
-    is_off = (
-        bool(schedules)
-        and not all(one.active for one in schedules)
-        and (row is None or row.applied_schedule_active is not False)
-    )
-    active = wanted is not None and wanted.active and not is_off
-    is_right = kept is not None and wanted is not None and kept.active == active
-    is_right = is_right and is_at(kept, wanted.cron, wanted.timezone) if kept and wanted else False
-    switched_off = wanted is not None and wanted.active and not active
-    if not extra and (is_right or wanted is None):
-        return None, switched_off
-    return SchedulePlan(kept=kept, wanted=wanted, active=active, extra=extra, kept_is_right=is_right), switched_off
-
-
-def _ours(
-    schedules: Sequence[DeploymentSchedule], wanted: CompiledSchedule | None, row: CampaignRecord | None
-) -> DeploymentSchedule | None:
-    """Return the schedule that we made: the one that is as the file says, or as it said at the last apply."""
-    applied = row.campaign.schedule if row else None
-    for at in (wanted, applied):
-        for schedule in schedules:
-            if at is not None and is_at(schedule, at.cron, at.timezone):
-                return schedule
-    return schedules[0] if schedules else None
-
-
-def _schedule_changes(
-    plan: SchedulePlan | None, row: CampaignRecord | None, compiled: CompiledCampaign
-) -> list[FieldChange]:
-    if plan is None:
-        return []
-    applied = row.campaign.schedule if row else None
-    new = "none" if plan.wanted is None else _shown(plan.wanted.cron, plan.wanted.timezone, active=plan.active)
-    changes = []
-    if plan.wanted is not None and not plan.kept_is_right:
-        old = ABSENT if plan.kept is None else _schedule_text(plan.kept)
-        follows_file = row is not None and applied != compiled.campaign.schedule
-        if not follows_file:
-            changes.append(_change("schedule", old, new))
-    follows_file = plan.wanted is None and applied is not None
-    for one in plan.extra:
-        if not follows_file:
-            changes.append(_change("schedule", _schedule_text(one), ABSENT))
-    return changes
-
-
-def _schedule_text(schedule: DeploymentSchedule) -> str:
-    at = schedule.schedule
-    if isinstance(at, CronSchedule):
-        return _shown(at.cron, at.timezone or "UTC", active=schedule.active)
-    return f"{type(at).__name__}{'' if schedule.active else ', switched off'}"
-
-
-def _shown(cron: str, timezone: str, *, active: bool) -> str:
-    return f"{cron} {timezone}{'' if active else ', switched off'}"
 
 
 def upkeep_changes(observed: Observed) -> tuple[str, ...]:

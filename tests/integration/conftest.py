@@ -9,7 +9,10 @@ import pytest
 from clocks import SettableClock
 from day import AT_THREE, Day
 from driving import Driver
+from operating import Operator
 from prefect.client.orchestration import PrefectClient
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_proxy import PrefectProxy
 from real_stack import Stack
 from run_process import RunProcess
 
@@ -17,6 +20,7 @@ from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.clock import using_clock
 from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.deployments.demo.serving import serve
 
 
 @pytest.fixture
@@ -25,6 +29,22 @@ def day_clock() -> Iterator[SettableClock]:
     clock = SettableClock(AT_THREE.astimezone(UTC))
     with using_clock(clock):
         yield clock
+
+
+@pytest.fixture
+async def proxy(in_stack: Stack) -> AsyncIterator[PrefectProxy]:
+    """Prefect's API as the applies of a test see it."""
+    proxy = PrefectProxy(in_stack.server.api_url.removesuffix("/api"))
+    async with serve(proxy) as url:
+        with temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+            yield proxy
+    await proxy.close()
+
+
+@pytest.fixture
+def operator(driver: Driver) -> Operator:
+    """Somebody who plans and applies the campaigns of one folder."""
+    return Operator(driver)
 
 
 @pytest.fixture

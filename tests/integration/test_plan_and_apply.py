@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,78 +9,30 @@ import pytest
 from campaign_files import PROSPECT, campaign
 from clocks import SettableClock
 from driving import Driver
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
-from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.schedules import CronSchedule
-from prefect.events.schemas.automations import AutomationCore
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from operating import Operator
 from prefect.states import Cancelling
 from prefect_proxy import PrefectProxy
 from real_stack import Stack
 
-from prefect_campaigns.blocks.store_types import Pause, PausedBy
-from prefect_campaigns.deployments.applying.apply import ApplyResult, apply
 from prefect_campaigns.deployments.applying.due_runs import about_to_be_due, between_runs, make_again
-from prefect_campaigns.deployments.applying.plan import Change, Plan
-from prefect_campaigns.deployments.applying.planning import make_plan
+from prefect_campaigns.deployments.applying.plan import Change
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.demo.serving import serve
-from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.errors import AlreadyThere, ApplyIncomplete, CampaignsError
 from prefect_campaigns.flows.paused_deployment import schedule_own_run
-from prefect_campaigns.flows.pausing import pause_by_person
-from prefect_campaigns.flows.resuming import resume_by_person
 from prefect_campaigns.flows.run import trigger_type
 from prefect_campaigns.flows.versions import parameters_of
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport
 
-URL, FOLDER = "http://127.0.0.1:9", "/srv/planned"
+URL = "http://127.0.0.1:9"
 DAILY = {"cron": "0 9 * * *", "timezone": "America/New_York"}
-
-
-@pytest.fixture
-async def proxy(in_stack: Stack) -> AsyncIterator[PrefectProxy]:
-    """Prefect's API as the applies of a test see it."""
-    proxy = PrefectProxy(in_stack.server.api_url.removesuffix("/api"))
-    async with serve(proxy) as url:
-        with temporary_settings({PREFECT_API_URL: f"{url}/api"}):
-            yield proxy
-    await proxy.close()
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for no server to come back: none does."""
     monkeypatch.setattr("prefect_campaigns.deployments.applying.apply.CLIENT_MAX_RETRIES", 0)
-
-
-class Operator:
-    """Somebody who plans and applies the campaigns of one folder."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    async def plan(self, *campaigns: Campaign) -> Plan:
-        compiled = [compile_campaign(one) for one in campaigns]
-        async with connect() as client:
-            return await make_plan(
-                client,
-                self._driver.store,
-                self._driver.settings,
-                compiled,
-                origins={one.slug: FOLDER for one in compiled},
-            )
-
-    async def apply(self, *campaigns: Campaign, **options: Any) -> ApplyResult:
-        driver = self._driver
-        return await apply(campaigns, store=driver.store, settings=driver.settings, origin=FOLDER, **options)
-
-
-@pytest.fixture
-def operator(driver: Driver) -> Operator:
-    return Operator(driver)
 
 
 async def test_applying_what_is_there_already_writes_nothing(driver, operator, proxy, in_stack) -> None:
@@ -105,67 +56,6 @@ async def _lease_rows(stack: Stack) -> Any:
 
     with closing(sqlite3.connect(f"file:{stack.database}?mode=ro", uri=True)) as db:
         return db.execute("SELECT * FROM leases WHERE campaign_key = '@apply'").fetchall()
-
-
-async def test_each_drift_is_shown_by_the_plan_and_put_right_by_apply_once(driver, operator, proxy) -> None:
-    told = {"onComplete": {"email": "drift@example.com"}}
-    one = campaign("Drifting", URL, schedule=DAILY, notifications=told, budget={"daily": 5})
-    (applied,) = (await operator.apply(one)).campaigns
-    deployment, client = applied.deployment_id, driver.client
-
-    async def edit(**body: Any) -> None:
-        (await client.request("PATCH", f"/deployments/{deployment}", json=body)).raise_for_status()
-
-    async def edit_schedule() -> None:
-        (schedule,) = (await client.read_deployment(deployment)).schedules
-        at = CronSchedule(cron="0 5 * * *", timezone="UTC")
-        await client.update_deployment_schedule(deployment, schedule.id, schedule=at)
-
-    async def edit_parameters() -> None:
-        parameters = parameters_of(campaign("Drifting", URL, schedule=DAILY, notifications=told, budget={"daily": 50}))
-        await edit(parameters={**parameters_of(one), "campaign": parameters["campaign"]})
-
-    async def delete_automation() -> None:
-        (automation,) = await client.read_automations_by_name("campaigns: complete → drift@example.com")
-        await client.delete_automation(automation.id)
-
-    async def double_automation() -> None:
-        (automation,) = await client.read_automations_by_name("campaigns: complete → drift@example.com")
-        copied = automation.model_dump(exclude={"id", "created", "updated", "owner_resource"})
-        await client.create_automation(AutomationCore.model_validate(copied))
-
-    async def leave_automation_of_nobody() -> None:
-        (automation,) = await client.read_automations_by_name("campaigns: complete → drift@example.com")
-        copied = automation.model_dump(exclude={"id", "created", "updated", "owner_resource"})
-        text = AutomationCore.model_validate({**copied, "name": "campaigns: complete → nobody@example.com"})
-        other = text.model_dump_json().replace("on-complete:drift@", "on-complete:nobody@")
-        await client.create_automation(AutomationCore.model_validate_json(other))
-
-    async def add_schedule() -> None:
-        await client.create_deployment_schedules(deployment, [(CronSchedule(cron="1 1 * * *", timezone="UTC"), True)])
-
-    async def delete_deployment() -> None:
-        await client.delete_deployment((await client.read_deployment_by_name("campaign/drifting")).id)
-
-    drifts = [
-        (edit_schedule, "schedule"),
-        (edit_parameters, "/budget/daily"),
-        (lambda: edit(tags=["mine"]), "tags"),
-        (add_schedule, "schedule"),
-        (delete_automation, "automation 'campaigns: complete → drift@example.com'"),
-        (double_automation, "automation 'campaigns: complete → drift@example.com', which is there twice"),
-        (leave_automation_of_nobody, "automation 'campaigns: complete → nobody@example.com', which nobody asks for"),
-        (delete_deployment, "created"),
-    ]
-    for drift, expected in drifts:
-        assert not (await operator.plan(one)).has_changes
-        await drift()
-        plan = await operator.plan(one)
-        fields = [f"{change.field}" for change in plan.campaigns[0].fields]
-        said = [*fields, *(telling.what for telling in plan.telling), plan.campaigns[0].change.value]
-        assert any(text.startswith(expected) for text in said), (expected, said)
-        assert plan.has_changes
-        await operator.apply(one)
 
 
 async def test_what_breaks_off_at_any_write_leaves_each_campaign_as_it_was_or_as_it_should_be(
@@ -226,13 +116,6 @@ async def test_an_apply_that_breaks_off_says_which_campaigns_are_done(operator, 
     assert not (await operator.plan(*several)).has_changes
 
 
-async def runs_of(driver: Driver, deployment_id: Any) -> dict[datetime, FlowRun]:
-    runs = await driver.client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
-    )
-    return {run.expected_start_time: run for run in runs}
-
-
 @pytest.mark.usefixtures("no_worker")
 async def test_an_apply_after_a_run_was_due_loses_no_run(driver, operator) -> None:
     every_minute = {"cron": "* * * * *", "timezone": "UTC"}
@@ -244,11 +127,11 @@ async def test_an_apply_after_a_run_was_due_loses_no_run(driver, operator) -> No
         f"/deployments/{applied.deployment_id}/schedule",
         json={"start_time": (now - timedelta(seconds=60)).isoformat(), "min_time": 0, "min_runs": 1, "max_runs": 1},
     )
-    due = min(await runs_of(driver, applied.deployment_id))
+    due = min(await driver.runs_of(applied.deployment_id))
     assert due <= now
     hourly = {"cron": "0 * * * *", "timezone": "UTC"}
     await operator.apply(campaign("Due", URL, schedule=hourly, description="changed"))
-    assert due in await runs_of(driver, applied.deployment_id)
+    assert due in await driver.runs_of(applied.deployment_id)
 
 
 @pytest.mark.usefixtures("no_worker")
@@ -265,10 +148,10 @@ async def test_a_run_that_falls_due_during_a_change_is_made_again_once_as_a_sche
     due = min(run.expected_start_time for run in noted)
     # No schedule makes it anew.
     await driver.client.request("PATCH", f"/deployments/{applied.deployment_id}", json={"schedules": []})
-    assert due not in await runs_of(driver, applied.deployment_id)
+    assert due not in await driver.runs_of(applied.deployment_id)
     for _ in range(2):
         await make_again(driver.client, applied.deployment_id, noted, now=due, is_scheduled=False)
-    runs = await runs_of(driver, applied.deployment_id)
+    runs = await driver.runs_of(applied.deployment_id)
     assert list(runs) == [due]
     assert trigger_type(runs[due]) == "scheduled"
 
@@ -331,90 +214,11 @@ async def test_a_create_whose_answer_is_lost_is_no_deployment_that_nobody_sees(
     assert (await driver.store.get_campaign("unanswered-create")).deployment_id == deployment.id
 
 
-async def test_what_a_person_resumed_in_prefect_is_not_paused_again_by_a_change(driver, operator) -> None:
-    def version(text: str) -> Campaign:
-        return campaign("Resumed There", URL, only=1, schedule=DAILY, budget={"daily": 5}, description=text)
-
-    (applied,) = (await operator.apply(version("one"))).campaigns
-    pause = Pause(by=PausedBy.BUDGET, reason="budget: weekly 1.00 reached, spent 1.00", since=datetime.now(UTC))
-    await driver.store.set_pause("resumed-there", pause, replacing=None)
-    await operator.apply(version("two"))
-    assert not (await driver.client.read_deployment(applied.deployment_id)).paused
-
-
-async def paused_meanwhile(driver: Driver, key: str) -> None:
-    record = await driver.store.get_campaign(key)
-    await pause_by_person(driver.client, driver.store, record, reason="do not send", now=datetime.now(UTC))
-
-
-@pytest.mark.parametrize("known_before", [True, False])
-async def test_what_a_person_pauses_while_it_is_created_comes_up_paused(driver, operator, proxy, known_before) -> None:
-    one = campaign(f"Paused While Created {known_before}", URL, only=1, schedule=DAILY)
-    key = one.slug
-    if known_before:
-        (before,) = (await operator.apply(one)).campaigns
-        await driver.client.delete_deployment(before.deployment_id)
-    # The plan is made, and the row is written; Prefect has not heard yet of the deployment.
-    proxy.meanwhile = "POST /api/deployments/", lambda: paused_meanwhile(driver, key)
-    (applied,) = (await operator.apply(one)).campaigns
-    assert proxy.meanwhile is None
-    deployment = await driver.client.read_deployment_by_name(f"campaign/{key}")
-    assert deployment.paused and "do not send" in deployment.description
-    assert applied.pause is not None and applied.pause.by is PausedBy.PERSON
-    assert not (await operator.plan(one)).has_changes
-
-
-async def test_what_a_person_pauses_between_the_plan_and_its_creation_is_created_paused(
-    driver: Driver, operator: Operator, proxy: PrefectProxy
-) -> None:
-    one = campaign("Paused Before Created", URL, only=1, schedule=DAILY)
-    (before,) = (await operator.apply(one)).campaigns
-    await driver.client.delete_deployment(before.deployment_id)
-    proxy.pass_on()
-    # Asked for once the plan is made; the row is written after it.
-    proxy.meanwhile = "POST /api/flows/", lambda: paused_meanwhile(driver, "paused-before-created")
-    await operator.apply(one)
-    assert proxy.meanwhile is None
-    assert (await driver.client.read_deployment_by_name("campaign/paused-before-created")).paused
-    assert not [write for write in proxy.writes if "pause" in write], "it was never there without its pause"
-
-
-async def test_what_a_person_resumes_while_it_is_created_comes_up_resumed(driver, operator, proxy) -> None:
-    one = campaign("Resumed While Created", URL, only=1, schedule=DAILY)
-    (before,) = (await operator.apply(one)).campaigns
-    await paused_meanwhile(driver, "resumed-while-created")
-    await driver.client.delete_deployment(before.deployment_id)
-
-    async def resume() -> None:
-        record = await driver.store.get_campaign("resumed-while-created")
-        await resume_by_person(driver.client, driver.store, record, now=datetime.now(UTC))
-
-    proxy.meanwhile = "POST /api/deployments/", resume
-    await operator.apply(one)
-    assert proxy.meanwhile is None
-    assert not (await driver.client.read_deployment_by_name("campaign/resumed-while-created")).paused
-
-
-async def test_of_what_a_person_pauses_while_it_is_changed_no_run_is_scheduled(driver, operator, proxy) -> None:
-    def version(text: str) -> Campaign:
-        return campaign("Paused While Changed", URL, only=1, schedule=DAILY, description=text)
-
-    (applied,) = (await operator.apply(version("one"))).campaigns
-    deployment = applied.deployment_id
-    proxy.meanwhile = f"PATCH /api/deployments/{deployment}", lambda: paused_meanwhile(driver, "paused-while-changed")
-    await operator.apply(version("two"))
-    assert proxy.meanwhile is None
-    there = await driver.client.read_deployment(deployment)
-    assert there.paused and there.description.startswith("**Paused.** do not send.")
-    assert there.description.endswith("two")
-    assert await runs_of(driver, deployment) == {}, "a run of a paused deployment would run all the same"
-
-
 async def test_nothing_is_changed_where_a_run_is_about_to_be_due(driver, operator) -> None:
     every_minute = {"cron": "* * * * *", "timezone": "UTC"}
     (applied,) = (await operator.apply(campaign("About To", URL, schedule=every_minute))).campaigns
     await schedule_own_run(driver.client, applied.deployment_id, datetime.now(UTC))
-    (due, *_) = sorted(await runs_of(driver, applied.deployment_id))
+    (due, *_) = sorted(await driver.runs_of(applied.deployment_id))
     clock = SettableClock(due - timedelta(seconds=1))
     noted = await between_runs(driver.client, applied.deployment_id, clock=clock)
     # The clock of the test has not moved, but 1.5 seconds have been waited.

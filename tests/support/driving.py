@@ -12,6 +12,7 @@ from campaign_files import campaign
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterDeploymentId,
     FlowRunFilterId,
     TaskRunFilter,
     TaskRunFilterFlowRunId,
@@ -126,3 +127,10 @@ class Driver:
             return steps if len(done) >= count else None
 
         return await until(look, f"{count} task runs")
+
+    async def runs_of(self, deployment_id: UUID) -> dict[datetime | None, FlowRun]:
+        """Return the runs of a deployment, by when they are due."""
+        runs = await self.client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
+        )
+        return {run.expected_start_time: run for run in runs}
