@@ -120,7 +120,7 @@ def page(view: CampaignView) -> RenderableType:
 def _head(view: CampaignView) -> Iterator[Text]:
     campaign, standing = view.campaign, view.state.standing
     style = STANDING_STYLES.get(standing, "yellow")
-    yield Text.assemble((campaign.name, "bold"), "  ", (str(standing), style))
+    yield Text.assemble((campaign.name, "bold"), "  ", (standing.words, style))
     yield Text(f"campaign/{campaign.slug}, id {view.state.record.id}", style="dim")
     if campaign.description:
         yield Text(campaign.description)

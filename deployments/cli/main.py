@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,9 +68,30 @@ err = _console(stderr=True)
 
 
 def say(text: str | Text, *, to: Console | None = None) -> None:
-    """Print a sentence or a line, which in a file or a pipe is one line, however long."""
+    """Print a sentence or a line, which in a file or a pipe is one line, however long.
+
+    At a terminal what does not fit goes on under the words that it belongs to, and not under their indent or mark.
+    """
     console = to or out
-    console.print(text, soft_wrap=not console.is_terminal)
+    if console.is_terminal:
+        console.print(_hanging(Text.from_markup(text) if isinstance(text, str) else text, console))
+    else:
+        console.print(text, soft_wrap=True)
+
+
+_MARK = re.compile(r"\s*(?:[!✗✓+~=-] )?")
+
+
+def _hanging(text: Text, console: Console) -> Text:
+    found = _MARK.match(text.plain)
+    mark = found.end() if found else 0
+    if not mark or text.cell_len <= console.width:
+        return text
+    head, body = text.divide([mark])
+    lines = body.wrap(console, console.width - mark)
+    for line in lines:
+        line.rstrip()
+    return Text.assemble(head, Text(f"\n{' ' * mark}").join(lines))
 
 
 def error_json(problems: Sequence[str]) -> dict[str, str]:

@@ -32,11 +32,11 @@ from prefect_campaigns.deployments.cli.main import (
     say,
 )
 from prefect_campaigns.deployments.cli.plan_view import plan_json, plan_lines
-from prefect_campaigns.deployments.cli.printing import plain_table
+from prefect_campaigns.deployments.cli.printing import PAUSERS, plain_table
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
-from prefect_campaigns.errors import UsageError
+from prefect_campaigns.errors import CampaignsError, InvalidCampaign, UsageError
 from prefect_campaigns.loader import LoadedCampaign, load_many, load_usable
 
 Prune = Annotated[bool, Parameter(help="Delete the campaigns of these folders whose files are gone.")]
@@ -86,6 +86,8 @@ async def plan_command(
     paths = paths or (Path("campaigns"),)
     folders = _pruned(paths, prune)
     loaded, complaints = load_usable(paths)
+    if not loaded:
+        raise InvalidCampaign(complaints)
     settings, now = load_settings(), current_clock().now()
     async with open_store(settings) as store, connect() as client:
         compiled = [compile_campaign(one.campaign) for one in loaded]
@@ -197,14 +199,14 @@ def print_applied(result: ApplyResult) -> None:
     if len(shown) < len(result.campaigns):
         out.print(f"[dim]unchanged[/]  {len(result.campaigns) - len(shown)} campaigns")
     for key in result.deleted:
-        out.print(f"[red]deleted[/]  campaign/{key}")
+        say(f"[red]deleted[/]  campaign/{key}")
     for telling in result.telling:
-        out.print(f"[{_CHANGE_STYLES.get(Change(telling.change), 'red')}]{telling.change}[/]  {escape(telling.what)}")
+        say(f"[{_CHANGE_STYLES.get(Change(telling.change), 'red')}]{telling.change}[/]  {escape(telling.what)}")
     for one in result.campaigns:
         if one.resumed:
-            out.print(f"[green]✓[/] {one.compiled.slug}: {escape(one.resumed)}")
+            say(f"[green]✓[/] {one.compiled.slug}: {escape(one.resumed)}")
     for note in result.notes:
-        out.print(f"[yellow]![/] {escape(note)}")
+        say(f"[yellow]![/] {escape(note)}")
 
 
 def _when(applied: Applied) -> tuple[str, str]:
@@ -213,6 +215,5 @@ def _when(applied: Applied) -> tuple[str, str]:
         return "by hand", ""
     if not schedule.active:
         return f"{schedule.cron} (not enabled)", schedule.timezone
-    by_person = applied.switched_off or (applied.pause and applied.pause.by is PausedBy.PERSON)
-    state = " (paused by a person)" if by_person else f" (paused by the {applied.pause.by})" if applied.pause else ""
-    return f"{schedule.cron}{state}", schedule.timezone
+    by = PausedBy.PERSON if applied.switched_off else applied.pause.by if applied.pause else None
+    return f"{schedule.cron}{f' (paused by {PAUSERS[by]})' if by else ''}", schedule.timezone

@@ -15,7 +15,7 @@ from prefect_campaigns.deployments.applying.differences import ABSENT, FieldChan
 from prefect_campaigns.deployments.applying.notifiers import Telling
 from prefect_campaigns.deployments.applying.outlook import Outlook
 from prefect_campaigns.deployments.applying.plan import CampaignPlan, Change, Plan
-from prefect_campaigns.deployments.cli.printing import local_time
+from prefect_campaigns.deployments.cli.printing import PAUSERS, local_time
 from prefect_campaigns.money import format_money
 
 SHOWN_UNCHANGED = 20
@@ -76,7 +76,7 @@ def _counted(plan: Plan) -> str:
     shared = len(plan.upkeep) + len(plan.telling)
     if shared:
         words.append(f"{shared} shared part{'s' * (shared != 1)} to write")
-    return ", ".join(words) or "No campaigns"
+    return ", ".join(words)
 
 
 def _line(change: Change, what: str, why: str) -> Text:
@@ -91,8 +91,8 @@ def _campaign_lines(one: CampaignPlan, outlook: Outlook | None, *, now: datetime
         yield Text(f"{_INDENT}{_field(change)}")
     if one.switched_off:
         yield Text(f"{_INDENT}its schedule was switched off by a person, and stays off", style="yellow")
-    if one.row is not None and one.row.pause is not None:
-        yield Text(f"{_INDENT}paused by the {one.row.pause.by}, and stays so: {one.row.pause.reason}", style="yellow")
+    if one.pause is not None:
+        yield Text(f"{_INDENT}paused by {PAUSERS[one.pause.by]}, and stays so: {one.pause.reason}", style="yellow")
     if outlook is not None:
         yield from _outlook_lines(one, outlook, now=now)
 

@@ -16,6 +16,7 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
+from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.deployments.driving.standing import Standing
 from prefect_campaigns.models import Recipients
 from prefect_campaigns.money import format_money
@@ -23,6 +24,9 @@ from prefect_campaigns.results import RunReport, RunStatus
 
 STANDING_STYLES = {Standing.ACTIVE: "green", Standing.NOT_ENABLED: "dim", Standing.STOPPED: "red"}
 """How it is shown how a campaign stands; anything else is yellow."""
+
+PAUSERS = {PausedBy.BUDGET: "the budget", PausedBy.PERSON: "a person", PausedBy.STOP: "the emergency stop"}
+"""Who has paused a campaign, in words that follow ``paused by``."""
 
 RUN_STYLES = {
     RunStatus.COMPLETED: "green",

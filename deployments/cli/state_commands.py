@@ -96,7 +96,7 @@ def _lines(state: CampaignState, budget: BudgetStatus) -> Iterator[Text]:
     campaign, schedule = state.record.campaign, state.record.campaign.schedule
     yield Text.assemble((campaign.name, "bold"), (f"  campaign/{campaign.slug}", "dim"))
     runs = f"{schedule.cron} {schedule.timezone}" if schedule else "by hand"
-    yield Text.assemble("  ", (str(state.standing), STANDING_STYLES.get(state.standing, "yellow")), f", runs {runs}")
+    yield Text.assemble("  ", (state.standing.words, STANDING_STYLES.get(state.standing, "yellow")), f", runs {runs}")
     spent = (f"{_share(limit)} {when}" for limit, when in zip(budget.limits, _WINDOWS, strict=True))
     yield Text(f"  spent {', '.join(spent)}")
     if state.standing not in (Standing.ACTIVE, Standing.NOT_ENABLED):

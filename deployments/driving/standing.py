@@ -37,6 +37,11 @@ class Standing(StrEnum):
     NOT_ENABLED = "not enabled"
     NOT_DEPLOYED = "not deployed"
 
+    @property
+    def words(self) -> str:
+        """How people read it; programs read the value."""
+        return "paused by the budget" if self is Standing.PAUSED else self.value
+
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignState:

@@ -138,7 +138,7 @@ async def test_where_prefect_is_away_the_store_says_what_it_knows(alone, books: 
     assert listed.err.startswith("! What was paused in Prefect is not known: no Prefect API answers at ")
     assert [block(listed.out, name)[1].partition(",")[0] for name in pauses] == [
         "active",
-        "paused",
+        "paused by the budget",
         "paused by a person",
     ]
     body = json.loads(as_json.out)

@@ -9,13 +9,22 @@ from uuid import uuid4
 import pytest
 from campaign_files import campaign, campaign_json
 from prefect.client.schemas.objects import DeploymentSchedule
-from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.responses import DeploymentResponse, GlobalConcurrencyLimitResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
 from prefect_campaigns.deployments.applying.differences import ABSENT, FieldChange, Side, differences
 from prefect_campaigns.deployments.applying.observed import Observed
-from prefect_campaigns.deployments.applying.plan import API_ORIGIN, CampaignPlan, Change, compare, orphans, renamed
+from prefect_campaigns.deployments.applying.plan import (
+    API_ORIGIN,
+    CampaignPlan,
+    Change,
+    Plan,
+    compare,
+    orphans,
+    renamed,
+)
+from prefect_campaigns.deployments.cli.plan_view import plan_lines
 from prefect_campaigns.deployments.compile import compile_campaign, deployment_parameter_schema
 from prefect_campaigns.models import Campaign
 
@@ -287,3 +296,61 @@ def test_a_changed_name_is_noticed_though_its_secrets_are_named_after_it() -> No
 def test_differences_are_told_by_their_pointer(old: Any, new: Any, expected: Any) -> None:
     found: list[FieldChange] = list(differences(Side.FILE, old, new))
     assert [(one.field, one.old, one.new) for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("is_paused", "pause", "said"),
+    [
+        (True, PausedBy.BUDGET, "paused by the budget, and stays so: because"),
+        (True, PausedBy.PERSON, "paused by a person, and stays so: because"),
+        (True, PausedBy.STOP, "paused by the emergency stop, and stays so: because"),
+        # paused in Prefect alone
+        (True, None, "paused by a person, and stays so: paused in Prefect"),
+        # resumed in Prefect since
+        (False, PausedBy.PERSON, None),
+    ],
+)
+def test_by_whom_a_campaign_is_paused_is_said(is_paused: bool, pause: PausedBy | None, said: str | None) -> None:
+    there = deployed(ONE, paused=is_paused)
+    known = Pause(by=pause, reason="because", since=NOW) if pause else None
+    plan = plan_of(ONE, there, row(ONE, there, pause=known))
+    lines = [line.plain.strip() for line in plan_lines(Plan(campaigns=(plan,)), {}, now=NOW)]
+    assert [line for line in lines if line.startswith("paused")] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"path": "/srv/marketing"}, ("prefect", "path", "/srv/marketing", ABSENT)),
+        (
+            {"concurrency_options": {"collision_strategy": "CANCEL_NEW"}},
+            ("prefect", "concurrencyOptions", {"collision_strategy": "CANCEL_NEW"}, ABSENT),
+        ),
+    ],
+)
+def test_what_no_deployment_of_ours_has_is_taken_out(changed: dict[str, Any], expected: Any) -> None:
+    there = deployed(ONE, **changed)
+    plan = plan_of(ONE, there, row(ONE, there))
+    assert (fields(plan), plan.update) == ([expected], dict.fromkeys(changed))
+
+
+def test_a_concurrency_limit_is_taken_out_and_one_that_others_may_go_by_is_let_go() -> None:
+    there = deployed(ONE)
+    for name, field, shown in (
+        (f"deployment:{there.id}", "concurrency_limit", "concurrencyLimit"),
+        ("of-others", "global_concurrency_limit_id", "globalConcurrencyLimit"),
+    ):
+        limit = GlobalConcurrencyLimitResponse(id=uuid4(), active=True, name=name, limit=2, active_slots=0)
+        limited = there.model_copy(update={"global_concurrency_limit": limit})
+        plan = plan_of(ONE, limited, row(ONE, there))
+        assert plan.update == {field: None}
+        assert [one.field for one in plan.fields] == [shown]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("work_queue_name", "urgent"), ("job_variables", {"env": {"REGION": "eu"}}), ("pull_steps", [{"step": {}}])],
+)
+def test_what_the_operator_may_choose_is_no_difference(field: str, value: Any) -> None:
+    there = deployed(ONE, **{field: value})
+    assert plan_of(ONE, there, row(ONE, there)).change is Change.UNCHANGED
