@@ -36,7 +36,7 @@ from prefect_campaigns.deployments.cli.printing import PAUSERS, plain_table
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
-from prefect_campaigns.errors import CampaignsError, InvalidCampaign, UsageError
+from prefect_campaigns.errors import InvalidCampaign, UsageError
 from prefect_campaigns.loader import LoadedCampaign, load_many, load_usable
 
 Prune = Annotated[bool, Parameter(help="Delete the campaigns of these folders whose files are gone.")]

@@ -1,13 +1,15 @@
 """An apply whose Prefect server is killed: no run mixes versions, the plan tells what is left, the next apply ends it.
 
-``--at-full-size`` lets it be a thousand campaigns and ten kills, which takes a while.
+``--at-full-size`` lets it be a thousand campaigns and ten kills, which takes an hour; ``--log-cli-level=INFO`` shows
+how far it is.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from prefect_campaigns.deployments.running.server import EmbeddedServer, connect
 from prefect_campaigns.errors import CampaignsError
 from prefect_campaigns.models import Campaign
 
+logger = logging.getLogger(__name__)
+
 FOLDER = "/srv/interrupted"
 RUNS_EACH_TIME = 5
 
@@ -40,6 +44,7 @@ class Scene:
     server: EmbeddedServer
     store: SqliteStore
     runner: RunProcess
+    killed: set[int] = field(default_factory=set)
 
     async def plan(self, campaigns: list[Campaign]) -> Plan:
         compiled = [compile_campaign(one) for one in campaigns]
@@ -53,6 +58,7 @@ class Scene:
     def kill_server(self) -> None:
         assert self.server._process is not None
         self.server._process.kill()
+        self.killed.add(self.server._process.pid)
 
     async def versions(self) -> dict[str, str]:
         """The version that each deployment on the server has."""
@@ -61,9 +67,11 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> AsyncIterator[Scene]:
     home = tmp_path / "prefect"
-    server = EmbeddedServer(home=home, port=free_port(), log=tmp_path / "server.log", extra_env=FAST_SERVER)
+    # A scheduler that looks at a thousand deployments each second does little else.
+    settings = {} if pytestconfig.getoption("--at-full-size") else FAST_SERVER
+    server = EmbeddedServer(home=home, port=free_port(), log=tmp_path / "server.log", extra_env=settings)
     variables = {
         "PREFECT_API_URL": server.api_url,
         "PREFECT_HOME": str(home),
@@ -111,8 +119,9 @@ async def test_an_apply_whose_server_is_killed_mixes_nothing_and_is_finished_by_
             if done > at:
                 scene.kill_server()
 
-        with pytest.raises(CampaignsError):
+        with pytest.raises(CampaignsError) as refusal:
             await scene.apply(wanted, progress=kill_then)
+        assert len(scene.killed) == number - 1, f"it failed before the server was killed: {refusal.value}"
         await scene.server.stop()
         await scene.server.start()
         plan = await scene.plan(wanted)
@@ -130,6 +139,10 @@ async def test_an_apply_whose_server_is_killed_mixes_nothing_and_is_finished_by_
         await _run_some(scene, engines, [*torn, *chance.sample(changed, min(len(changed), 2)), *plan.campaigns[:2]])
         await scene.apply(wanted)
         assert not (await scene.plan(wanted)).has_changes
+        logger.info(
+            "kill %d of %d, after %d campaigns: %d were left, %d of them torn; finished by the next apply",
+            *(len(scene.killed), kills, at, len(changed), len(torn)),
+        )
 
 
 async def _run_some(scene: Scene, engines: DemoEngines, plans: list[Any]) -> None:
