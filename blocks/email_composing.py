@@ -84,6 +84,15 @@ def parse_address(value: str) -> Address:
         raise problem from None
 
 
+def is_address(text: str) -> bool:
+    """Whether mail could go there, as far as can be told."""
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 _PAGE = Environment(autoescape=True, undefined=StrictUndefined).from_string(
     files("prefect_campaigns.blocks").joinpath("email.html").read_text(encoding="utf-8")
 )

@@ -53,6 +53,14 @@ def hide_login(text: str) -> str:
     return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
 
 
+MAX_WHY = 300
+
+
+def why_failed(error: BaseException) -> str:
+    """Return what an error says, as one line without logins, of 300 characters at the most; else what it is called."""
+    return hide_login(" ".join(str(error).split())[:MAX_WHY]) or type(error).__name__
+
+
 def shown(value: Any) -> str:
     """Return the value as one would write it in JSON, on one line; lists and objects only by their size."""
     if isinstance(value, str):

@@ -24,7 +24,7 @@ from prefect_campaigns.deployments.api.answers import Health
 from prefect_campaigns.deployments.driving.lookup import match_campaign
 from prefect_campaigns.deployments.running.server import configured_api_url
 from prefect_campaigns.errors import ServerError, StoreUnavailable, UnknownCampaign
-from prefect_campaigns.words import hide_login
+from prefect_campaigns.words import hide_login, why_failed
 
 REQUEST_SECONDS = 150.0
 """How long a request may take in all; an apply waits for another one for two minutes."""
@@ -82,11 +82,11 @@ class Parts:
             with self._impatient.model_copy():
                 failure = await client.api_healthcheck()
             if failure is not None:
-                raise ServerError(f"{where} does not answer: {_one_line(failure)}")
+                raise ServerError(f"{where} does not answer: {why_failed(failure)}")
             try:
                 yield client
             except (httpx.HTTPError, PrefectException) as error:
-                raise ServerError(f"{where} failed: {_one_line(error)}") from error
+                raise ServerError(f"{where} failed: {why_failed(error)}") from error
 
     def _started_client(self) -> PrefectClient:
         if self._client is None:
@@ -179,7 +179,3 @@ class Parts:
             if not await store.list_audit(campaign_key=name, limit=1):
                 raise
             return name
-
-
-def _one_line(error: BaseException) -> str:
-    return hide_login(" ".join(str(error).split())[:300]) or type(error).__name__

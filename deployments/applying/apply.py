@@ -37,7 +37,7 @@ from prefect_campaigns.deployments.running.worker import CampaignWorker
 from prefect_campaigns.errors import AlreadyThere, ApplyIncomplete, CampaignsError, StoreError
 from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.models import Campaign
-from prefect_campaigns.words import hide_login
+from prefect_campaigns.words import why_failed
 
 __all__ = ["API_ORIGIN", "Applied", "ApplyResult", "Change", "apply"]
 
@@ -190,7 +190,7 @@ class _Apply:
         keys = [one.compiled.slug for one in plans]
         raise ApplyIncomplete(
             done=[key for key in keys if key in self.done],
-            failed={key: _one_line(self.failed[key]) for key in keys if key in self.failed},
+            failed={key: why_failed(self.failed[key]) for key in keys if key in self.failed},
             untouched=[key for key in keys if key not in self.done and key not in self.failed],
         )
 
@@ -228,10 +228,6 @@ def _deed(plan: CampaignPlan) -> Deed:
     fields = [f"{change.side}: {change.field}" for change in plan.fields[:MAX_FIELDS]]
     detail = {"version": plan.compiled.parameters["version"], "origin": plan.origin, "fields": fields}
     return Deed(action=_ACTIONS[plan.change], campaign_key=plan.compiled.slug, detail=detail)
-
-
-def _one_line(error: BaseException) -> str:
-    return hide_login(" ".join(str(error).split())[:300]) or type(error).__name__
 
 
 async def _ensure_work_pool(client: PrefectClient) -> None:

@@ -18,7 +18,7 @@ from prefect_email import EmailServerCredentials
 from prefect_email.credentials import SMTPServer, SMTPType
 from pydantic import SecretStr
 
-from prefect_campaigns.blocks.email_composing import parse_address
+from prefect_campaigns.blocks.email_composing import is_address
 from prefect_campaigns.blocks.settings import Settings, env_file
 from prefect_campaigns.blocks.stores import DEFAULT_API_URL
 from prefect_campaigns.blocks.supabase_credentials import STORE_BLOCK_NAME, SupabaseCredentials
@@ -147,19 +147,11 @@ def _shown(name: str, value: Any) -> str | None:
     if value is None:
         return None
     # Some providers take an access token for a user name.
-    if isinstance(value, SecretStr) or (name == "SMTP_USER" and not _is_address(value)):
+    if isinstance(value, SecretStr) or (name == "SMTP_USER" and not is_address(value)):
         return HIDDEN
     if isinstance(value, bool):
         return str(value).lower()
     return without_secrets(str(value)) if "://" in str(value) else str(value)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parse_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _prefects(sources: _Sources) -> Iterator[SettingView]:

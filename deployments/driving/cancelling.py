@@ -31,7 +31,7 @@ from prefect_campaigns.errors import StoreError
 from prefect_campaigns.flows.approval import RESUMING
 from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.flows.closing import close_record
-from prefect_campaigns.words import hide_login
+from prefect_campaigns.words import why_failed
 
 CANCEL_SECONDS = 8.0
 """How long whoever executes a run has for ending it: the worker looks every two seconds."""
@@ -129,12 +129,8 @@ async def end_runs(
     if errors and problems is None:
         raise errors[0][1]
     if problems is not None:
-        problems += [f"run {run.name} could not be cancelled: {_one_line(error)}" for run, error in errors]
+        problems += [f"run {run.name} could not be cancelled: {why_failed(error)}" for run, error in errors]
     return [ended.get(run.id, run) for run in flow_runs]
-
-
-def _one_line(error: BaseException) -> str:
-    return hide_login(" ".join(str(error).split())[:300]) or type(error).__name__
 
 
 async def _insist(client: PrefectClient, flow_run: FlowRun, actor: str) -> None:

@@ -20,7 +20,7 @@ from prefect_campaigns.deployments.driving.cancelling import ASKED_AT_ONCE, end_
 from prefect_campaigns.errors import CampaignsError, StoreError, UnknownCampaign
 from prefect_campaigns.flows.pausing import pause_by_stop
 from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_after_stop
-from prefect_campaigns.words import hide_login
+from prefect_campaigns.words import why_failed
 
 Connect = Callable[[], AbstractAsyncContextManager[PrefectClient]]
 
@@ -115,7 +115,7 @@ async def stop_first(
     except TimeoutError:
         await doing.give_up("it takes too long")
     except (httpx.HTTPError, PrefectException, CampaignsError) as error:
-        await doing.give_up(_line(error))
+        await doing.give_up(why_failed(error))
     return doing.done(stood_before=before is not None)
 
 
@@ -156,7 +156,7 @@ class _Stopping:
             try:
                 await self._record(None)
             except StoreError as fault:
-                self.problems.append(f"the audit does not say so: {_line(fault)}")
+                self.problems.append(f"the audit does not say so: {why_failed(fault)}")
 
     async def _record(self, client: PrefectClient | None) -> None:
         detail = {
@@ -247,7 +247,7 @@ async def _each(
                 # Deleted meanwhile.
                 return
             except (httpx.HTTPError, PrefectException, CampaignsError) as error:
-                problems.append(f"{record.key} {failure}: {_line(error)}")
+                problems.append(f"{record.key} {failure}: {why_failed(error)}")
 
     await asyncio.gather(*map(do, records))
     return done
@@ -276,7 +276,7 @@ async def _cancel_all(
         ended = await end_runs(client, store, going, actor=actor, problems=problems)
         cancelled |= {run.id: run for run in ended}
     if failure is not None:
-        problems.append(f"not all runs could be looked for and cancelled: {_line(failure)}")
+        problems.append(f"not all runs could be looked for and cancelled: {why_failed(failure)}")
     return [run for run in cancelled.values() if run.state is not None and run.state.is_cancelled()]
 
 
@@ -284,9 +284,5 @@ async def _still_going(client: PrefectClient, problems: list[str]) -> Sequence[F
     try:
         return [run for run in await unended_runs(client) if _is_going(run)]
     except (httpx.HTTPError, PrefectException) as error:
-        problems.append(f"not known which runs are still going: {_line(error)}")
+        problems.append(f"not known which runs are still going: {why_failed(error)}")
         return []
-
-
-def _line(error: BaseException) -> str:
-    return hide_login(" ".join(str(error).split())[:300]) or type(error).__name__

@@ -7,7 +7,7 @@ import socket
 from prefect.blocks.abstract import NotificationError
 
 from prefect_campaigns.blocks.email import CampaignEmail
-from prefect_campaigns.blocks.email_composing import parse_address
+from prefect_campaigns.blocks.email_composing import is_address
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.deployments.applying.saved_mail import MailServer, mail_in_use
 from prefect_campaigns.errors import CampaignsError, MailNotSent
@@ -29,7 +29,7 @@ async def send_trial_mail(settings: Settings, saved: MailServer | None, *, to: s
         MailNotSent: it did not go out; says what the mail server said, or that there is none.
         CampaignsError: ``to`` is no address.
     """
-    if to is not None and not _is_address(to):
+    if to is not None and not is_address(to):
         raise CampaignsError(f"{shown(to)} is no mail address; allowed is one such as ops@example.com")
     mail = mail_in_use(settings, saved)
     if mail is None:
@@ -43,11 +43,3 @@ async def send_trial_mail(settings: Settings, saved: MailServer | None, *, to: s
     except NotificationError as error:
         raise MailNotSent(error.log) from error
     return recipient
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parse_address(text)
-    except ValueError:
-        return False
-    return True

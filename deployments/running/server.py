@@ -24,7 +24,7 @@ from prefect_campaigns.blocks.stores import DEFAULT_API_URL, wants_password
 from prefect_campaigns.blocks.supabase_credentials import is_loopback
 from prefect_campaigns.deployments.running import server_process
 from prefect_campaigns.errors import ServerError
-from prefect_campaigns.words import hide_login
+from prefect_campaigns.words import hide_login, why_failed
 
 DEFAULT_PORT = 4200
 """Where ``prefect server start`` and ``campaigns up`` listen unless told otherwise."""
@@ -60,17 +60,13 @@ async def connect() -> AsyncIterator[PrefectClient]:
                 failure = await client.api_healthcheck()
                 if failure is not None:
                     raise ServerError(
-                        f"no Prefect API answers at {hide_login(url)}: {_one_line(failure)}. Start one with"
+                        f"no Prefect API answers at {hide_login(url)}: {why_failed(failure)}. Start one with"
                         " `campaigns up` (or `prefect server start`), or set PREFECT_API_URL."
                     )
                 yield client
         except (httpx.HTTPError, PrefectException) as error:
-            why = wants_password(error) or _one_line(error)
+            why = wants_password(error) or why_failed(error)
             raise ServerError(f"Prefect's API at {hide_login(url)} failed: {why}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return hide_login(" ".join(str(error).split())[:500]) or type(error).__name__
 
 
 def own_port(url: str) -> int | None:
