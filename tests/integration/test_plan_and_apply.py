@@ -14,6 +14,7 @@ from prefect.states import Cancelling
 from prefect_proxy import PrefectProxy
 from real_stack import Stack
 
+from prefect_campaigns.blocks.store_types import Pause, PausedBy
 from prefect_campaigns.deployments.applying.due_runs import about_to_be_due, between_runs, make_again
 from prefect_campaigns.deployments.applying.plan import Change
 from prefect_campaigns.deployments.compile import compile_campaign
@@ -137,7 +138,11 @@ async def test_an_apply_after_a_run_was_due_loses_no_run(driver, operator) -> No
 @pytest.mark.usefixtures("no_worker")
 async def test_a_run_that_falls_due_during_a_change_is_made_again_once_as_a_scheduled_one(driver, operator) -> None:
     every_minute = {"cron": "* * * * *", "timezone": "UTC"}
-    (applied,) = (await operator.apply(campaign("In Between", URL, schedule=every_minute))).campaigns
+    one, now = campaign("In Between", URL, schedule=every_minute), datetime.now(UTC)
+    # Of what is paused from the beginning Prefect's scheduler makes no runs beside ours.
+    await driver.store.save_campaign(one)
+    await driver.store.set_pause(one.slug, Pause(by=PausedBy.PERSON, reason="paused", since=now), replacing=None)
+    (applied,) = (await operator.apply(one)).campaigns
     now = datetime.now(UTC)
     await driver.client.request(
         "POST",
