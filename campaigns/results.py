@@ -58,6 +58,8 @@ class StepResult(_Value):
         error: why it failed, in one line.
         taken_from: the run whose result it is, of a step that a run which began later has taken over.
         sent_as: what a step that sends was to send (``request_of``), whatever it was called; None where none was begun.
+        is_unrecorded: whether Prefect has begun it although the books know nothing of it: they are older, as books are
+            that were put back from a backup. It may have sent.
     """
 
     name: str
@@ -74,6 +76,7 @@ class StepResult(_Value):
     error: str | None = None
     taken_from: str | None = None
     sent_as: str | None = None
+    is_unrecorded: bool = False
 
     @property
     def duration_seconds(self) -> float | None:
@@ -86,7 +89,7 @@ class StepResult(_Value):
 def step_detail(step: StepResult) -> dict[str, Any]:
     """Return what stores keep of a step as JSON, since they look for none of it."""
     detail = {"counts": step.counts, "result": step.result, "warnings": step.warnings, "error": step.error}
-    rare = {"taken_from": step.taken_from, "sent_as": step.sent_as}
+    rare = {"taken_from": step.taken_from, "sent_as": step.sent_as, "is_unrecorded": step.is_unrecorded or None}
     return detail | {name: value for name, value in rare.items() if value is not None}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -28,6 +28,11 @@ ASKED_AT_ONCE = 200
 
 TURN_SECONDS = 3.0
 """How long somebody who wants a run's end written down waits for the campaign's lease."""
+
+CLOSING = "the closing of "
+"""How the name in a lease begins that is held only to write down a run's end."""
+
+OLDER_BOOKS = "Prefect has begun it, and the books, which are older, know nothing of it: mails may have gone out"
 
 _LEASE_SECONDS = 30.0
 _POLL_SECONDS = 0.25
@@ -122,7 +127,16 @@ async def close_ended(
     if ended is None:
         return None
     why = f"The run has ended in Prefect as {ended}; put down by {actor}"
-    return await close_record(store, str(run_id), actor=actor, state_name=ended, why=why, turn_seconds=turn_seconds)
+    begun = await _begun_steps(client, run_id)
+    return await close_record(
+        store, str(run_id), actor=actor, state_name=ended, why=why, begun=begun, turn_seconds=turn_seconds
+    )
+
+
+async def _begun_steps(client: PrefectClient, run_id: UUID) -> set[str]:
+    """Return the names of the steps that have begun, as far as Prefect knows."""
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+    return {task_run.name for task_run in await client.read_task_runs(flow_run_filter=of_run)}
 
 
 async def close_record(
@@ -132,6 +146,7 @@ async def close_record(
     actor: str,
     state_name: str,
     why: str,
+    begun: Collection[str] = (),
     turn_seconds: float = TURN_SECONDS,
 ) -> Closed:
     """Withdraw the approvals that a run waits for, and write it down as aborted if it is going in the books.
@@ -140,6 +155,7 @@ async def close_record(
     has left, and is booked at its estimate, unconfirmed, where one has.
 
     Args:
+        begun: the steps that have begun in Prefect; one of which the books know nothing may have sent.
         turn_seconds: how long it waits for the campaign's lease.
 
     Raises:
@@ -160,20 +176,34 @@ async def close_record(
         report = await store.get_run(run_id)
         is_going = report is not None and report.status is RunStatus.RUNNING
         if report is not None and is_going:
-            await _abort(store, lease, report, state_name=state_name, why=why)
+            unrecorded = await _unrecorded(store, report, begun)
+            await _abort(store, lease, report, unrecorded, state_name=state_name, why=why)
     finally:
         await store.release_lease(lease)
     return Closed(withdrawn=tuple(withdrawn), is_aborted=is_going)
 
 
-async def _abort(store: CampaignStore, lease: Lease, report: RunReport, *, state_name: str, why: str) -> None:
+async def _unrecorded(store: CampaignStore, report: RunReport, begun: Collection[str]) -> set[str]:
+    """Return the steps that have begun although the books know nothing of it; but none that surely sends nothing."""
+    steps = (await store.get_campaign(report.campaign_key)).campaign.steps
+    harmless = {step.name for step in steps if not step.sends_something}
+    return {step.name for step in report.steps if step.status is StepStatus.PENDING} & set(begun) - harmless
+
+
+async def _abort(
+    store: CampaignStore, lease: Lease, report: RunReport, unrecorded: Collection[str], *, state_name: str, why: str
+) -> None:
     now, under_way = current_clock().now(), []
     for step in report.steps:
         attempts = await close_attempts(store, lease, step.name)
         if step.status is StepStatus.RUNNING:
             failed = failed_step(step, attempts, broken_off(step, attempts), at=now)
-            await store.save_step(lease, failed)
-            under_way.append(failure_in_words(failed))
+        elif step.name in unrecorded:
+            failed = failed_step(step, attempts, OLDER_BOOKS, at=now).model_copy(update={"is_unrecorded": True})
+        else:
+            continue
+        await store.save_step(lease, failed)
+        under_way.append(failure_in_words(failed))
     report = await store.get_run(report.run_id) or report
     aborted = {
         "status": RunStatus.ABORTED,
@@ -225,7 +255,7 @@ async def _take_lease(store: CampaignStore, report: RunReport, *, turn_seconds: 
         lease = await store.acquire_lease(
             key,
             run_id=run_id,
-            run_name=report.run_name,
+            run_name=f"{CLOSING}{report.run_name}",
             holder=holder,
             ttl_seconds=_LEASE_SECONDS,
             waiting_since=report.started_at,

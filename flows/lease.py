@@ -21,6 +21,7 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease, LeaseHeld
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import LeaseLost, LeaseTimeout, StoreUnavailable
+from prefect_campaigns.flows.closing import CLOSING
 from prefect_campaigns.flows.run import RunLogger
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Campaign
@@ -89,7 +90,8 @@ async def take_turn(
                 if isinstance(answer, Lease):
                     return Turn(answer, waited=waiting_for is not None)
                 # A run that has begun is not dropped half-way: it waits, for its own earlier execution too.
-                if overlap == "skip" and answer.run_id != run_id and await store.get_run(run_id) is None:
+                is_run = answer.run_id != run_id and not answer.run_name.startswith(CLOSING)
+                if overlap == "skip" and is_run and await store.get_run(run_id) is None:
                     await store.leave_queue(campaign.slug, run_id=run_id)
                     return Overlapping(answer)
                 if waiting_for is None or waiting_for.run_id != answer.run_id:
@@ -108,6 +110,8 @@ async def take_turn(
 def _waiting_message(held: LeaseHeld, run_id: str) -> str:
     if held.run_id == run_id:
         return f"Waiting for an earlier execution of this run, until {held.expires_at:%H:%M:%S} UTC at the latest"
+    if held.run_name.startswith(CLOSING):
+        return f"Waiting for {held.run_name} in the books"
     return f"Waiting for run {held.run_name!r} of this campaign to end"
 
 

@@ -44,9 +44,11 @@ async def refuse_to_send_again(run: CampaignRun, step: Step) -> None:
         return
     for run_id, report in (await family(run.store, run.run_id)).items():
         names = may_have_sent(run.campaign, step, report)
-        # Whether its own request may be repeated, the step looks at itself.
-        for name in names[1:] if run_id == run.run_id else names:
-            if await has_left(run.store, run_id, name):
+        if run_id == run.run_id and not _is_unrecorded(report, step.name):
+            # Whether its own request may be repeated, the step looks at itself.
+            names.remove(step.name)
+        for name in names:
+            if await has_left(run.store, run_id, name, report=report):
                 by = "" if name == step.name else f", by its step {name!r}, which is not in the campaign as it was then"
                 raise SendMayHaveHappened(
                     f"run {report.run_name if report else run_id} has sent with the same results already, or may"
@@ -58,16 +60,24 @@ async def refuse_to_send_again(run: CampaignRun, step: Step) -> None:
 def may_have_sent(campaign: Campaign, step: Step, report: RunReport | None) -> list[str]:
     """Return the names of the steps of a run that may have sent what a step of the campaign sends now.
 
-    These are the step of that name, and those that were to send then and are not in the campaign as they were written.
+    These are the step of that name, and those that were to send then, or may have been, and are not in the campaign as
+    they were written.
     """
     present = {(one.name, request_of(one)) for one in campaign.steps if one.sends_something}
-    begun = [one for one in (report.steps if report else ()) if one.sent_as is not None and one.name != step.name]
+    steps = [one for one in (report.steps if report else ()) if one.name != step.name]
+    begun = [one for one in steps if one.sent_as is not None or one.is_unrecorded]
     return [step.name, *(one.name for one in begun if (one.name, one.sent_as) not in present)]
 
 
-async def has_left(store: CampaignStore, run_id: str, step_name: str) -> bool:
-    """Whether a request of a step may have left in a run."""
+async def has_left(store: CampaignStore, run_id: str, step_name: str, *, report: RunReport | None) -> bool:
+    """Whether a request of a step may have left in a run, by its record and by its attempts."""
+    if _is_unrecorded(report, step_name):
+        return True
     return any(attempt.state not in _NEVER_LEFT for attempt in await store.attempts(run_id, step_name))
+
+
+def _is_unrecorded(report: RunReport | None, step_name: str) -> bool:
+    return report is not None and any(one.is_unrecorded for one in report.steps if one.name == step_name)
 
 
 async def family(store: CampaignStore, run_id: str) -> dict[str, RunReport | None]:

@@ -279,4 +279,4 @@ async def _sent(store: CampaignStore, run: RunReport, step_name: str) -> str | N
     recorded = next((one for one in run.steps if one.name == step_name), None)
     if recorded is not None and _is_done(recorded):
         return "has sent"
-    return "may have sent" if await has_left(store, run.run_id, step_name) else None
+    return "may have sent" if await has_left(store, run.run_id, step_name, report=run) else None

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing as closing_connection
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from campaign_files import SEND, campaign
+from campaign_files import COMPOSE, SEND, campaign
 from driving import Driver, until
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import AwaitingRetry, Cancelled, Running
+from real_stack import Stack
 
+from prefect_campaigns.blocks.sqlite.backup import backup, restore
 from prefect_campaigns.blocks.store_types import ApprovalState, AttemptState, Lease
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.demo.engines import DemoEngines
-from prefect_campaigns.deployments.driving.runs import approve_run
+from prefect_campaigns.deployments.driving.run_changes import begin_at
+from prefect_campaigns.deployments.driving.runs import approve_run, start_run
 from prefect_campaigns.deployments.running import upkeep
 from prefect_campaigns.deployments.running.worker import CampaignWorker
+from prefect_campaigns.errors import SendMayHaveHappened, StoreError
+from prefect_campaigns.flows import closing
+from prefect_campaigns.flows.closing import OLDER_BOOKS
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 logger = logging.getLogger(__name__)
@@ -188,6 +198,80 @@ async def test_what_goes_on_keeps_its_record_and_its_money_until_prefect_has_its
     # What the engine says of it at last is booked, as of any that is unconfirmed.
     (sent,) = await store.attempts(run_id, "sending")
     assert (await store.settle_late(sent, Decimal("0.1"))).booked == Decimal("0.1")
+
+
+async def test_of_books_that_are_older_than_the_end_of_a_run_nobody_learns_that_it_has_not_sent(
+    driver: Driver, engines: DemoEngines, in_stack: Stack, tmp_path: Path
+) -> None:
+    made = campaign("Ended Restored", engines.url)
+    (deployment_id,) = await driver.apply(made)
+    engines.pace = 0.7
+    flow_run = await driver.start(deployment_id)
+
+    async def composing() -> bool:
+        return bool(engines.requests_to(COMPOSE))
+
+    await until(composing, "the composing to begin")
+    await backup(in_stack.database, tmp_path / "nightly.db")
+    engines.pace = 0
+    assert (await driver.ended(flow_run.id)).state.name == "Completed"
+
+    async def put_back() -> bool:
+        try:
+            await restore(in_stack.database, tmp_path / "nightly.db")
+        except StoreError:
+            # Some run goes on.
+            return False
+        return True
+
+    await until(put_back, "the books to be put back")
+
+    async def closed() -> RunReport | None:
+        await look(driver)
+        report = await driver.store.get_run(str(flow_run.id))
+        return report if report is not None and report.status is not RunStatus.RUNNING else None
+
+    # The lease that was put back with the rest runs out.
+    with closing_connection(sqlite3.connect(in_stack.database)) as db, db:
+        db.execute("UPDATE leases SET expires_at = '2026-01-01T00:00:00.000000Z' WHERE campaign_key = ?", (made.slug,))
+    report = await until(closed, "the run to be closed")
+    assert report is not None and OLDER_BOOKS in (report.message or "")
+    with pytest.raises(SendMayHaveHappened):
+        await begin_at(driver.store, made, "outreach", send_again=False)
+    # Nor is it sent again by a run that was asked for past that.
+    record = await driver.store.get_campaign(made.slug)
+    parameters = {"from_step": "outreach", "results_of": str(flow_run.id)}
+    again = await start_run(driver.client, driver.store, record, actor="ada@laptop", parameters=parameters)
+    ended = await driver.ended(again.id)
+    assert ended.state.name == "Failed" and "has sent with the same results already, or may have" in ended.state.message
+    assert len(engines.requests_to(SEND)) == 1
+
+
+async def test_a_run_that_is_due_while_one_is_closed_waits_and_is_not_skipped(
+    driver: Driver, engines: DemoEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_closing, is_waited_for = asyncio.Event(), asyncio.Event()
+
+    async def held_up(*args: Any, **options: Any) -> None:
+        is_closing.set()
+        await is_waited_for.wait()
+        await abort(*args, **options)
+
+    abort = closing._abort
+    monkeypatch.setattr(closing, "_abort", held_up)
+    made = campaign("Ended Overlapping", engines.url, steps=ASKED, schedule={"cron": "0 9 1 1 *", "overlap": "skip"})
+    (deployment_id,) = await driver.apply(made)
+    first = await driver.start(deployment_id)
+    await driver.in_state(first.id, "Suspended")
+    await cancel(driver, first)
+    upkeep_of_a_worker = asyncio.create_task(look(driver))
+    await is_closing.wait()
+    due = await driver.start(deployment_id)
+    waiting = await driver.in_state(due.id, "Waiting")
+    assert "the closing of" in (waiting.state.message if waiting.state else "")
+    is_waited_for.set()
+    await upkeep_of_a_worker
+    await driver.in_state(due.id, "Suspended")
 
 
 @pytest.mark.usefixtures("going")
