@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.markup import escape
 
-from prefect_campaigns.blocks.settings import load_settings
-from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.blocks.settings import Settings, load_settings
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.stores import SqliteChoice, choose_store, open_chosen
 from prefect_campaigns.deployments.cli.budget_view import describe_stop, stop_json
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, error_json, print_json, say
 from prefect_campaigns.deployments.cli.run_commands import at_work
@@ -16,7 +20,7 @@ from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.emergency import Started, Stopped, start_all, stop_first
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
-from prefect_campaigns.errors import UsageError
+from prefect_campaigns.errors import StoreUnavailable, UsageError
 
 All = Annotated[bool, Parameter(name="--all")]
 
@@ -39,13 +43,33 @@ async def stop_command(
         raise UsageError("it stops everything: campaigns stop --all. One campaign is paused: campaigns pause NAME")
     cancel_on_signals()
     # The books alone: that the stop stands must not wait for Prefect.
-    async with open_store(load_settings()) as store:
+    async with _books_to_stop(load_settings()) as (store, doubts):
         stopped = await stop_first(connect, store, actor=local_actor(), reason=reason, cancel_running=cancel_running)
+    stopped = replace(stopped, problems=[*doubts, *stopped.problems])
     if json:
         print_json(_stopped_json(stopped))
     else:
         _say_stopped(stopped, cancel_running=cancel_running)
     return EXIT_FAILED if stopped.problems else EXIT_OK
+
+
+@asynccontextmanager
+async def _books_to_stop(settings: Settings) -> AsyncIterator[tuple[CampaignStore, list[str]]]:
+    """Yield the books, and what is doubtful about them.
+
+    Where Prefect cannot be asked which books are used, these are the ones of this machine: to stop by the wrong books
+    does no harm, as to spend by them would.
+    """
+    doubts = []
+    try:
+        choice = await choose_store(settings)
+    except StoreUnavailable as error:
+        if not settings.database_path.exists():
+            raise
+        choice = SqliteChoice(path=settings.database_path, chosen_by="default")
+        doubts.append(f"it stands in {choice.path}, which may not be the books that runs go by: {error}")
+    async with open_chosen(choice) as store:
+        yield store, doubts
 
 
 def _say_stopped(stopped: Stopped, *, cancel_running: bool) -> None:

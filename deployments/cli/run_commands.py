@@ -171,7 +171,7 @@ def _view_json(view: RunView) -> dict[str, Any]:
 
 
 async def _approval_json(store: CampaignStore, view: RunView) -> dict[str, Any] | None:
-    """Return what a suspended run waits for: until when, and who was told that they can say yes, by what command."""
+    """Return what a suspended run waits for: until when, who is to be mailed about it, and how to say yes."""
     waiting = await store.list_approvals(run_id=str(view.flow_run.id), waiting_only=True) if view.is_suspended else ()
     if not waiting:
         return None
@@ -181,7 +181,7 @@ async def _approval_json(store: CampaignStore, view: RunView) -> dict[str, Any] 
         "step": approval.step,
         "askedAt": approval.asked_at.isoformat(),
         "until": approval.expires_at.isoformat(),
-        "told": recipient_names((told.on_approval or told.on_failure) if told else None),
+        "recipients": recipient_names((told.on_approval or told.on_failure) if told else None),
         "command": f"campaigns approve {approval.run_id}",
     }
 

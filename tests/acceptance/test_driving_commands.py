@@ -14,6 +14,7 @@ from driving import Driver
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
+from real_stack import Stack
 from rest_api import served
 from spending import lose_an_answer
 
@@ -139,7 +140,7 @@ async def test_a_run_that_waits_for_an_approval_ends_the_watching_and_goes_on_wh
         "step": "analysis",
         "askedAt": asked.asked_at.isoformat(),
         "until": asked.expires_at.isoformat(),
-        "told": ["driven-approval@example.com"],
+        "recipients": ["driven-approval@example.com"],
         "command": f"campaigns approve {run_id}",
     }
     assert engines.requests_to(ANALYZE) == []
@@ -243,6 +244,19 @@ async def test_everything_is_stopped_and_started_again(campaigns, driver: Driver
     body = json.loads(started.out)
     assert started.code == 0 and "driven-stop" in body["resumed"] and body["ended"]["reason"] == "wrong list"
     assert (await campaigns("start", "--all")).out.startswith("Nothing was stopped.")
+
+
+async def test_the_stop_stands_in_the_books_of_this_machine_where_nobody_says_which_books_are_used(
+    campaigns, driver: Driver, in_stack: Stack
+) -> None:
+    away = f"http://127.0.0.1:{free_port()}/api"
+    env = {"PREFECT_API_URL": away, "CAMPAIGNS_DATABASE": "", "PREFECT_HOME": str(in_stack.database.parent)}
+    try:
+        stopped = await campaigns("stop", "--all", env=env)
+        assert stopped.code == 1 and f"it stands in {in_stack.database}, which may not be" in stopped.err, stopped.text
+        assert await driver.store.read_stop() is not None
+    finally:
+        await start_all(driver.client, driver.store, actor="the test's end")
 
 
 async def test_the_stop_stands_though_prefect_is_away_and_its_end_waits_for_prefect(campaigns, driver: Driver) -> None:
