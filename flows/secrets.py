@@ -86,9 +86,10 @@ def _variable(reference: SecretReference) -> str:
         raise MissingSecret(f"{missing}; it holds what the campaign's file says there: apply that file again")
     if reference.name not in load_settings().secret_variables:
         variable = reference.name if _VARIABLE.fullmatch(reference.name) else _as_variable(reference.name)
+        rewritten = "" if variable == reference.name else f" write {{{{ secret.{variable} }}}},"
         raise MissingSecret(
-            f"{missing}; create it (`prefect block create secret` says where), or write {{{{ secret.{variable} }}}},"
-            f" set {variable} in the worker's environment and list it in CAMPAIGNS_SECRET_VARIABLES"
+            f"{missing}; create it (`prefect block create secret` says where), or{rewritten} set {variable} in the"
+            " worker's environment and list it in CAMPAIGNS_SECRET_VARIABLES"
         )
     value = os.environ.get(reference.name, "")
     if not value:

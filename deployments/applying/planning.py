@@ -13,6 +13,7 @@ from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
 from prefect_campaigns.deployments.applying.notifiers import Notifiers, Telling, TellingChange
 from prefect_campaigns.deployments.applying.observed import Observed, observe
 from prefect_campaigns.deployments.applying.plan import (
+    API_ORIGIN,
     CampaignPlan,
     Change,
     Deletion,
@@ -68,7 +69,8 @@ async def make_plan(
     observed = await observe(client, store)
     campaigns = compare(compiled, observed, origins=origins, pauses=await _pauses(client, observed))
     keys = {one.slug for one in compiled}
-    folders = sorted({folder for folder in origins.values()} | set(prune))
+    # What the REST API made never had a file.
+    folders = sorted(({*origins.values()} | set(prune)) - {API_ORIGIN})
     gone = orphans(observed, folders=folders, keys=keys) if are_all else ()
     deletions = tuple(Deletion(row=row) for row in gone if row.origin in prune)
     deleted = {one.row.key for one in deletions}
