@@ -49,6 +49,12 @@ def described(description: str | None, pause: Pause | None) -> str:
     return f"**Paused.** {pause.reason}. Since {pause.since:%Y-%m-%d %H:%M} UTC{until_text(pause.until)}.\n\n{plain}"
 
 
+def said_of_pause(description: str | None) -> str:
+    """Return what a deployment's description says of its pause; nothing where it says nothing."""
+    found = _MARK.match(description or "")
+    return found[0] if found else ""
+
+
 async def read_deployment(client: PrefectClient, record: CampaignRecord) -> DeploymentResponse | None:
     """Return the campaign's deployment; None where it has none, or none any more.
 

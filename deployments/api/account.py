@@ -208,6 +208,7 @@ async def stop(request: Request, parts: SharedParts, actor: Actor) -> Response:
         message=f"Everything is stopped by {stopped.stop.by}: {stopped.stop.reason}{left}",
         stop=StopAnswer(by=stopped.stop.by, reason=stopped.stop.reason, since=stopped.stop.since),
         paused=list(stopped.paused),
+        strays=list(stopped.strays),
         cancelled=[run.id for run in stopped.cancelled],
         still_going=[run.id for run in stopped.still_going],
         problems=list(stopped.problems),
@@ -223,6 +224,7 @@ async def start(parts: SharedParts, actor: Actor) -> Response:
     content = Started(
         message="The emergency stop has ended" if started.ended else "There was no emergency stop",
         resumed=[*started.resumed, *started.resumed_after_budget],
+        strays=list(started.strays),
         paused=list(started.paused),
         problems=list(started.problems),
     )

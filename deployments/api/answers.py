@@ -307,6 +307,7 @@ class Stopped(Message):
 
     stop: StopAnswer
     paused: list[str] = Field(description="The slugs of the campaigns that the stop holds paused.")
+    strays: list[str] = Field(description="Deployments that it holds paused, too, and that the books do not know.")
     cancelled: list[UUID] = Field(description="The ids of the runs that were cancelled.")
     still_going: list[UUID] = Field(description="The ids of the runs that go on to their end.")
     problems: list[str] = Field(description="What could not be done; saying it again tries these again.")
@@ -316,6 +317,7 @@ class Started(Message):
     """Everything goes on."""
 
     resumed: list[str] = Field(description="The slugs of the campaigns that go on.")
+    strays: list[str] = Field(description="Deployments that go on, too, and that the books do not know.")
     paused: list[str] = Field(description="The slugs of those that stay paused, by a person or their budgets.")
     problems: list[str] = Field(description="What could not be done; saying it again tries these again.")
 

@@ -140,7 +140,7 @@ class _Apply:
 
     async def nothing(self, plan: Plan) -> list[Applied]:
         """Say how campaigns are that need nothing."""
-        writer = CampaignWriter(self.client, self.store, flow_id=None, stop=None)
+        writer = CampaignWriter(self.client, self.store, flow_id=None)
         return [await writer.write(one) for one in plan.campaigns]
 
     async def do(self, plan: Plan) -> list[Applied]:
@@ -177,7 +177,7 @@ class _Apply:
         """
         creates = any(one.deployment is None for one in plans)
         flow_id = await self.client.create_flow_from_name(FLOW_NAME) if creates else None
-        writer = CampaignWriter(self.client, self.store, flow_id=flow_id, stop=await self.store.read_stop())
+        writer = CampaignWriter(self.client, self.store, flow_id=flow_id)
         queue = iter(plans)
         try:
             await asyncio.gather(*(self._work_off(queue, writer, len(plans)) for _ in range(min(AT_ONCE, len(plans)))))

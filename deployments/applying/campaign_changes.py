@@ -6,6 +6,7 @@ between, a run goes by the row alone (``flows.versions``), and the next plan sho
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -18,21 +19,31 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy, Stop
+from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.applying.due_runs import between_runs, make_again
 from prefect_campaigns.deployments.applying.plan import CampaignPlan, Change
 from prefect_campaigns.deployments.applying.schedules import SchedulePlan
 from prefect_campaigns.deployments.compile import CompiledCampaign, CompiledSchedule, deployment_parameter_schema
-from prefect_campaigns.flows.paused_deployment import describe as describe_deployment
-from prefect_campaigns.flows.paused_deployment import described
-from prefect_campaigns.flows.pausing import await_no_run, find_out_who_paused, pause_in_force, show_pause
-from prefect_campaigns.flows.resuming import Outcome, resume_after_budget
+from prefect_campaigns.deployments.driving.strays import is_held_by_stop
+from prefect_campaigns.errors import EverythingStopped
+from prefect_campaigns.flows.paused_deployment import describe, described
+from prefect_campaigns.flows.pausing import (
+    await_no_run,
+    find_out_who_paused,
+    pause_by_stop,
+    pause_in_force,
+    show_pause,
+    stop_pause,
+)
+from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_after_stop
 from prefect_campaigns.flows.shielding import to_its_end
-from prefect_campaigns.flows.stopping import describe
 
 PUT_BACK_SECONDS = 15.0
 """How long putting a row back may take."""
+
+STOP_IS_OVER = "an emergency stop that has ended; `campaigns start --all` resumes what it has left paused"
+"""Why a campaign is paused that an ended stop has left so, before the books knew it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,17 +69,15 @@ class Applied:
 class CampaignWriter:
     """Writes campaigns, each by its plan."""
 
-    def __init__(self, client: PrefectClient, store: CampaignStore, *, flow_id: UUID | None, stop: Stop | None) -> None:
+    def __init__(self, client: PrefectClient, store: CampaignStore, *, flow_id: UUID | None) -> None:
         """Take what all of them share.
 
         Args:
             flow_id: the campaign flow's; None where no deployment has to be created.
-            stop: the emergency stop, if it stands: a new campaign is paused by it.
         """
         self._client = client
         self._store = store
         self._flow_id = flow_id
-        self._stop = stop
 
     async def write(self, plan: CampaignPlan) -> Applied:
         """Make one campaign so.
@@ -103,7 +112,7 @@ class CampaignWriter:
         # person since the plan.
         pause = row.pause
         if pause is None and plan.row is None:
-            pause = await self._stopped(compiled.slug)
+            pause = await self._pause_by_stop(compiled.slug)
         try:
             deployment_id = await self._client.create_deployment(
                 flow_id=self._flow_id,
@@ -124,6 +133,7 @@ class CampaignWriter:
             raise
         row = await self._save_applied(plan, deployment_id)
         await self._keep_up(row, deployment_id, shown=pause)
+        await self._heed_stop(row)
         return deployment_id
 
     async def _keep_up(self, row: CampaignRecord, deployment_id: UUID, *, shown: Pause | None) -> None:
@@ -133,9 +143,7 @@ class CampaignWriter:
         if row.pause is not None:
             await show_pause(self._client, self._store, row, row.pause)
         else:
-            await describe_deployment(
-                self._client, await self._client.read_deployment(deployment_id), None, paused=False
-            )
+            await describe(self._client, await self._client.read_deployment(deployment_id), None, paused=False)
 
     async def _is_surely_missing(self, compiled: CompiledCampaign) -> bool:
         """Whether the server says that it has no such deployment; without its row one that it has could not be seen."""
@@ -147,13 +155,40 @@ class CampaignWriter:
             return False
         return False
 
-    async def _stopped(self, key: str) -> Pause | None:
-        """Pause a new campaign while everything is stopped."""
-        if self._stop is None:
+    async def _pause_by_stop(self, key: str) -> Pause | None:
+        """Pause a new campaign in the books if everything is stopped by now."""
+        if (stop := await self._store.read_stop()) is None:
             return None
-        pause = Pause(by=PausedBy.STOP, reason=describe(self._stop), since=self._stop.since)
+        pause = stop_pause(stop, since=current_clock().now())
         await self._store.set_pause(key, pause, replacing=None)
         return pause
+
+    async def _take_in(self, deployment: DeploymentResponse) -> None:
+        """Pause a stray's new row by the stop, if it stands, or has paused the stray; a person's pause stays theirs.
+
+        Prefect's side comes when the rest of it is written: what cannot be is left a stray as it was.
+        """
+        present = await self._client.read_deployment(deployment.id)
+        is_held = is_held_by_stop(self._store, present)
+        if present.paused and not is_held:
+            return
+        if await self._pause_by_stop(present.name) is None and is_held:
+            # Its end could not resume the stray, and is made up for as soon as everything is written.
+            pause = Pause(by=PausedBy.STOP, reason=STOP_IS_OVER, since=current_clock().now())
+            await self._store.set_pause(present.name, pause, replacing=None)
+
+    async def _heed_stop(self, row: CampaignRecord) -> None:
+        """Pause in Prefect, too, what a stop has met half written, and resume it where the stop has ended meanwhile.
+
+        A stop that comes later finds row and deployment, and so does the end of one.
+        """
+        stop = await self._store.read_stop()
+        if stop is None and row.pause is None:
+            return
+        if stop is not None:
+            await pause_by_stop(self._client, self._store, row, stop, now=current_clock().now())
+        with suppress(EverythingStopped):
+            await resume_after_stop(self._client, self._store, row.key, now=current_clock().now())
 
     async def _change(self, plan: CampaignPlan, deployment: DeploymentResponse) -> None:
         compiled, row = plan.compiled, plan.row
@@ -161,15 +196,19 @@ class CampaignWriter:
         pause = await find_out_who_paused(self._client, self._store, row) if row and deployment.paused else None
         if plan.row_differs:
             await self._store.save_campaign(compiled.campaign, origin=plan.origin)
-        if plan.update or plan.schedule:
-            if pause:
-                await await_no_run(self._store, compiled.slug, pause)
-            try:
+        try:
+            if row is None:
+                await self._take_in(deployment)
+            if plan.update or plan.schedule:
+                if pause:
+                    await await_no_run(self._store, compiled.slug, pause)
                 await self._write_deployment(plan, deployment)
-            except (httpx.HTTPError, PrefectException):
-                await self._put_back(plan)
-                raise
-        await self._save_applied(plan, deployment.id)
+        except (httpx.HTTPError, PrefectException):
+            await self._put_back(plan)
+            raise
+        applied = await self._save_applied(plan, deployment.id)
+        if row is None:
+            await self._heed_stop(applied)
 
     async def _write_deployment(self, plan: CampaignPlan, deployment: DeploymentResponse) -> None:
         """Change the deployment at a moment at which no run is about to be due, and lose none."""
@@ -251,7 +290,7 @@ class CampaignWriter:
 
     async def _pause_now(self, plan: CampaignPlan, deployment_id: UUID) -> Pause | None:
         deployment, row = plan.deployment, plan.row
-        if deployment is not None and not deployment.paused and not (row and row.pause) and self._stop is None:
+        if deployment is not None and not deployment.paused and row is not None and row.pause is None:
             return None
         record = await self._store.get_campaign(plan.compiled.slug)
         if record.pause is None and not (deployment and deployment.paused):

@@ -18,6 +18,7 @@ from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson,
 from prefect_campaigns.deployments.cli.run_commands import at_work
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.emergency import Started, Stopped, start_all, stop_first
+from prefect_campaigns.deployments.driving.strays import NOT_IN_BOOKS
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.errors import StoreUnavailable, UsageError
@@ -75,6 +76,9 @@ async def _books_to_stop(settings: Settings) -> AsyncIterator[tuple[CampaignStor
 def _say_stopped(stopped: Stopped, *, cancel_running: bool) -> None:
     say(f"[bold red]■[/] {escape(describe_stop(stopped.stop))}")
     say(f"  {_counted(len(stopped.paused), 'campaign')} paused by it; what was paused before stays as it was.")
+    if stopped.strays:
+        strays = f"{_counted(len(stopped.strays), 'deployment')} paused by it in Prefect, and {NOT_IN_BOOKS}"
+        say(f"[yellow]![/] {strays}: {escape(', '.join(stopped.strays))}. campaigns list says what to do.")
     if cancel_running:
         say(f"  {_counted(len(stopped.cancelled), 'run')} cancelled.")
     if stopped.still_going:
@@ -105,6 +109,7 @@ def _stopped_json(stopped: Stopped) -> dict[str, Any]:
         "stop": stop_json(stopped.stop),
         "stoodBefore": stopped.stood_before,
         "paused": list(stopped.paused),
+        "strays": list(stopped.strays),
         "cancelled": [{"runId": str(run.id), "name": run.name} for run in stopped.cancelled],
         "stillGoing": [{"runId": str(run.id), "name": run.name} for run in stopped.still_going],
         "problems": list(stopped.problems),
@@ -131,10 +136,12 @@ async def start_command(*, all_: All = False, json: AsJson = False) -> int:
 
 
 def _say_started(started: Started) -> None:
-    if started.ended is None and not started.resumed and not started.problems:
+    if started.ended is None and not (started.resumed or started.strays or started.problems):
         say("Nothing was stopped.")
     else:
         say(f"[green]✓[/] {_counted(len(started.resumed), 'campaign')} resumed that the stop had paused.")
+    for name in started.strays:
+        say(f"  {escape(name)} is resumed in Prefect, too, and still {NOT_IN_BOOKS}.")
     for key in started.resumed_after_budget:
         say(f"  {key} is resumed, too: its budget allows it by now.")
     if started.paused:
@@ -148,6 +155,7 @@ def _started_json(started: Started) -> dict[str, Any]:
         **error_json(started.problems),
         "ended": stop_json(started.ended),
         "resumed": list(started.resumed),
+        "strays": list(started.strays),
         "resumedAfterBudget": list(started.resumed_after_budget),
         "paused": list(started.paused),
         "problems": list(started.problems),

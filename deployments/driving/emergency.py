@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
+from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import PrefectException
 
 from prefect_campaigns.blocks.store import CampaignStore
@@ -17,10 +19,13 @@ from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord, Pa
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.cancelling import ASKED_AT_ONCE, end_runs, unended_runs
+from prefect_campaigns.deployments.driving.strays import read_strays, start_stray, stop_stray
 from prefect_campaigns.errors import CampaignsError, StoreError, UnknownCampaign
 from prefect_campaigns.flows.pausing import pause_by_stop
 from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_after_stop
 from prefect_campaigns.words import why_failed
+
+T = TypeVar("T")
 
 Connect = Callable[[], AbstractAsyncContextManager[PrefectClient]]
 
@@ -38,6 +43,7 @@ class Stopped:
         stop: the stop that stands now.
         stood_before: whether it stood already; then its reason is the one from then.
         paused: the campaigns that are paused by the stop now.
+        strays: the deployments that are, and that are not in the books.
         cancelled: the runs that were cancelled.
         still_going: the runs that have not ended; without ``cancel_running`` they go on to their end.
         problems: what could not be done, a sentence each. Saying it again tries these again.
@@ -46,6 +52,7 @@ class Stopped:
     stop: Stop
     stood_before: bool
     paused: Sequence[str]
+    strays: Sequence[str]
     cancelled: Sequence[FlowRun]
     still_going: Sequence[FlowRun]
     problems: Sequence[str]
@@ -58,6 +65,7 @@ class Started:
     Attributes:
         ended: the stop that stood; None where none did, and what an earlier start has left was finished.
         resumed: the campaigns that the stop had paused, and that go on now.
+        strays: the deployments that it had paused, that go on, and that are not in the books.
         resumed_after_budget: those that the budget had paused and whose time has come meanwhile.
         paused: those that stay paused, by a person or by the budget.
         problems: what could not be done, a sentence each. Saying it again tries these again.
@@ -65,6 +73,7 @@ class Started:
 
     ended: Stop | None
     resumed: Sequence[str]
+    strays: Sequence[str]
     resumed_after_budget: Sequence[str]
     paused: Sequence[str]
     problems: Sequence[str]
@@ -91,6 +100,8 @@ async def stop_first(
     seconds: float | None = None,
 ) -> Stopped:
     """Stop everything: from now on no run begins, and every campaign that is not paused is paused.
+
+    Deployments that the books do not know are paused, too: an apply that takes one in must find nothing that runs.
 
     That the stop stands comes first, before anybody asks whether Prefect is there, and is what a run looks at before it
     begins. Then runs are cancelled, if asked, and campaigns paused. A campaign that cannot be paused, and a run that
@@ -130,6 +141,7 @@ class _Stopping:
     cancel_running: bool
     is_recorded: bool = False
     paused: list[str] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
     cancelled: Sequence[FlowRun] = ()
     still_going: Sequence[FlowRun] = ()
     problems: list[str] = field(default_factory=list)
@@ -138,14 +150,19 @@ class _Stopping:
         """Cancel, pause, and write down what was done."""
         now = current_clock().now()
 
-        async def pause(record: CampaignRecord) -> str | None:
-            return record.key if await pause_by_stop(client, self.store, record, self.stop, now=now) else None
+        async def pause(record: CampaignRecord) -> bool:
+            return await pause_by_stop(client, self.store, record, self.stop, now=now)
+
+        async def pause_stray(stray: DeploymentResponse) -> bool:
+            return await stop_stray(client, self.store, stray, self.stop, now=now)
 
         # First what costs money now; what begins meanwhile finds that everything is stopped.
         if self.cancel_running:
             self.cancelled = await _cancel_all(client, self.store, self.actor, self.problems)
-        records = await self.store.list_campaigns()
+        records = _by_key(await self.store.list_campaigns())
         await _each(records, pause, "could not be paused in Prefect", self.problems, done=self.paused)
+        strays = await _strays(client, self.store, self.problems)
+        await _each(strays, pause_stray, "could not be paused in Prefect", self.problems, done=self.strays)
         self.still_going = await _still_going(client, self.problems)
         await self._record(client)
 
@@ -163,6 +180,7 @@ class _Stopping:
             "reason": self.stop.reason,
             "cancelRunning": self.cancel_running,
             "paused": len(self.paused),
+            "strays": len(self.strays),
             "cancelled": len(self.cancelled),
             "problems": len(self.problems),
         }
@@ -175,6 +193,7 @@ class _Stopping:
             stop=self.stop,
             stood_before=stood_before,
             paused=self.paused,
+            strays=self.strays,
             cancelled=self.cancelled,
             still_going=self.still_going,
             problems=self.problems,
@@ -196,60 +215,84 @@ async def start_all(client: PrefectClient, store: CampaignStore, *, actor: str) 
     ended = await store.set_stop(None)
     problems: list[str] = []
 
-    async def resume(record: CampaignRecord) -> str | None:
-        return record.key if await resume_after_stop(client, store, record.key, now=current_clock().now()) else None
+    async def resume(record: CampaignRecord) -> bool:
+        return await resume_after_stop(client, store, record.key, now=current_clock().now())
 
-    async def look_again(record: CampaignRecord) -> str | None:
+    async def resume_stray(stray: DeploymentResponse) -> bool:
+        return await start_stray(client, store, stray)
+
+    async def look_again(record: CampaignRecord) -> bool:
         resumption = await resume_after_budget(client, store, record.key, now=current_clock().now())
-        return record.key if resumption.outcome is Outcome.RESUMED else None
+        return resumption.outcome is Outcome.RESUMED
 
     records = await store.list_campaigns()
     of_stop, of_budget = (_paused_by(by, records) for by in (PausedBy.STOP, PausedBy.BUDGET))
     resumed = await _each(of_stop, resume, "could not be resumed in Prefect", problems)
+    found = await _strays(client, store, problems)
+    strays = await _each(found, resume_stray, "could not be resumed in Prefect", problems)
     after_budget = await _each(of_budget, look_again, "could not be looked at in Prefect", problems)
     paused = [record.key for record in await store.list_campaigns() if record.pause is not None]
-    detail = {"resumed": len(resumed), "resumedAfterBudget": len(after_budget), "problems": len(problems)}
+    detail = {
+        "resumed": len(resumed),
+        "strays": len(strays),
+        "resumedAfterBudget": len(after_budget),
+        "problems": len(problems),
+    }
     await record_audit(client, store, actor=actor, action=AuditAction.ALL_STARTED, detail=detail)
     return Started(
         ended=ended,
         resumed=resumed,
+        strays=strays,
         resumed_after_budget=after_budget,
         paused=paused,
         problems=problems,
     )
 
 
-def _paused_by(by: PausedBy, records: Sequence[CampaignRecord]) -> list[CampaignRecord]:
-    return [record for record in records if record.pause is not None and record.pause.by is by]
+def _paused_by(by: PausedBy, records: Sequence[CampaignRecord]) -> dict[str, CampaignRecord]:
+    return _by_key([record for record in records if record.pause is not None and record.pause.by is by])
+
+
+def _by_key(records: Sequence[CampaignRecord]) -> dict[str, CampaignRecord]:
+    return {record.key: record for record in records}
+
+
+async def _strays(client: PrefectClient, store: CampaignStore, problems: list[str]) -> dict[str, DeploymentResponse]:
+    try:
+        return {stray.name: stray for stray in await read_strays(client, store)}
+    except (httpx.HTTPError, PrefectException) as error:
+        problems.append(f"not known which deployments are not in the books: {why_failed(error)}")
+        return {}
 
 
 async def _each(
-    records: Sequence[CampaignRecord],
-    work: Callable[[CampaignRecord], Awaitable[str | None]],
+    ones: Mapping[str, T],
+    work: Callable[[T], Awaitable[bool]],
     failure: str,
     problems: list[str],
     *,
     done: list[str] | None = None,
 ) -> list[str]:
-    """Do something to each campaign, several at a time; one that fails is a problem and holds up no other.
+    """Do something to each campaign, or stray, several at a time; one that fails is a problem and holds up no other.
 
     Args:
+        ones: by key.
         done: takes the keys of those to which it was done, as soon as it is; they are returned, too.
     """
     turns, done = asyncio.Semaphore(ASKED_AT_ONCE), [] if done is None else done
 
-    async def do(record: CampaignRecord) -> None:
+    async def do(key: str, one: T) -> None:
         async with turns:
             try:
-                if (key := await work(record)) is not None:
+                if await work(one):
                     done.append(key)
             except UnknownCampaign:
                 # Deleted meanwhile.
                 return
             except (httpx.HTTPError, PrefectException, CampaignsError) as error:
-                problems.append(f"{record.key} {failure}: {why_failed(error)}")
+                problems.append(f"{key} {failure}: {why_failed(error)}")
 
-    await asyncio.gather(*map(do, records))
+    await asyncio.gather(*(do(key, one) for key, one in ones.items()))
     return done
 
 

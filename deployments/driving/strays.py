@@ -7,21 +7,23 @@ Failed before it asks anybody for anything: it spends nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord, Pause, PausedBy
+from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord, Pause, PausedBy, Stop
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.lookup import as_uuid, match_campaign, match_name, read_deployments
-from prefect_campaigns.errors import UnknownCampaign
+from prefect_campaigns.errors import EverythingStopped, UnknownCampaign
 from prefect_campaigns.faults import examine
 from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME
-from prefect_campaigns.flows.paused_deployment import describe
-from prefect_campaigns.flows.pausing import NO_REASON
+from prefect_campaigns.flows.paused_deployment import describe, said_of_pause
+from prefect_campaigns.flows.pausing import NO_REASON, stop_pause
 from prefect_campaigns.models import Campaign
 
 NOT_IN_BOOKS = "not in the books"
@@ -36,6 +38,15 @@ def strays_among(deployments: Iterable[DeploymentResponse], keys: Collection[str
     A flow that somebody else has named like ours is none.
     """
     return [one for one in deployments if one.entrypoint == ENTRYPOINT and one.name not in keys]
+
+
+async def read_strays(client: PrefectClient, store: CampaignStore) -> list[DeploymentResponse]:
+    """Return the deployments of campaigns that the books do not know.
+
+    Prefect is asked first: an apply writes the row before it makes the deployment.
+    """
+    deployments = await read_deployments(client)
+    return strays_among(deployments, {record.key for record in await store.list_campaigns()})
 
 
 def remedy(name: str = "NAME") -> str:
@@ -118,10 +129,72 @@ async def pause_stray(
 ) -> Pause:
     """Pause a stray in Prefect, which is all there is of it; an apply that takes it into the books leaves it paused."""
     pause = Pause(by=PausedBy.PERSON, reason=reason or NO_REASON, since=now)
-    await describe(client, stray, pause)
-    await client.pause_deployment(stray.id)
+    await _show(client, stray, pause)
     detail = {"state": NOT_IN_BOOKS, **({"reason": reason} if reason else {})}
     await record_audit(
         client, store, actor=actor, action=AuditAction.CAMPAIGN_PAUSED, campaign_key=stray.name, detail=detail
     )
     return pause
+
+
+async def _show(client: PrefectClient, stray: DeploymentResponse, pause: Pause) -> None:
+    await describe(client, stray, pause)
+    await client.pause_deployment(stray.id)
+
+
+def is_held_by_stop(store: CampaignStore, deployment: DeploymentResponse) -> bool:
+    """Whether the emergency stop of these books has paused the deployment as a stray, and nobody has paused it since.
+
+    The deployment's description remembers it, as there is no row that could.
+    """
+    return deployment.paused and _of_stray(store) in said_of_pause(deployment.description)
+
+
+def _of_stray(store: CampaignStore) -> str:
+    """Return what tells the stop of these books from one of others, to which the deployment may belong."""
+    return f"; it is {NOT_IN_BOOKS} at {store.books}, which are stopped"
+
+
+async def stop_stray(
+    client: PrefectClient, store: CampaignStore, stray: DeploymentResponse, stop: Stop, *, now: datetime
+) -> bool:
+    """Pause a stray that is not paused, until the emergency stop ends; safe to repeat.
+
+    Returns:
+        Whether it is paused by the stop now.
+
+    Raises:
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    if stray.paused:
+        return is_held_by_stop(store, stray)
+    pause = stop_pause(stop, since=now)
+    try:
+        await _show(client, stray, replace(pause, reason=f"{pause.reason}{_of_stray(store)}"))
+    except ObjectNotFound:
+        # Deleted meanwhile.
+        return False
+    return True
+
+
+async def start_stray(client: PrefectClient, store: CampaignStore, stray: DeploymentResponse) -> bool:
+    """Resume a stray that the emergency stop has paused, now that the stop has ended; safe to repeat.
+
+    Returns:
+        Whether it was the stop that had paused it.
+
+    Raises:
+        EverythingStopped: the stop stands, again perhaps.
+        StoreError: the store is not there.
+        PrefectException, httpx.HTTPError: Prefect is not there.
+    """
+    if not is_held_by_stop(store, stray):
+        return False
+    if (stop := await store.read_stop()) is not None:
+        raise EverythingStopped(by=stop.by, reason=stop.reason, since=stop.since)
+    try:
+        await describe(client, stray, None, paused=False)
+    except ObjectNotFound:
+        # Deleted meanwhile.
+        return False
+    return True

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
 import pytest
 from campaign_files import PROSPECT, campaign
 from driving import Driver, until
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect_proxy import PrefectProxy
 from real_stack import Stack
 from spending import spend
 
-from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, PausedBy
+from prefect_campaigns.blocks.store_types import ApprovalState, AuditAction, Pause, PausedBy, Stop
+from prefect_campaigns.deployments.applying.apply import apply
+from prefect_campaigns.deployments.applying.campaign_changes import Applied, CampaignWriter
+from prefect_campaigns.deployments.applying.planning import make_plan
+from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.driving.emergency import start_all, stop_all
 from prefect_campaigns.deployments.driving.runs import start_run
 from prefect_campaigns.deployments.driving.standing import Standing, read_states
+from prefect_campaigns.deployments.driving.strays import pause_stray
 from prefect_campaigns.errors import EverythingStopped
+from prefect_campaigns.flows.campaign import FLOW_NAME
+from prefect_campaigns.flows.paused_deployment import describe as pause_in_prefect
 from prefect_campaigns.flows.pausing import pause_by_person
 from prefect_campaigns.flows.resuming import Outcome, resume_after_budget, resume_by_person
 
 NOWHERE = "http://127.0.0.1:9"
 ADA = "ada@laptop"
+Act = Callable[[], Awaitable[None]]
 RUNS = 20
 
 
@@ -161,6 +171,110 @@ async def test_what_broke_off_in_the_middle_is_finished_by_saying_it_again(drive
     started = await start_all(client, store, actor=ADA)
     assert started.ended is None and {"halfway-0", "halfway-1"} <= set(started.resumed)
     assert await pause_of(driver, "halfway-0") is None
+
+
+async def test_deployments_that_the_books_do_not_know_are_paused_and_resumed_too_and_no_other_is(
+    driver: Driver,
+) -> None:
+    client, store = driver.client, driver.store
+    names = ("Going On", "On Leave", "Paused Meanwhile", "Of Others")
+    made = [campaign(f"Unknown {name}", NOWHERE, only=1, schedule={"cron": "0 9 * * *"}) for name in names]
+    going, leave, meanwhile, others = await driver.apply(*made)
+    for one in made:
+        await store.delete_campaign(one.slug)
+    await client.pause_deployment(leave)
+    # As the stop of other books leaves what stands in none of the two.
+    foreign = Pause(
+        by=PausedBy.STOP,
+        reason="emergency stop by bob: x; it is not in the books at /srv/others.db, which are stopped",
+        since=datetime.now(UTC),
+    )
+    await pause_in_prefect(client, await client.read_deployment(others), foreign, paused=True)
+
+    async def paused() -> list[bool]:
+        return [(await client.read_deployment(one)).paused for one in (going, leave, meanwhile, others)]
+
+    stopped = await stop_all(client, store, actor=ADA, reason="wrong list", cancel_running=False)
+    again = await stop_all(client, store, actor=ADA, reason=None, cancel_running=False)
+    keys = {one.slug for one in made}
+    for said in (stopped, again):
+        assert keys & set(said.strays) == {"unknown-going-on", "unknown-paused-meanwhile"} and not said.problems
+    assert not keys & set(stopped.paused) and await paused() == [True] * 4
+    description = (await client.read_deployment(going)).description
+    assert description.startswith("**Paused.** emergency stop by ada@laptop: wrong list; it is not in the books at ")
+    now = datetime.now(UTC)
+    await pause_stray(client, store, await client.read_deployment(meanwhile), reason="mine", actor=ADA, now=now)
+
+    started = await start_all(client, store, actor=ADA)
+    assert keys & set(started.strays) == {"unknown-going-on"} and not started.problems
+    assert await paused() == [False, True, True, True]
+    assert not (await client.read_deployment(going)).description.startswith("**Paused.**")
+    for deployment in (going, leave, meanwhile, others):
+        await client.delete_deployment(deployment)
+
+
+class CreatesAt:
+    """A client of Prefect's API with which something else happens as a deployment is created."""
+
+    def __init__(self, client: PrefectClient, *, first: Act | None = None, then: Act | None = None) -> None:
+        self._client, self._first, self._then = client, first, then
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def create_deployment(self, **wanted: Any) -> UUID:
+        if self._first:
+            await self._first()
+        created = await self._client.create_deployment(**wanted)
+        if self._then:
+            await self._then()
+        return created
+
+
+async def test_what_an_apply_creates_as_the_stop_comes_is_paused_and_as_it_ends_goes_on(driver: Driver) -> None:
+    client, store = driver.client, driver.store
+    stop = Stop(by=ADA, reason="wrong list", since=datetime.now(UTC))
+
+    async def put_down() -> None:
+        await store.set_stop(stop)
+
+    async def lift() -> None:
+        await store.set_stop(None)
+
+    async def write(name: str, **acts: Act) -> Applied:
+        made = compile_campaign(campaign(name, NOWHERE, only=1))
+        plan = await make_plan(client, store, driver.settings, [made], origins={})
+        flow_id = await client.create_flow_from_name(FLOW_NAME)
+        writer = CampaignWriter(CreatesAt(client, **acts), store, flow_id=flow_id)
+        return await writer.write(plan.campaigns[0])
+
+    # The stop has looked for a deployment before there was one, and is not done with the row.
+    came = await write("Met By The Stop", then=put_down)
+    assert came.pause is not None and came.pause.by is PausedBy.STOP
+    assert await pause_of(driver, "met-by-the-stop") is PausedBy.STOP
+    assert (await client.read_deployment(came.deployment_id)).paused
+
+    # Its end has looked for campaigns before the row was paused.
+    left = await write("Met By The End", first=lift)
+    assert left.pause is None and await pause_of(driver, "met-by-the-end") is None
+    assert not (await client.read_deployment(left.deployment_id)).paused
+
+
+async def test_a_stop_that_comes_in_the_middle_of_an_apply_is_heeded(driver: Driver) -> None:
+    client, store = driver.client, driver.store
+    await driver.apply(campaign("Before The Middle", NOWHERE, only=1))
+    stopping: list[asyncio.Task[Any]] = []
+
+    def stop_after_the_first(done: int, total: int) -> None:
+        if not stopping:
+            stopping.append(asyncio.create_task(stop_all(client, store, actor=ADA, reason=None, cancel_running=False)))
+
+    made = [campaign(f"In The Middle {n}", NOWHERE, only=1) for n in range(RUNS)]
+    result = await apply(made, store=store, settings=driver.settings, progress=stop_after_the_first)
+    await stopping[0]
+
+    assert {await pause_of(driver, one.slug) for one in made} == {PausedBy.STOP}
+    assert all([(await client.read_deployment(one.deployment_id)).paused for one in result.campaigns])
 
 
 async def test_a_run_of_which_prefect_cannot_be_told_holds_up_no_other(

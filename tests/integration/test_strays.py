@@ -11,11 +11,12 @@ from driving import Driver
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
-from prefect_campaigns.blocks.store_types import AuditAction
+from prefect_campaigns.blocks.store_types import AuditAction, PausedBy
 from prefect_campaigns.deployments.applying.apply import apply
 from prefect_campaigns.deployments.applying.planning import make_plan
 from prefect_campaigns.deployments.applying.removal import delete_stray
 from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.deployments.driving.emergency import start_all, stop_all
 from prefect_campaigns.deployments.driving.standing import read_states
 from prefect_campaigns.deployments.driving.strays import find_campaign_or_stray, find_in_books, pause_stray
 from prefect_campaigns.errors import UnknownCampaign, WrongState
@@ -125,6 +126,51 @@ async def test_it_is_paused_in_prefect_and_stays_so_when_an_apply_takes_it_in(dr
     assert (await driver.client.read_deployment(deployment.id)).paused
     (applied,) = result.campaigns
     assert applied.pause is not None and applied.pause.reason == "paused in Prefect"
+
+
+async def test_one_that_an_apply_takes_in_while_everything_is_stopped_is_paused_by_the_stop(driver: Driver) -> None:
+    client, store = driver.client, driver.store
+    daily = {"cron": "0 9 * * *"}
+    before, after = (campaign(f"Stray {when} Stop", NOWHERE, only=1, schedule=daily) for when in ("Before", "After"))
+    held = await stray(driver, before)
+    stopped = await stop_all(client, store, actor=ADA, reason="wrong list", cancel_running=False)
+    try:
+        # One that the stop has found, and one that came after it, as by a restored backup.
+        assert "stray-before-stop" in stopped.strays
+        (came_after,) = await driver.apply(after)
+        await store.delete_campaign(after.slug)
+        await client.resume_deployment(came_after)
+
+        result = await apply([before, after], store=store, settings=driver.settings)
+
+        for one, deployment_id in zip(result.campaigns, (held.id, came_after), strict=True):
+            assert one.pause is not None and one.pause.by is PausedBy.STOP
+            assert (await store.get_campaign(one.compiled.slug)).pause == one.pause
+            shown = await client.read_deployment(deployment_id)
+            assert shown.paused and shown.description.startswith(
+                "**Paused.** emergency stop by ada@laptop: wrong list."
+            )
+    finally:
+        started = await start_all(client, store, actor=ADA)
+    assert {before.slug, after.slug} <= set(started.resumed) and not started.strays
+    assert not any([(await client.read_deployment(one)).paused for one in (held.id, came_after)])
+
+
+async def test_one_that_the_end_of_the_stop_could_not_resume_is_resumed_when_an_apply_takes_it_in(
+    driver: Driver,
+) -> None:
+    client, store = driver.client, driver.store
+    made = campaign("Stray Left Behind", NOWHERE, only=1, schedule={"cron": "0 9 * * *"})
+    deployment = await stray(driver, made)
+    await stop_all(client, store, actor=ADA, reason=None, cancel_running=False)
+    # The stop has ended, and whoever ended it died before anything was resumed.
+    await store.set_stop(None)
+    try:
+        (applied,) = (await apply([made], store=store, settings=driver.settings)).campaigns
+        assert applied.pause is None and (await store.get_campaign(made.slug)).pause is None
+        assert not (await client.read_deployment(deployment.id)).paused
+    finally:
+        await start_all(client, store, actor=ADA)
 
 
 async def test_deleting_it_takes_its_runs_and_what_nobody_else_needs(driver: Driver) -> None:
