@@ -48,6 +48,15 @@ class MoneyStore(Protocol):
         """Return the requests that this step of this run has made, by attempt."""
         ...
 
+    async def last_cost(self, campaign_key: str, step: str) -> Decimal | None:
+        """Return what ``reserve`` would reserve for a step that does not say what it costs.
+
+        Returns:
+            The largest of the last five amounts that it was booked at; nothing where its answers have never cost
+            anything; None where it has never been answered.
+        """
+        ...
+
     async def reserve(
         self,
         lease: Lease,

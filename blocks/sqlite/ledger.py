@@ -73,7 +73,7 @@ def reserve(
     existing = find(db, lease.run_id, step, attempt)
     if existing is not None:
         return as_reservation(existing)
-    estimate = _last_cost(db, lease.campaign_key, step) if estimated_cost is None else amount_micros(estimated_cost)
+    estimate = last_cost(db, lease.campaign_key, step) if estimated_cost is None else amount_micros(estimated_cost)
     amount = None if estimate is None else from_micros(estimate)
     refusing = [
         limit
@@ -101,7 +101,7 @@ def reserve(
     return as_reservation(row)
 
 
-def _last_cost(db: sqlite3.Connection, campaign_key: str, step: str) -> int | None:
+def last_cost(db: sqlite3.Connection, campaign_key: str, step: str) -> int | None:
     """Return the largest of the step's last costs; None where it has never been answered."""
     # Requests that failed for nothing, or that a later answer spoke for, say nothing about what the step costs.
     row = db.execute(

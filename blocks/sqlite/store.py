@@ -30,6 +30,7 @@ from prefect_campaigns.budget import AccountBudget, BudgetStatus
 from prefect_campaigns.clock import Clock, current_clock
 from prefect_campaigns.errors import BudgetRefused
 from prefect_campaigns.models import Campaign
+from prefect_campaigns.money import from_micros
 from prefect_campaigns.results import RunReport, StepResult
 
 
@@ -183,6 +184,10 @@ class SqliteStore:
 
     async def attempts(self, run_id: str, step: str) -> Sequence[Reservation]:
         return await self._file.read(lambda db: ledger.attempts(db, run_id, step))
+
+    async def last_cost(self, campaign_key: str, step: str) -> Decimal | None:
+        micros = await self._file.read(lambda db: ledger.last_cost(db, campaign_key, step))
+        return None if micros is None else from_micros(micros)
 
     async def reserve(
         self,

@@ -256,6 +256,11 @@ class SupabaseStore:
         found = await self._value("campaigns_attempts", p_run_id=run_id, p_step=values.storable_text(step))
         return [rows.reservation(row, Decimal) for row in found]
 
+    async def last_cost(self, campaign_key: str, step: str) -> Decimal | None:
+        name = values.storable_text(step)
+        found = await self._value("campaigns_step_cost", p_campaign_key=campaign_key, p_step=name)
+        return values.optional_amount(found)
+
     async def reserve(
         self,
         lease: Lease,

@@ -58,7 +58,8 @@ def optional_amount_text(amount: Decimal | None) -> str | None:
     return None if amount is None else amount_text(amount)
 
 
-def _optional_amount(text: str | None) -> Decimal | None:
+def optional_amount(text: str | None) -> Decimal | None:
+    """Return the amount that the database has written as text, and None for none."""
     return None if text is None else Decimal(text)
 
 
@@ -97,7 +98,7 @@ def _limits(row: Row) -> Iterator[LimitStatus]:
         yield LimitStatus(
             scope=scope,
             window=_window(limit, row["account_zone"] if scope is Scope.ACCOUNT else row["zone"]),
-            limit=_optional_amount(limit["limit"]),
+            limit=optional_amount(limit["limit"]),
             spent=Decimal(limit["spent"]),
             reserved=Decimal(limit["reserved"]),
         )
@@ -116,16 +117,16 @@ def budget_status(row: Row) -> BudgetStatus:
 def account_budget(row: Row) -> AccountBudget:
     """Return the limits for all campaigns together."""
     return AccountBudget(
-        daily=_optional_amount(row["daily"]),
-        weekly=_optional_amount(row["weekly"]),
-        monthly=_optional_amount(row["monthly"]),
+        daily=optional_amount(row["daily"]),
+        weekly=optional_amount(row["weekly"]),
+        monthly=optional_amount(row["monthly"]),
         timezone=row["timezone"],
     )
 
 
 def refusal(row: Row) -> BudgetRefused:
     """Return the error that says which limits are in the way."""
-    return BudgetRefused(tuple(_limits(row)), _optional_amount(row["amount"]))
+    return BudgetRefused(tuple(_limits(row)), optional_amount(row["amount"]))
 
 
 def difference(campaign_key: str | None, row: Row) -> str:

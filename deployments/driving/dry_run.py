@@ -12,10 +12,11 @@ from prefect.client.orchestration import PrefectClient
 from rich.text import Text
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import AttemptState, CampaignRecord, PausedBy
+from prefect_campaigns.blocks.store_types import CampaignRecord, PausedBy
 from prefect_campaigns.budget import LimitStatus, Scope, describe_limits
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.cli.budget_view import describe_stop, warnings_of
+from prefect_campaigns.deployments.driving.run_changes import runs_that_did_a_step
 from prefect_campaigns.deployments.driving.runs import parameters_to_run
 from prefect_campaigns.deployments.driving.standing import CampaignState
 from prefect_campaigns.flows.requests import ShownRequest, show_request
@@ -25,8 +26,6 @@ from prefect_campaigns.money import format_money
 from prefect_campaigns.references import references_in
 from prefect_campaigns.results import RunReport
 
-RUNS_LOOKED_AT = 25
-COSTS_LOOKED_AT = 5
 MAX_LINES = 12
 """How many lines of a step's params are shown to people; programs get all of it."""
 
@@ -107,9 +106,7 @@ async def look_ahead(
     record = state.record
     written = parameters.get("campaign") or (await parameters_to_run(client, record))["campaign"]
     campaign = validate_object(written, source="the run's parameters")
-    runs = await store.list_runs(record.key, limit=RUNS_LOOKED_AT)
-    wanted = parameters.get("results_of")
-    source = next((run for run in runs if (run.run_id == wanted if wanted else _results(run))), None)
+    source = await _source(store, record.key, parameters.get("results_of"))
     # What the flow looks at is what stands in the books, whatever the parameters say.
     status = await store.budget_status(record.key)
     limits = tuple(limit for limit in status.all if limit.limit is not None)
@@ -118,7 +115,7 @@ async def look_ahead(
         limits += (LimitStatus(scope=Scope.RUN, window=None, limit=per_run, spent=nothing, reserved=nothing),)
     names = [step.name for step in campaign.steps]
     first = names.index(parameters["from_step"]) if parameters.get("from_step") else 0
-    estimates = [await _estimate(store, step, runs) for step in campaign.steps]
+    estimates = [await _estimate(store, record.key, step) for step in campaign.steps]
     return Ahead(
         campaign=campaign,
         source=source,
@@ -127,6 +124,12 @@ async def look_ahead(
         limits=limits,
         steps=list(_steps_ahead(campaign, estimates, limits, _results(source) if source else {}, first)),
     )
+
+
+async def _source(store: CampaignStore, campaign_key: str, wanted: str | None) -> RunReport | None:
+    if wanted is not None:
+        return await store.get_run(wanted)
+    return next((run for run in await runs_that_did_a_step(store, campaign_key) if _results(run)), None)
 
 
 def _results(run: RunReport) -> dict[str, Any]:
@@ -142,25 +145,14 @@ async def _obstacles(store: CampaignStore, record: CampaignRecord, reached: Sequ
         yield f"Its campaign is paused by the budget: {record.pause.reason}"
 
 
-async def _estimate(store: CampaignStore, step: Step, runs: Sequence[RunReport]) -> Estimate:
+async def _estimate(store: CampaignStore, campaign_key: str, step: Step) -> Estimate:
     """Return what the store would reserve: what the step says, else the largest of its last five costs."""
     if step.estimated_cost is not None:
         return Estimate(amount=step.estimated_cost, basis="its estimatedCost")
-    costs, was_answered = list[Decimal](), False
-    for run in runs:
-        for attempt in reversed(await store.attempts(run.run_id, step.name)):
-            was_answered = was_answered or attempt.state is AttemptState.SETTLED
-            if attempt.booked:
-                costs.append(attempt.booked)
-        if len(costs) >= COSTS_LOOKED_AT:
-            break
-    if costs:
-        last = costs[:COSTS_LOOKED_AT]
-        basis = "what it cost last" if len(last) == 1 else f"the largest of its last {len(last)} costs"
-        return Estimate(amount=max(last), basis=basis)
-    if was_answered:
-        return Estimate(amount=Decimal(0), basis="it has never cost anything")
-    return Estimate(amount=None, basis="it has never run, and has no estimatedCost")
+    cost = await store.last_cost(campaign_key, step.name)
+    if cost is None:
+        return Estimate(amount=None, basis="it has never been answered, and has no estimatedCost")
+    return Estimate(amount=cost, basis="the largest of its last five costs" if cost else "it has never cost anything")
 
 
 def _steps_ahead(

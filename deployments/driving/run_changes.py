@@ -22,6 +22,7 @@ from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStat
 from prefect_campaigns.words import json_pointer, listed, nearest, shown
 
 RUNS_LOOKED_AT = 50
+"""How many runs are looked through for results; those that did no step are not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +214,7 @@ async def begin_at(
     index = names.index(step_name)
     if index == 0:
         return {}, None
-    runs = await store.list_runs(campaign.slug, limit=RUNS_LOOKED_AT)
+    runs = await runs_that_did_a_step(store, campaign.slug)
     source = next((run for run in runs if _results(run, names[:index]) is not None), None)
     if source is None:
         raise WrongState(
@@ -232,6 +233,24 @@ async def begin_at(
     lineage = _of_one_lineage(runs, source, names[:index])
     await _refuse_to_send_again(store, campaign, campaign.steps[index:], lineage, words)
     return parameters, source
+
+
+async def runs_that_did_a_step(store: CampaignStore, campaign_key: str) -> Sequence[RunReport]:
+    """Return the runs whose results may be taken, newest first: the last ``RUNS_LOOKED_AT`` that did a step.
+
+    However many were skipped since, or ended before their first step, they hide no results.
+    """
+    limit = RUNS_LOOKED_AT
+    while True:
+        runs = await store.list_runs(campaign_key, limit=limit)
+        found = [run for run in runs if any(map(_is_begun, run.steps))]
+        if len(found) >= RUNS_LOOKED_AT or len(runs) < limit:
+            return found[:RUNS_LOOKED_AT]
+        limit *= 4
+
+
+def _is_begun(step: StepResult) -> bool:
+    return step.status not in (StepStatus.PENDING, StepStatus.SKIPPED) or step.result is not None
 
 
 def _results(run: RunReport, names: Sequence[str]) -> list[Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
 
@@ -50,3 +50,18 @@ async def _run(store: CampaignStore, key: str, amount: str, *, run_name: str, st
     await store.finish_run(lease, report.model_copy(update={"status": status, "state_name": status.title()}))
     await store.release_lease(lease)
     return run_id
+
+
+def skipped_run(key: str, number: int) -> RunReport:
+    """Return one of the runs that never got their turn, each later than the one before."""
+    at = datetime.now(UTC) + timedelta(seconds=number)
+    return RunReport(
+        run_id=str(uuid4()),
+        run_name=f"skipped-{number}",
+        campaign_key=key,
+        campaign_name=key,
+        status=RunStatus.ABORTED,
+        state_name="Skipped",
+        started_at=at,
+        completed_at=at,
+    )

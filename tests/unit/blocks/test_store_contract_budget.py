@@ -182,6 +182,7 @@ class TestEstimate:
         for attempt, amount in enumerate(earlier, start=1):
             await spend(store, lease, amount, attempt=attempt)
         await store.release_lease(lease)
+        assert await store.last_cost(KEY, "find") == (Decimal(estimate) if earlier else None)
         lease = await take_lease(store, "run-2")
         assert (await reserve(store, lease, None)).estimate == Decimal(estimate)
 
@@ -209,6 +210,7 @@ class TestEstimate:
         with pytest.raises(BudgetRefused, match=r"daily 1\.00 reached, spent 1\.00; the next step may cost something"):
             await reserve(store, lease, None, step="unheard of")
         # Known to cost nothing: by its history, or because it says so.
+        assert await store.last_cost(KEY, "free") == 0
         assert (await reserve(store, lease, None, step="free", attempt=2)).estimate == 0
         assert (await reserve(store, lease, "0", step="said to be free")).estimate == 0
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from campaign_files import campaign, campaign_json
-from spending import spend
+from spending import skipped_run, spend
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import Lease, Pause, PausedBy, Stop
 from prefect_campaigns.deployments.driving.dry_run import Ahead, look_ahead, look_ahead_json, look_ahead_lines
+from prefect_campaigns.deployments.driving.run_changes import RUNS_LOOKED_AT
 from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
@@ -41,10 +42,10 @@ async def ahead(
     return await look_ahead(None, store, state, {"campaign": written, **(parameters or {})})
 
 
-async def record_results(store: SqliteStore, **results: Any) -> None:
+async def record_results(store: SqliteStore, *, run_id: str = "run-1", **results: Any) -> None:
     now = datetime.now(UTC)
     lease = await store.acquire_lease(
-        "ahead", run_id="run-1", run_name="azure-fox", holder="x", ttl_seconds=60, waiting_since=now
+        "ahead", run_id=run_id, run_name="azure-fox", holder="x", ttl_seconds=60, waiting_since=now
     )
     assert isinstance(lease, Lease)
     steps = tuple(
@@ -52,7 +53,7 @@ async def record_results(store: SqliteStore, **results: Any) -> None:
         for position, (name, result) in enumerate(results.items())
     )
     report = RunReport(
-        run_id="run-1",
+        run_id=run_id,
         run_name="azure-fox",
         campaign_key="ahead",
         campaign_name="Ahead",
@@ -81,6 +82,28 @@ async def test_params_show_what_is_known_and_leave_what_is_not(store: SqliteStor
     assert outreach.unknown == ["{{ steps.analysis.leads }}"]
 
 
+async def test_runs_that_did_no_step_hide_neither_results_nor_costs(store: SqliteStore) -> None:
+    await store.save_campaign(campaign("Ahead", URL))
+    await record_results(store, prospecting={"runId": "r-7"})
+    await spend(store, "ahead", "0.3", step="analysis")
+    for number in range(60):
+        await store.record_skipped_run(skipped_run("ahead", number))
+    begin = {"from_step": "analysis", "results_of": "run-1"}
+    for seen in (await ahead(store), await ahead(store, parameters=begin)):
+        assert seen.source is not None and seen.source.run_id == "run-1"
+        assert seen.steps[1].request.params["runId"] == "r-7"
+        assert seen.steps[1].estimate.amount == Decimal("0.3")
+
+
+async def test_the_run_that_is_named_is_the_source_however_many_have_done_a_step_since(store: SqliteStore) -> None:
+    await store.save_campaign(campaign("Ahead", URL))
+    await record_results(store, prospecting={"runId": "r-7"})
+    for number in range(RUNS_LOOKED_AT):
+        await record_results(store, run_id=f"later-{number}", prospecting={"runId": "r-8"})
+    begin = {"from_step": "analysis", "results_of": "run-1"}
+    assert (await ahead(store, parameters=begin)).steps[1].request.params["runId"] == "r-7"
+
+
 async def test_secrets_are_hidden(store: SqliteStore) -> None:
     step = {"headers": {"Authorization": "Bearer {{ secret.crm }}"}, "params": {"token": "{{ secret.crm }}"}}
     seen = (await ahead(store, steps={"prospecting": step}, only=1)).steps[0]
@@ -94,7 +117,7 @@ async def test_each_step_reserves_what_it_says_or_the_largest_of_its_last_costs(
     await spend(store, "ahead", "0", step="outreach")
     seen = await ahead(store, steps={"prospecting": {"estimatedCost": "0.5"}})
     assert [one.estimate.amount for one in seen.steps] == [Decimal("0.5"), Decimal("0.05"), 0, None]
-    assert seen.steps[1].estimate.basis == "the largest of its last 5 costs"
+    assert seen.steps[1].estimate.basis == "the largest of its last five costs"
     assert seen.total == Decimal("0.55")
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from campaign_files import campaign, campaign_json
+from spending import skipped_run
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import Lease
-from prefect_campaigns.deployments.driving.run_changes import begin_at, change_params, typed
+from prefect_campaigns.deployments.driving.run_changes import RUNS_LOOKED_AT, begin_at, change_params, typed
 from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
@@ -183,6 +184,15 @@ async def test_without_a_run_that_has_the_results_it_is_refused(store: SqliteSto
     await record_run(store, "going-on", *"ccc-", ends=False)
     with pytest.raises(WrongState, match="run going-on, whose results it would take, has not ended"):
         await begin(store)
+
+
+async def test_runs_that_did_no_step_are_not_counted_among_those_looked_through(store: SqliteStore) -> None:
+    await record_run(store, "has-them", *"cccf")
+    for number in range(RUNS_LOOKED_AT):
+        await store.record_skipped_run(skipped_run("later", number))
+    for number in range(3):
+        await record_run(store, f"broke-off-{number}", *"----")
+    assert await begin(store) == "has-them"
 
 
 async def test_what_was_sent_is_not_sent_again_unless_somebody_says_so(store: SqliteStore) -> None:
