@@ -20,6 +20,10 @@ from prefect_campaigns.words import nearest
 
 CRON_ALIASES = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
 SLACK_BLOCK_PREFIX = "slack-webhook/"
+SLACK_PATTERN = (
+    rf"^(https://hooks\.slack(-gov)?\.com/services/[A-Za-z0-9]+/[A-Za-z0-9]+/[A-Za-z0-9]+/?|{SLACK_BLOCK_PREFIX}.+)$"
+)
+"""A webhook URL as Prefect's block takes it apart, or such a block; of any other URL it sends nothing."""
 HEADER_BLOCK_PREFIX = "campaigns-header-"
 """What the names of the blocks begin with that hold what a campaign file's headers say."""
 MIN_SECRET = 4
@@ -214,17 +218,10 @@ def header_value_problem(value: str) -> str | None:
 
 
 def check_slack(value: str) -> str:
-    """Return a Slack webhook URL, or a reference to the block that holds one."""
-    if value.startswith(SLACK_BLOCK_PREFIX) and len(value) > len(SLACK_BLOCK_PREFIX):
+    """Return a Slack webhook URL that Prefect's block can send to, or a reference to the block that holds one."""
+    if re.fullmatch(SLACK_PATTERN, value):
         return value
-    problem = ValueError(
-        "a Slack channel is a webhook URL beginning with https://, or the block that holds one,"
-        f" written {SLACK_BLOCK_PREFIX}<block name>"
+    raise ValueError(
+        "a Slack channel is a webhook URL that Slack has made, https://hooks.slack.com/services/T…/B…/…"
+        f" (or hooks.slack-gov.com), or the block that holds one, written {SLACK_BLOCK_PREFIX}<block name>"
     )
-    try:
-        url = urlsplit(value)
-    except ValueError:
-        raise problem from None
-    if url.scheme != "https" or not url.hostname:
-        raise problem
-    return value

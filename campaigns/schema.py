@@ -9,14 +9,13 @@ import json
 import sys
 from typing import Any
 
-from prefect_campaigns.checks import CRON_ALIASES
+from prefect_campaigns.checks import CRON_ALIASES, SLACK_PATTERN
 from prefect_campaigns.models import Campaign
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _CRON_PATTERN = rf"^\s*(\S+(\s+\S+){{4}}\s*|{'|'.join(CRON_ALIASES)})$"
 _ENDPOINT_PATTERN = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+([/?#]\S*)?$"
-_SLACK_PATTERN = r"^(https://.|slack-webhook/.)"
 
 
 def campaign_schema() -> dict[str, Any]:
@@ -26,7 +25,7 @@ def campaign_schema() -> dict[str, Any]:
     parts["Schedule"]["properties"]["cron"]["pattern"] = _CRON_PATTERN
     parts["Step"]["properties"]["endpoint"] |= {"format": "uri", "pattern": _ENDPOINT_PATTERN}
     parts["Recipients"]["properties"]["slack"] = _nullable_string(
-        parts["Recipients"]["properties"]["slack"], pattern=_SLACK_PATTERN
+        parts["Recipients"]["properties"]["slack"], pattern=SLACK_PATTERN
     )
     properties = schema["properties"]
     cron = {key: parts["Schedule"]["properties"]["cron"][key] for key in ("type", "pattern", "examples")}

@@ -31,6 +31,7 @@ from prefect_campaigns.deployments.running.log_lines import (
     line_of,
     printable,
 )
+from prefect_campaigns.deployments.running.webhook_logs import keep_webhooks_out_of_logs
 from prefect_campaigns.errors import CampaignsError
 
 ALL, ERRORS = "orchestrator.log", "error.log"
@@ -69,6 +70,7 @@ def writing_logs(settings: Settings, *, console: bool = True) -> Iterator[None]:
         yield
         return
     _writing = True
+    keep_webhooks_out_of_logs()
     try:
         with ExitStack() as stack:
             level = LEVELS[settings.log_level]

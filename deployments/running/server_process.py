@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, event
 
 from prefect_campaigns.deployments.running.timezones import remember_timezones
+from prefect_campaigns.deployments.running.webhook_logs import keep_webhooks_out_of_logs
 
 COLLECT_SECONDS = 0.1
 FULL_SECONDS = 60.0
@@ -90,6 +91,7 @@ def main() -> None:
     """Be ``prefect server start``, with the options that this process was given."""
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
     remember_timezones()
+    keep_webhooks_out_of_logs()
     with writing_in_turn(), collecting_aside():
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 

@@ -72,6 +72,8 @@ def test_the_examples_are_right_for_both(name: str) -> None:
         campaign(budget={"daily": 0, "weekly": 0.000001, "monthly": "12.50", "perLead": None}),
         campaign(notifications={"onFailure": {"email": "a@example.com", "slack": None}}),
         campaign(notifications={"onBudget": {"email": ["a@example.com"], "slack": "slack-webhook/ours"}}),
+        campaign(notifications={"onFailure": {"slack": "https://hooks.slack.com/services/T0/B0/x"}}),
+        campaign(notifications={"onFailure": {"slack": "https://hooks.slack-gov.com/services/T0/B0/x"}}),
         campaign(metadata={"tags": ["a"], "anything": {"at": "all"}}),
         campaign(steps=[{**STEP, "method": "GET", "timeout": 1, "sends": True, "costPath": "a.b", "retry": None}]),
         campaign(steps=[{**STEP, "retry": {"attempts": 3, "delay": 0, "jitter": 0.5, "backoff": "linear"}}]),
@@ -105,6 +107,7 @@ def test_what_the_loader_takes_the_schema_takes(data: dict[str, Any]) -> None:
         campaign(metadata=[]),
         campaign(notifications={"onFailure": {"email": 5}}),
         campaign(notifications={"onFailure": {"slack": "http://insecure.example.com"}}),
+        campaign(notifications={"onFailure": {"slack": "https://chat.example.com/services/T0/B0/x"}}),
         campaign(notifications={"on_failure": {}}),
         campaign(steps=[{"name": "a", "engine": "x"}]),  # no endpoint
         campaign(steps=[{**STEP, "endpoint": "ftp://x"}]),

@@ -195,10 +195,10 @@ FAULTS = [
     ("http://localhost:3010", "http://joe:hunter2@localhost", 6, 59, "/steps/0/endpoint",
      'the string "…@localhost/api/prospect" came; an endpoint carries no user name or password: it is shown to'
      ' everybody who sees a run'),
-    # a webhook URL with the wrong scheme is a secret all the same
-    ('"slack": null', '"slack": "http://hooks.example.com/T0/B0/hunter2"', 10, 72, "/notifications/onFailure/slack",
-     "a string came; a Slack channel is a webhook URL beginning with https://, or the block that holds one,"
-     " written slack-webhook/<block name>"),
+    # a webhook URL that is none of Slack's is a secret all the same
+    ('"slack": null', '"slack": "https://hooks.example.com/T0/B0/hunter2"', 10, 72, "/notifications/onFailure/slack",
+     "a string came; a Slack channel is a webhook URL that Slack has made, https://hooks.slack.com/services/T…/B…/…"
+     " (or hooks.slack-gov.com), or the block that holds one, written slack-webhook/<block name>"),
     # a webhook URL in the wrong place
     ('"ops@example.com"', '"https://hooks.slack.com/services/T0/B0/hunter2"', 10, 44, "/notifications/onFailure/email",
      f'the string "(a webhook URL)" came; {RECIPIENT}'),

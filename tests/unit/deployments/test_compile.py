@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from campaign_files import campaign
+from prefect.blocks.notifications import SlackWebhook
 from prefect.utilities.importtools import import_object
+from pydantic import ValidationError
 
 from prefect_campaigns.deployments.compile import (
     CompiledSchedule,
@@ -120,6 +122,31 @@ def test_a_slack_webhook_is_in_nothing_that_is_shown() -> None:
     assert "verysecret" not in repr(compiled) + str(compiled.parameters) + compiled.campaign.model_dump_json()
     assert compiled.campaign.notifications.on_failure.slack == f"slack-webhook/{secret.block_name}"
     assert kinds_told(compiled.campaign, SlackChannel(secret.block_name)) == {"failure", "partial", "budget", "alert"}
+
+
+@pytest.mark.parametrize(
+    ("url", "can_be_used"),
+    [
+        (WEBHOOK, True),
+        (f"{WEBHOOK}/", True),
+        (WEBHOOK.replace("slack.com", "slack-gov.com"), True),
+        ("https://chat.example.com/hooks/hunter2", False),  # another product's
+        ("https://hooks.slack.com.example.com/services/T000/B000/hunter2", False),
+        ("https://hooks.slack.com/services/T000/hunter2", False),  # a part is missing
+        ("https://hooks.slack.com/services/T000/B000/hunter-2", False),
+    ],
+)
+def test_the_slack_webhooks_that_a_campaign_may_have_are_those_that_prefects_block_sends_to(
+    url: str, can_be_used: bool
+) -> None:
+    told = {"onFailure": {"slack": url}}
+    if can_be_used:
+        campaign("Slack", URL, notifications=told)
+    else:
+        with pytest.raises(ValidationError, match="a webhook URL that Slack has made") as refused:
+            campaign("Slack", URL, notifications=told)
+        assert "hunter2" not in str(refused.value)
+    assert len(SlackWebhook(url=url)._apprise_client) == can_be_used
 
 
 def test_a_slack_block_that_exists_is_named_as_it_is() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from forked import forkserver, take_over
+from prefect.blocks.notifications import SlackWebhook
 from prefect.logging import get_logger
 from prefect.logging.handlers import PrefectConsoleHandler
 from starlette.applications import Starlette
@@ -138,11 +139,12 @@ async def test_no_level_shows_queries_headers_and_logins(monkeypatch: pytest.Mon
                 await client.get(f"{url}/?key=swordfish", headers={"X-Api-Key": "swordfish"})
             logger.error("%s/api?key=swordfish and postgres://ada:swordfish@db.example.com/books", url)
             logger.error("https://hooks.slack.com/services/T0/B0/swordfish")
+            SlackWebhook(url="https://chat.example.com/hooks/swordfish")
             fail(ValueError(f"for url '{url}/?key=swordfish'"))
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.NOTSET)
     text = (tmp_path / "logs" / ALL).read_text()
-    assert "swordfish" not in text
+    assert "swordfish" not in text and "Unparseable URL…" in text
     assert f"{url}/api?… and …@db.example.com/books" in text and "for url" in text
     assert "HTTP Request" not in text and "send_request_headers" not in text
 
