@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.completion.detect import ShellDetectionError
 from rich.console import Console
 from rich.markup import escape
@@ -24,6 +24,7 @@ from prefect_campaigns.deployments.cli.driving_help import add_driving_commands
 from prefect_campaigns.deployments.cli.help_page import print_commands
 from prefect_campaigns.deployments.running.interrupts import ignore_signals, interrupt_on_signals
 from prefect_campaigns.deployments.running.timezones import remember_timezones
+from prefect_campaigns.deployments.running.webhook_logs import keep_webhooks_out_of_logs
 from prefect_campaigns.errors import CampaignsError, Complaint, InvalidCampaign, UsageError
 from prefect_campaigns.loader import LoadedCampaign, load_many
 
@@ -334,11 +335,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Prefect reports its first use from a terminal to its makers; this command asks nobody to.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     remember_timezones()
+    keep_webhooks_out_of_logs()
+    as_json = "--json" in tokens
     try:
         interrupt_on_signals()
-        code = app(tokens)
+        code = app(tokens, print_error=not as_json, exit_on_error=False)
+    except CycloptsError as error:
+        # For people it has been printed.
+        if as_json:
+            print_json({"success": False, "error": str(error)})
+        code = EXIT_USAGE
     except CampaignsError as error:
-        _print_error(error, as_json="--json" in tokens)
+        _print_error(error, as_json=as_json)
         code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
     except BrokenPipeError:
         # Whoever reads has read enough: `campaigns … | head`. What is still to be written goes nowhere.

@@ -189,8 +189,11 @@ async def test_a_command_that_is_not_understood_ends_with_two(alone) -> None:
     refused = await asyncio.gather(*(alone(*arguments) for arguments, _ in NOT_UNDERSTOOD))
     for ended, (arguments, said) in zip(refused, NOT_UNDERSTOOD, strict=True):
         assert (ended.code, ended.out) == (2, "") and said in ended.err, (arguments, ended)
-    as_json = await alone("stop", "--json")
-    assert (as_json.code, as_json.err, json.loads(as_json.out)["success"]) == (2, "", False)
+    asked = [["stop"], ["run"], ["runs", "x", "--limit", "0"], ["runs", "x", "--limti", "1"]]
+    for as_json in await asyncio.gather(*(alone(*arguments, "--json") for arguments in asked)):
+        assert (as_json.code, as_json.err) == (2, ""), as_json
+        body = json.loads(as_json.out)
+        assert body["success"] is False and body["error"], body
 
 
 async def test_who_asks_for_json_gets_json_when_there_is_nothing_and_when_there_is_no_such_thing(
