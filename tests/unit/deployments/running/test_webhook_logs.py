@@ -40,6 +40,8 @@ try:
 except SystemExit:
     pass
 from prefect.blocks.notifications import SlackWebhook
+from prefect.logging.configuration import setup_logging
+setup_logging()
 SlackWebhook(url="https://chat.example.com/hooks/swordfish")
 """
 
