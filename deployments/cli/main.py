@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from prefect_campaigns.deployments.cli.driving_help import add_driving_commands
+from prefect_campaigns.deployments.cli.entry import EXIT_INTERRUPTED
 from prefect_campaigns.deployments.cli.help_page import print_commands
 from prefect_campaigns.deployments.running.interrupts import ignore_signals, interrupt_on_signals
 from prefect_campaigns.deployments.running.timezones import remember_timezones
@@ -28,7 +29,7 @@ from prefect_campaigns.deployments.running.webhook_logs import keep_webhooks_out
 from prefect_campaigns.errors import CampaignsError, Complaint, InvalidCampaign, UsageError
 from prefect_campaigns.loader import LoadedCampaign, load_many
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 EXIT_CHANGES = 2
 """Of ``campaigns plan --exit-code``: there is something to apply."""
 EXIT_SUSPENDED = 3
