@@ -125,7 +125,7 @@ class DemoEngines(Scriptable):
         self._jobs: dict[str, _Work] = {}
         self._counts: dict[str, int] = {}
         self._last_id = 0
-        self._watchers: list[asyncio.Future[ReceivedRequest]] = []
+        self._arrival = asyncio.Condition()
         self._app = self.app()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,11 +157,11 @@ class DemoEngines(Scriptable):
         """Return the requests to one path, in order."""
         return [request for request in self.requests if request.path == path]
 
-    async def next_request(self) -> ReceivedRequest:
-        """Wait until another request has come in, and return it, while it is being answered."""
-        watcher: asyncio.Future[ReceivedRequest] = asyncio.get_running_loop().create_future()
-        self._watchers.append(watcher)
-        return await watcher
+    async def nth_request(self, number: int) -> ReceivedRequest:
+        """Wait until so many requests have come in, and return the last of these; it may be being answered."""
+        async with self._arrival:
+            await self._arrival.wait_for(lambda: len(self.requests) >= number)
+        return self.requests[number - 1]
 
     async def _step(self, request: Request) -> Response:
         path = request.url.path
@@ -204,10 +204,8 @@ class DemoEngines(Scriptable):
             headers=dict(request.headers),
         )
         self.requests.append(received)
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(received)
+        async with self._arrival:
+            self._arrival.notify_all()
         return received
 
     def _work_for(self, path: str, received: ReceivedRequest) -> _Work:

@@ -187,7 +187,7 @@ async def test_serving_ends_at_once_even_while_a_client_waits() -> None:
     async with new_client() as client:
         async with serve(engines) as url:
             waiting = asyncio.create_task(Caller(engines, client, url)(SEND))
-            assert (await engines.next_request()).path == SEND
+            assert (await engines.nth_request(1)).path == SEND
         with pytest.raises(EngineAnswerLost):
             await waiting
         with pytest.raises(EngineUnreachable):

@@ -188,7 +188,7 @@ async def test_a_run_that_waited_for_its_turn_does_the_version_that_came_meanwhi
     (applied,) = (await operator.apply(version(2))).campaigns
     engines.hang_next(PROSPECT)
     first = await driver.start(applied.deployment_id)
-    await engines.next_request()
+    await engines.nth_request(1)
     second = await driver.start(applied.deployment_id)
     await driver.in_state(second.id, "Waiting")
     await operator.apply(version(3))
@@ -273,8 +273,8 @@ async def test_a_run_that_has_begun_waits_for_its_turn_where_others_are_skipped(
     await driver.in_state(begun.id, "Suspended")
     engines.hang_next(PROSPECT)
     other = await driver.start(applied.deployment_id)
-    await driver.in_state(other.id, "Running")
-    await engines.next_request()
+    # The first request is the one of the run that waits for its approval.
+    await engines.nth_request(2)
     await driver.client.resume_flow_run(begun.id)
     await driver.in_state(begun.id, "Waiting")
     await driver.client.set_flow_run_state(other.id, Cancelling())

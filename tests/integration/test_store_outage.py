@@ -142,8 +142,9 @@ async def lose_the_store_in_mid_run(
 ) -> None:
     """Cut the store off while an engine works, which then answers."""
     engines.pace = pace
+    already = len(engines.requests)
     await cut_off.tell(run_id)
-    await engines.next_request()
+    await engines.nth_request(already + 1)
     proxy.refuse()
 
 
