@@ -3,6 +3,8 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RIG := tests/support/supabase_rig
 export UV_PYTHON_DOWNLOADS := never
+# Some machines tell Python to keep no bytecode, without which each process takes two to three times as long to start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint format bench clean
 
