@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -153,6 +154,11 @@ class DemoEngines(Scriptable):
         """All that was charged, in US dollars."""
         return sum((charge.cost for charge in self.charges), Decimal(0))
 
+    @property
+    def _when_to_ask(self) -> dict[str, str]:
+        """When a job is worth asking for; at once, where the engines take no time for their work."""
+        return {"Retry-After": str(math.ceil(self.pace))}
+
     def requests_to(self, path: str) -> list[ReceivedRequest]:
         """Return the requests to one path, in order."""
         return [request for request in self.requests if request.path == path]
@@ -187,7 +193,8 @@ class DemoEngines(Scriptable):
         work.polls += 1
         if work.polls < _POLLS_UNTIL_DONE:
             progress = round(work.polls / _POLLS_UNTIL_DONE, 2)
-            return JSONResponse({"jobId": job_id, "status": "running", "progress": progress, "message": "grading"})
+            going = {"jobId": job_id, "status": "running", "progress": progress, "message": "grading"}
+            return JSONResponse(going, headers=self._when_to_ask)
         return JSONResponse({"jobId": job_id, "status": "completed", **work.result})
 
     async def _receive(self, request: Request) -> ReceivedRequest:
@@ -299,7 +306,7 @@ class DemoEngines(Scriptable):
         return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
     async def _as_job(self, request: Request, work: _Work, fault: Fault | None) -> Response:
-        return JSONResponse({"jobId": work.job_id, "status": "queued"}, status_code=202)
+        return JSONResponse({"jobId": work.job_id, "status": "queued"}, status_code=202, headers=self._when_to_ask)
 
     async def _as_json(self, request: Request, work: _Work, fault: Fault | None) -> Response:
         await self._pause(request)
