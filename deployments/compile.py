@@ -221,20 +221,9 @@ def _compile_schedule(schedule: Schedule | None) -> CompiledSchedule | None:
     return CompiledSchedule(cron=schedule.cron, timezone=schedule.timezone, active=schedule.enabled)
 
 
-@functools.cache
 def deployment_parameter_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the campaign flow's parameters, by which Prefect checks a run's parameters.
-
-    Of the campaign it says what has to be there and no more; the flow itself checks the rest. A server checks the
-    schema whenever somebody sends one, and the parameters of each run by it: with all of a campaign's parts in it, that
-    is 0.1 s of the server's CPU each time, and a tenth of it without them.
-    """
-    whole = _flow_parameters(run_campaign)
-    parts = whole["definitions"]
-    campaign = {**whole["properties"]["campaign"]}
-    required = parts[campaign.pop("$ref").rsplit("/", 1)[1]]["required"]
-    properties = {**whole["properties"], "campaign": {**campaign, "type": "object", "required": required}}
-    return {**whole, "properties": properties, "definitions": {}}
+    """Return the JSON Schema of the campaign flow's parameters, by which Prefect checks a run's parameters."""
+    return _flow_parameters(run_campaign)
 
 
 @functools.cache

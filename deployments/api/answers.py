@@ -194,6 +194,7 @@ class DryRun(Message):
     campaign: str = Field(description="The campaign's slug.")
     results_of: str | None = Field(description="The id of the run whose results the references show.")
     obstacles: list[str] = Field(description="What would keep it from beginning; empty where nothing would.")
+    warnings: list[str] = Field(description="What is to be known besides.")
     reserved: Amount = Field(description="What its steps would reserve in all, as far as that is known.")
     steps: list[StepAheadAnswer]
 

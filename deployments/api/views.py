@@ -239,6 +239,7 @@ def dry_run(ahead: Ahead, record: CampaignRecord, *, obstacles: Sequence[str]) -
         campaign=record.key,
         results_of=ahead.source.run_id if ahead.source else None,
         obstacles=list(obstacles),
+        warnings=list(ahead.warnings),
         reserved=ahead.total,
         steps=[
             StepAheadAnswer(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -156,8 +155,8 @@ class DemoEngines(Scriptable):
 
     @property
     def _when_to_ask(self) -> dict[str, str]:
-        """When a job is worth asking for; at once, where the engines take no time for their work."""
-        return {"Retry-After": str(math.ceil(self.pace))}
+        """When a job is to be asked for: at once where the engines take no time; else whoever asks may choose."""
+        return {} if self.pace else {"Retry-After": "0"}
 
     def requests_to(self, path: str) -> list[ReceivedRequest]:
         """Return the requests to one path, in order."""

@@ -88,7 +88,7 @@ async def parameters_for(
         return {}, None
     whole = await parameters_to_run(client, record)
     if changes_params:
-        whole["campaign"] = change_params(whole["campaign"], changes, words=words)
+        whole["campaign"] = change_params(whole.get("campaign"), changes, words=words)
     parameters = whole if changes_params else {}
     if changes.from_step is None:
         return parameters, None
@@ -114,14 +114,16 @@ def typed(changes: Sequence[str], *, from_step: str | None = None, send_again: b
     return RunChanges(params=params, from_step=from_step, send_again=send_again, faults=faults)
 
 
-def change_params(campaign: Mapping[str, Any], changes: RunChanges, *, words: Words = COMMAND_WORDS) -> dict[str, Any]:
+def change_params(campaign: Any, changes: RunChanges, *, words: Words = COMMAND_WORDS) -> dict[str, Any]:
     """Return a campaign's JSON with some params of its steps changed.
 
     What is changed has to be there already, so that a slip of the pen changes nothing else.
 
     Raises:
-        InvalidChange: says all that is wrong with them.
+        InvalidCampaign: what stands in the parameters, where a person may have edited it, is no campaign.
+        InvalidChange: says all that is wrong with the changes.
     """
+    validate_object(campaign, source="the run's parameters")
     changed, faults = copy.deepcopy(dict(campaign)), [*changes.faults]
     for path, value in changes.params.items():
         faults += (f"{words.param} {path}: {fault}" for fault in _set(changed, path, value, words))

@@ -81,6 +81,7 @@ async def test_a_dry_run_says_what_would_be_done_and_what_would_keep_it_and_star
     (obstacle,) = ahead["obstacles"]
     assert obstacle.startswith("asked-dryly is not started. Paused by a person ") and "wrong list" in obstacle
     assert (ahead["campaignId"], ahead["reserved"], "runId" in ahead) == (made["id"], 0.012, False)
+    assert isinstance(ahead["warnings"], list)
     (step,) = ahead["steps"]
     assert step["params"] == {"limit": "7", "count": 9}, "as it would be sent"
     assert (step["estimate"], step["left"]) == (0.012, {"daily": 4.988})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from decimal import Decimal
 
 import pytest
 from campaign_files import ANALYZE, COMPOSE, PROSPECT, SEND
 from driving import until
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, LogFilterLevel
 from real_stack import Stack
 
 from prefect_campaigns.deployments.demo.engines import DemoEngines
@@ -69,6 +71,27 @@ async def test_a_request_that_is_wrong_is_made_once(driver, engines) -> None:
     assert flow_run.state.name == "Failed"
     assert "400" in flow_run.state.message and "no such industry" in flow_run.state.message
     assert len(engines.requests_to(PROSPECT)) == 1
+
+
+async def test_parameters_that_are_no_campaign_end_the_run_in_our_words_and_show_no_secret(driver, engines) -> None:
+    deployment = await driver.deploy("Edited Wrongly", engines.url, only=1)
+    secret = "sk-topsecret-1234"
+    step = {"name": "a", "engine": "e", "endpoint": engines.url, "headers": {"X-Key": secret}, "foo": 1}
+    edited = {"campaign": {"name": "Edited Wrongly", "steps": [step]}}
+    begun = await driver.client.create_flow_run_from_deployment(deployment, parameters=edited)
+    ended = await driver.ended(begun.id)
+    assert ended.state.name == "Failed"
+    assert ended.state.message.startswith('InvalidCampaign: campaign: /steps/0/foo: the unknown key "foo" came')
+
+    async def error() -> str | None:
+        logs = await driver.client.read_logs(
+            LogFilter(flow_run_id=LogFilterFlowRunId(any_=[begun.id]), level=LogFilterLevel(ge_=logging.ERROR))
+        )
+        return "\n".join(line.message for line in logs) or None
+
+    said = await until(error, "the error in the run's log")
+    assert "/steps/0/foo" in said and secret not in said + ended.state.message
+    assert engines.requests == []
 
 
 async def test_retry_after_overrules_the_computed_delay(driver, engines) -> None:

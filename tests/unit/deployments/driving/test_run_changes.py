@@ -14,7 +14,7 @@ from spending import skipped_run
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import Lease
 from prefect_campaigns.deployments.driving.run_changes import RUNS_LOOKED_AT, begin_at, change_params, typed
-from prefect_campaigns.errors import InvalidChange, SendMayHaveHappened, WrongState
+from prefect_campaigns.errors import InvalidCampaign, InvalidChange, SendMayHaveHappened, WrongState
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 from prefect_campaigns.versions import request_of
@@ -84,6 +84,16 @@ def test_a_change_that_cannot_be_says_why(change: str, said: str) -> None:
         change_params(written(), typed([change]))
     (fault,) = refused.value.faults
     assert fault.startswith("--param") and said in fault, fault
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [5, ["a"], {"a": 1}, [{"name": 5}], [{"engine": "e"}]],
+    ids=["number", "text", "object", "name", "nameless"],
+)
+def test_what_a_person_has_edited_into_no_campaign_is_said_before_anything_is_changed(steps: Any) -> None:
+    with pytest.raises(InvalidCampaign, match=r"^the run's parameters: /steps"):
+        change_params({"name": "Edited", "steps": steps}, typed(["steps.a.count=1"]))
 
 
 def test_all_faults_are_said_at_once() -> None:
