@@ -17,6 +17,7 @@ from typing import Any
 from prefect.context import FlowRunContext
 
 from prefect_campaigns.errors import CampaignsError
+from prefect_campaigns.models import slug_of
 from prefect_campaigns.words import without_secrets
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
@@ -72,9 +73,16 @@ def subject_of(record: logging.LogRecord) -> Subject:
 
 
 def _campaign_of(context: FlowRunContext | None) -> tuple[str | None, frozenset[str]]:
+    """Return the key of the run's campaign, and its steps' names; the parameter may yet turn out to be no campaign."""
     campaign = (context.parameters or {}).get("campaign") if context is not None else None
-    steps = frozenset(step.name for step in getattr(campaign, "steps", ()))
-    return getattr(campaign, "slug", None), steps
+    if not isinstance(campaign, dict):
+        return None, frozenset()
+    name, steps = campaign.get("name"), campaign.get("steps")
+    names = (step.get("name") for step in steps if isinstance(step, dict)) if isinstance(steps, list) else ()
+    return (
+        slug_of(name) or None if isinstance(name, str) else None,
+        frozenset(one for one in names if isinstance(one, str)),
+    )
 
 
 def without_urls_secrets(text: str) -> str:
