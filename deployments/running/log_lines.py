@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect.context import FlowRunContext
-
 from prefect_campaigns.errors import CampaignsError
-from prefect_campaigns.models import slug_of
+from prefect_campaigns.flows.budget import check_budget, reach_store
 from prefect_campaigns.words import without_secrets
+
+_NO_STEPS = (reach_store.name, check_budget.name)
+"""The tasks of a campaign's run that are none of its steps."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
@@ -54,34 +55,17 @@ def about(*, campaign: str | None = None, run: str | None = None, run_id: str | 
 
 
 def subject_of(record: logging.LogRecord) -> Subject:
-    """Return what a record is about, by what was logged beside it, by ``about``, and by Prefect's context.
+    """Return what a record is about, by what was logged beside it and by ``about``.
 
     To be asked where the record was logged: elsewhere the context is another one.
     """
     around = _about.get()
-    context = FlowRunContext.get()
-    campaign, steps = _campaign_of(context)
-    flow_run = context.flow_run if context is not None else None
     task = getattr(record, "task_name", None)
     return Subject(
-        campaign=getattr(record, "campaign", None) or around.campaign or campaign,
-        run=getattr(record, "flow_run_name", None) or around.run or (flow_run.name if flow_run else None),
-        run_id=getattr(record, "flow_run_id", None) or around.run_id or (str(flow_run.id) if flow_run else None),
-        # Not every task of a run is a step: one looks at the budget.
-        step=getattr(record, "step", None) or (task if task in steps else None),
-    )
-
-
-def _campaign_of(context: FlowRunContext | None) -> tuple[str | None, frozenset[str]]:
-    """Return the key of the run's campaign, and its steps' names; the parameter may yet turn out to be no campaign."""
-    campaign = (context.parameters or {}).get("campaign") if context is not None else None
-    if not isinstance(campaign, dict):
-        return None, frozenset()
-    name, steps = campaign.get("name"), campaign.get("steps")
-    names = (step.get("name") for step in steps if isinstance(step, dict)) if isinstance(steps, list) else ()
-    return (
-        slug_of(name) or None if isinstance(name, str) else None,
-        frozenset(one for one in names if isinstance(one, str)),
+        campaign=getattr(record, "campaign", None) or around.campaign,
+        run=getattr(record, "flow_run_name", None) or around.run,
+        run_id=getattr(record, "flow_run_id", None) or around.run_id,
+        step=None if task in _NO_STEPS else task,
     )
 
 

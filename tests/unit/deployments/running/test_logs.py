@@ -46,7 +46,7 @@ def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Write:
 def both() -> None:
     with about(campaign="a-campaign", run="azure-fox", run_id="c0ffee"):
         logger.info("it goes well")
-        logger.error("it does not", extra={"step": "prospecting"})
+        logger.error("it does not", extra={"task_name": "prospecting"})
 
 
 def test_all_goes_into_one_file_and_errors_into_another_besides(write: Write) -> None:
