@@ -87,7 +87,7 @@ async def end_waiting(client: PrefectClient, store: CampaignStore, run_id: str, 
     return f"{said}; {'its run is resumed' if answer.status is SetStateStatus.ACCEPT else 'its run waits no more'}"
 
 
-@flow(name=EXPIRE_FLOW_NAME, retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)
+@flow(name=EXPIRE_FLOW_NAME, persist_result=False, retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)
 async def expire_approval(run_id: str, step: str) -> State[Any]:
     """End the waiting for an approval, unless it was given, or asked for anew since.
 

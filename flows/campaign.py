@@ -36,6 +36,7 @@ from prefect_campaigns.flows.run import CampaignRun, StartAt
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
 from prefect_campaigns.flows.stopping import describe
+from prefect_campaigns.flows.suspending import suspendable
 from prefect_campaigns.flows.versions import refuse_another, take_version
 from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign
@@ -62,7 +63,8 @@ parameters, with whatever is secret in them, when a model does not take one.
 """
 
 
-@flow(name=FLOW_NAME)
+# Its tasks' results are kept, and never its own: a run whose result is kept cannot be retried.
+@flow(name=FLOW_NAME, persist_result=False)
 async def run_campaign(
     campaign: CampaignParameter,
     version: str | None = None,
@@ -95,6 +97,7 @@ async def run_campaign(
     try:
         wanted = validate_object(campaign, source="campaign")
         async with AsyncExitStack() as stack:
+            stack.enter_context(suspendable(flow_run.id, context))
             try:
                 store = await stack.enter_async_context(open_store(settings))
                 await store.get_campaign(wanted.slug)

@@ -36,7 +36,7 @@ async def _resume(client: PrefectClient, store: CampaignStore, campaign: str) ->
     return resumption
 
 
-@flow(name=RESUME_FLOW_NAME, retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)
+@flow(name=RESUME_FLOW_NAME, persist_result=False, retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)
 async def resume_campaign(campaign: str) -> State[Any]:
     """Resume a campaign that the budget paused, unless a limit still holds or a person has paused it.
 

@@ -1,32 +1,51 @@
-"""Hearing of runs when somebody asks for them, rather than when a worker asks next."""
+"""Hearing of what people do to runs when they do it, rather than when a worker asks next."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID
 
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
-from prefect.events.schemas.events import ResourceSpecification
+from prefect.events.schemas.events import Event, ResourceSpecification
 
-ANNOUNCING = ("prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry", "prefect.flow-run.Resuming")
+ASKED_FOR = ("prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry", "prefect.flow-run.Resuming")
 """Events after which there may be a run to take up at once. Runs that the scheduler makes come without one, early."""
+
+WANTED_OTHERWISE = ("prefect.flow-run.Cancelling", "prefect.flow-run.Cancelled", "prefect.flow-run.Suspended")
+"""Events of runs that somebody may want to end or to hold; Prefect has them also of runs that end so by themselves."""
 
 RECONNECT_SECONDS = 5.0
 
+_FLOW_RUN = "prefect.flow-run."
 
-async def announced_runs(
+
+@dataclass(frozen=True)
+class Announcement:
+    """That something has happened to a run.
+
+    Attributes:
+        is_asked_for: the run is to be taken up; otherwise somebody may want to end it or to hold it.
+    """
+
+    flow_run_id: UUID
+    is_asked_for: bool
+
+
+async def announcements(
     work_pool: str, *, logger: logging.Logger | logging.LoggerAdapter[logging.Logger]
-) -> AsyncIterator[None]:
-    """Yield, for ever, whenever a run of the work pool has been asked for.
+) -> AsyncIterator[Announcement]:
+    """Yield, for ever, what happens to the runs of the work pool.
 
-    One may be missed where the connection breaks: whoever listens asks the server now and then all the same.
+    Something may be missed where the connection breaks: whoever listens asks the server now and then all the same.
     """
     of_pool = ResourceSpecification({"prefect.resource.role": "work-pool", "prefect.resource.name": work_pool})
     # The stream of events pays no attention to a filter on related resources.
     in_pool = EventAnyResourceFilter(labels=of_pool)
-    wanted = EventFilter(event=EventNameFilter(name=list(ANNOUNCING)), any_resource=in_pool)
+    wanted = EventFilter(event=EventNameFilter(name=[*ASKED_FOR, *WANTED_OTHERWISE]), any_resource=in_pool)
     told = False
     while True:
         try:
@@ -34,11 +53,19 @@ async def announced_runs(
                 if told:
                     logger.info("The server's events are there again.")
                 told = False
-                async for _ in subscriber:
-                    yield
+                async for event in subscriber:
+                    if announcement := _read(event):
+                        yield announcement
         except Exception as error:
             # Of any kind: a login that is refused is a bare Exception.
             if not told:
                 logger.warning("The server's events are not there, so runs start when they are polled for: %s", error)
             told = True
         await asyncio.sleep(RECONNECT_SECONDS)
+
+
+def _read(event: Event) -> Announcement | None:
+    resource = event.resource.id
+    if not resource.startswith(_FLOW_RUN):
+        return None
+    return Announcement(UUID(resource.removeprefix(_FLOW_RUN)), is_asked_for=event.event in ASKED_FOR)

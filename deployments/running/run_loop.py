@@ -11,13 +11,22 @@ import asyncio
 import concurrent.futures
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
+
+from prefect.context import AsyncClientContext, SyncClientContext
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from prefect_campaigns.flows.shielding import outlast_cancellation
 
 STOP_SECONDS = 30.0
 """How long a run that is being cancelled may take to end."""
+
+OPEN_SECONDS = 30.0
+
+CLIENT_MAX_RETRIES = 8
+"""How often a run repeats a request to Prefect's API that finds no server: 2, 4, 8 … seconds, eight minutes in all."""
 
 
 class RunningTask:
@@ -58,29 +67,81 @@ class RunningTask:
             raise
 
 
+@asynccontextmanager
+async def what_runs_share() -> AsyncIterator[None]:
+    """Give everything in the block, and what is started from it, the same clients of Prefect's API.
+
+    A client costs 70 ms of CPU, for its TLS context, and the engine makes several for each run that finds none.
+    """
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: CLIENT_MAX_RETRIES}):
+        async with AsyncClientContext():
+            with SyncClientContext():
+                yield
+
+
 class RunLoop:
     """The runs' loop and its thread; made when the first run comes."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._context: contextvars.Context | None = None
+        self._closing: asyncio.Event | None = None
+        self._sharing: concurrent.futures.Future[None] | None = None
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> RunningTask:
-        """Start work in the loop, in a copy of the caller's context."""
+    @property
+    def is_open(self) -> bool:
+        """Whether runs can be started in it."""
+        return self._context is not None
+
+    async def open(self) -> None:
+        """Make the loop, if there is none yet, and what its runs share.
+
+        Raises:
+            httpx.HTTPError, PrefectException: Prefect's API does not answer.
+        """
+        if self._context is not None:
+            return
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="campaign-runs", daemon=True)
             self._thread.start()
+        opened: concurrent.futures.Future[contextvars.Context] = concurrent.futures.Future()
+        self._sharing = asyncio.run_coroutine_threadsafe(self._share(opened), self._loop)
+        self._context = await asyncio.wait_for(asyncio.wrap_future(opened), OPEN_SECONDS)
+
+    async def _share(self, opened: concurrent.futures.Future[contextvars.Context]) -> None:
+        try:
+            async with what_runs_share():
+                self._closing = asyncio.Event()
+                opened.set_result(contextvars.copy_context())
+                await self._closing.wait()
+        except Exception as error:
+            if opened.done():
+                raise
+            opened.set_exception(error)
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> RunningTask:
+        """Start work in the loop.
+
+        Raises:
+            RuntimeError: the loop is not open.
+        """
+        if self._loop is None or self._context is None:
+            raise RuntimeError("the runs' loop is not open")
         running = RunningTask(self._loop)
-        self._loop.call_soon_threadsafe(running.begin, work, context=contextvars.copy_context())
+        self._loop.call_soon_threadsafe(running.begin, work, context=self._context.copy())
         return running
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """End the thread; what still runs in it ends with the process."""
         loop, thread = self._loop, self._thread
-        self._loop = self._thread = None
+        self._loop = self._thread = self._context = None
         if loop is None or thread is None:
             return
+        if self._closing is not None and self._sharing is not None:
+            loop.call_soon_threadsafe(self._closing.set)
+            await asyncio.wait({asyncio.wrap_future(self._sharing)}, timeout=STOP_SECONDS)
         loop.call_soon_threadsafe(loop.stop)
         await asyncio.to_thread(thread.join, STOP_SECONDS)
         if not thread.is_alive():

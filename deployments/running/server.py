@@ -166,6 +166,17 @@ class EmbeddedServer:
         """Whether its process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """The id of its process.
+
+        Raises:
+            RuntimeError: it does not run.
+        """
+        if self._process is None:
+            raise RuntimeError("the server does not run")
+        return self._process.pid
+
     def _environment(self) -> dict[str, str]:
         left_out = ["PREFECT_API_URL", "PREFECT_PROFILE"]
         if not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):

@@ -6,15 +6,15 @@ A campaign's steps wait for the network; a Python process for each run would be 
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
-from importlib import import_module
+import time
+from collections import deque
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import anyio.abc
 import httpx
-from prefect import Flow
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
@@ -22,36 +22,42 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import Pause, PrefectException
-from prefect.flow_engine import run_flow_async
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Failed
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
-from prefect_campaigns.deployments.running.announcements import announced_runs
-from prefect_campaigns.deployments.running.log_lines import about
+from prefect_campaigns.deployments.running.announcements import announcements
 from prefect_campaigns.deployments.running.logs import writing_logs
-from prefect_campaigns.deployments.running.run_loop import RunLoop, RunningTask
+from prefect_campaigns.deployments.running.result_storage import ResultStorage
+from prefect_campaigns.deployments.running.run_loop import RunLoop
 from prefect_campaigns.deployments.running.scheduled_event import emit_scheduled
+from prefect_campaigns.deployments.running.taken_run import TakenRun
 from prefect_campaigns.deployments.running.upkeep import (
     close_ended_for_ever,
     resume_overdue_for_ever,
     settle_journal_for_ever,
 )
-from prefect_campaigns.errors import SettingsError, UnsupportedFlow
+from prefect_campaigns.errors import SettingsError
+from prefect_campaigns.flows.suspending import suspend
 
-FLOWS_PACKAGE = "prefect_campaigns.flows."
-"""Only flows from here run in the worker: anything else could block its loop, and with it every other run."""
+PAGE = 200
+"""How many runs Prefect's server names at a time."""
 
-CLIENT_MAX_RETRIES = 8
-"""How often a run repeats a request to Prefect's API that finds no server: 2, 4, 8 … seconds, eight minutes in all."""
+FRESH_SECONDS = 10.0
+"""How long it holds what Prefect has said is to be run; after that it is asked again."""
 
-CANCELLATION_POLL_SECONDS = 2.0
-_UNWANTED = ("Cancelling", "Cancelled")
-"""The names of the states of runs that somebody wants cancelled."""
+CLAIMED_AT_ONCE = 8
+"""How many runs are claimed side by side: the first that is due begins first, or nearly so."""
+
+WATCH_SECONDS = 2.0
+"""How often Prefect is asked which runs are wanted otherwise, should its events be late."""
+
+BREATH_SECONDS = 0.1
+"""How long it waits after a look before the next, however many ask for one."""
+
+_UNWANTED = ("Cancelling", "Cancelled", "Suspended")
+"""The names of the states of runs that somebody wants to end or to hold."""
 
 STOP_LISTENING_SECONDS = 2.0
 
@@ -60,32 +66,12 @@ class CampaignWorkerResult(BaseWorkerResult):
     """How a run ended, as far as the worker is concerned: a flow that failed by itself is no crash."""
 
 
-def load_flow(entrypoint: str | None) -> Flow[..., Any]:
-    """Return the flow of a dotted entrypoint inside this package.
-
-    Raises:
-        UnsupportedFlow: it is none of this package's.
-    """
-    module_name, _, name = (entrypoint or "").rpartition(".")
-    if not f"{module_name}.".startswith(FLOWS_PACKAGE):
-        raise UnsupportedFlow(
-            f"the campaign worker runs the flows of prefect_campaigns only, and was given {entrypoint!r};"
-            " run this deployment from a work pool of another type, such as process"
-        )
-    found = getattr(import_module(module_name), name, None)
-    if not isinstance(found, Flow):
-        raise UnsupportedFlow(f"{entrypoint!r} is no flow of this version of prefect_campaigns")
-    return found
-
-
-def _campaign_key(flow_run: FlowRun, deployment: DeploymentResponse | None) -> str | None:
-    """Return the campaign that a run is about: a campaign's deployment has its key for a name."""
-    campaign = flow_run.parameters.get("campaign")
-    return campaign if isinstance(campaign, str) else deployment.name if deployment else None
-
-
 class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWorkerResult]):
-    """Runs campaigns as tasks of one event loop."""
+    """Runs campaigns as tasks of one event loop.
+
+    It takes up runs by itself, where Prefect's base class would describe to the server, in five requests for each,
+    infrastructure that there is none of.
+    """
 
     type = WORK_POOL_TYPE
     job_configuration = BaseJobConfiguration
@@ -96,15 +82,24 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._run_loop = RunLoop()
-        self._running: dict[UUID, RunningTask] = {}
-        self._cancellation_watch: asyncio.Task[None] | None = None
-        self._announced = asyncio.Event()
+        self._storage = ResultStorage()
+        self._taken: dict[UUID, TakenRun] = {}
+        self._due: deque[FlowRun] = deque()
+        """Runs that Prefect has named, and for which there was no room yet."""
+        self._due_since = 0.0
+        self._may_be_more = False
+        """Whether Prefect may have more runs that are due than it has named."""
+        self._claiming = asyncio.Semaphore(CLAIMED_AT_ONCE)
+        self._unclaimed = 0
+        self._asked = asyncio.Event()
         self._taking_up = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        self._look_now = asyncio.Event()
         self._beside: list[asyncio.Task[None]] = []
         self._logs = ExitStack()
 
     async def setup(self) -> None:
-        """Begin to log, to listen for runs that somebody asks for, and to look after money, pauses and ends."""
+        """Begin to log, to listen for what people do to runs, and to look after money, pauses and ends."""
         try:
             self._logs.enter_context(writing_logs(load_settings()))
         except SettingsError as error:
@@ -119,11 +114,28 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             raise
         self._beside = [
             asyncio.create_task(self._listen()),
-            asyncio.create_task(self._take_up_announced_runs()),
+            asyncio.create_task(self._take_up_when_asked()),
             asyncio.create_task(settle_journal_for_ever(self._logger)),
             asyncio.create_task(resume_overdue_for_ever(self.client, self._logger)),
             asyncio.create_task(close_ended_for_ever(self.client, self._logger)),
         ]
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """End what runs, and the thread it runs in."""
+        for task in (*self._beside, *([self._watching] if self._watching else [])):
+            task.cancel()
+        await super().teardown(*exc_info)
+        await self._run_loop.close()
+        # Last, since a server that has fallen silent makes them wait ten seconds for its goodbye.
+        if self._beside:
+            await asyncio.wait(self._beside, timeout=STOP_LISTENING_SECONDS)
+        self._logs.close()
+
+    async def sync_with_backend(self) -> None:
+        """Send a heartbeat, and look where results are kept now."""
+        await super().sync_with_backend()
+        if self._run_loop.is_open:
+            await self._refresh_storage()
 
     async def run(
         self,
@@ -131,101 +143,183 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         configuration: BaseJobConfiguration,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> CampaignWorkerResult:
-        """Run a flow run to its end.
+        """Run a flow run that somebody has claimed for this worker to its end.
 
         The result's status is not zero when the run ended without Prefect hearing of it, which makes it Crashed.
         """
         if task_status is not None:
-            task_status.started(flow_run.id)  # type: ignore[arg-type]
-        identifier = str(flow_run.id)
-        deployment = await self._deployment(flow_run)
-        with about(campaign=_campaign_key(flow_run, deployment), run=flow_run.name, run_id=identifier):
-            try:
-                flow = load_flow(deployment.entrypoint if deployment else None)
-            except UnsupportedFlow as error:
-                await self.client.set_flow_run_state(flow_run.id, Failed(message=str(error)), force=True)
-                return CampaignWorkerResult(identifier=identifier, status_code=0)
-            broken = await self._run_to_the_end(flow, flow_run)
-            if broken is None:
-                return CampaignWorkerResult(identifier=identifier, status_code=0)
-            self.get_flow_run_logger(flow_run).error("The run broke off: %s: %s", type(broken).__name__, broken)
-            return CampaignWorkerResult(identifier=identifier, status_code=1)
+            task_status.started(0)
+        await self._open()
+        taken = self._take(flow_run)
+        try:
+            broken = await taken.see_through()
+        finally:
+            self._let_go(taken)
+        return CampaignWorkerResult(identifier=str(flow_run.id), status_code=0 if broken is None else 1)
 
-    async def teardown(self, *exc_info: Any) -> None:
-        """End what runs, and the thread it runs in."""
-        for task in self._beside:
-            task.cancel()
-        await super().teardown(*exc_info)
-        await self._run_loop.stop()
-        # Last, since a server that has fallen silent makes them wait ten seconds for its goodbye.
-        if self._beside:
-            await asyncio.wait(self._beside, timeout=STOP_LISTENING_SECONDS)
-        self._logs.close()
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Take up the runs that are due, as many as there is room for, and return them.
+
+        One caller at a time: a second one would take up the same runs again.
+        """
+        async with self._taking_up:
+            # What Prefect's health check of a worker looks at.
+            self._last_polled_time = datetime.now(UTC)
+            if not self._has_room():
+                return []
+            self._due = deque(await self._find_due())
+            self._due_since = time.monotonic()
+            self._may_be_more = len(self._due) >= PAGE
+            if self._due:
+                await self._open()
+            return self._fill()
+
+    async def _find_due(self) -> list[FlowRun]:
+        """Ask which runs are due, or are so soon, that this worker does not have yet."""
+        before = datetime.now(UTC) + timedelta(seconds=self._prefetch_seconds)
+        try:
+            found = await self.client.get_scheduled_flow_runs_for_work_pool(
+                work_pool_name=self._work_pool_name,
+                work_queue_names=list(self._work_queues),
+                scheduled_before=before,
+            )
+        except ObjectNotFound:
+            # The next heartbeat makes the pool, or says why there is none.
+            return []
+        return [one.flow_run for one in found]
+
+    async def _open(self) -> None:
+        if not self._run_loop.is_open:
+            await self._run_loop.open()
+            await self._refresh_storage()
+
+    async def _refresh_storage(self) -> None:
+        # There, since it finds the client that the runs share.
+        if error := await self._run_loop.start(self._storage.refresh).wait():
+            self._logger.warning("Not known where results are to be kept: %s", error)
+
+    def _has_room(self) -> bool:
+        return self._limiter is None or self._limiter.available_tokens > 0
+
+    def _fill(self) -> list[FlowRun]:
+        """Take up what is due, as long as there is room."""
+        filled: list[FlowRun] = []
+        while self._runs_task_group is not None and self._due and self._has_room():
+            flow_run = self._due.popleft()
+            if flow_run.id not in self._taken:
+                self._unclaimed += 1
+                self._runs_task_group.start_soon(self._see_to, self._take(flow_run))
+                filled.append(flow_run)
+        return filled
+
+    def _take(self, flow_run: FlowRun) -> TakenRun:
+        if self._limiter is not None:
+            self._limiter.acquire_on_behalf_of_nowait(flow_run.id)
+        taken = self._taken[flow_run.id] = TakenRun(
+            flow_run, worker_name=self.name, client=self.client, loop=self._run_loop, storage=self._storage
+        )
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+        return taken
+
+    def _let_go(self, taken: TakenRun) -> None:
+        """Have room for another run, and fill it."""
+        del self._taken[taken.id]
+        if self._limiter is not None:
+            self._limiter.release_on_behalf_of(taken.id)
+        if self._due and time.monotonic() - self._due_since < FRESH_SECONDS:
+            self._fill()
+        elif self._due or self._may_be_more:
+            self._asked.set()
+
+    async def _see_to(self, taken: TakenRun) -> None:
+        """Claim a run and see it through; what goes wrong with it harms no other."""
+        try:
+            if await self._claim(taken):
+                emit_scheduled(taken.flow_run)
+                if (broken := await taken.see_through()) is not None:
+                    await taken.report_crash(broken)
+        except ObjectNotFound:
+            self._logger.debug("Run %s is deleted", taken.id)
+        except Exception as error:
+            # Of any kind: it would end the task group, and with it all other runs.
+            self._logger.exception("Run %s is lost: %s", taken.flow_run.name, error)
+            await self._report_lost(taken, error)
+        finally:
+            self._let_go(taken)
+
+    async def _claim(self, taken: TakenRun) -> bool:
+        try:
+            async with self._claiming:
+                return await taken.claim()
+        except httpx.HTTPError as error:
+            # It stays Scheduled, for the next look.
+            self._logger.warning("Run %s could not be taken up: %s", taken.flow_run.name, error)
+            return False
+        finally:
+            self._unclaimed -= 1
+            if not self._unclaimed and self._may_be_more:
+                self._asked.set()
+
+    async def _report_lost(self, taken: TakenRun, error: Exception) -> None:
+        try:
+            await taken.report_crash(error)
+        except (httpx.HTTPError, PrefectException) as failure:
+            self._logger.error("Prefect has not heard of the end of run %s: %s", taken.flow_run.name, failure)
 
     async def _listen(self) -> None:
-        async for _ in announced_runs(self._work_pool_name, logger=self._logger):
-            self._announced.set()
+        async for one in announcements(self._work_pool_name, logger=self._logger):
+            if one.is_asked_for:
+                self._asked.set()
+            elif one.flow_run_id in self._taken:
+                self._look_now.set()
 
-    async def _take_up_announced_runs(self) -> None:
+    async def _take_up_when_asked(self) -> None:
         """Take up runs when they are asked for; those that this misses are found when Prefect's worker asks next."""
         while True:
-            await self._announced.wait()
-            self._announced.clear()
+            await self._asked.wait()
+            self._asked.clear()
             try:
                 await self.get_and_submit_flow_runs()
             except Exception as error:
                 # Of any kind: nobody else would notice that this task has ended.
                 self._logger.warning("Not known which runs have been asked for: %s", error)
+            # What many ask for at once is looked for a few times, not as often as they ask.
+            await asyncio.sleep(BREATH_SECONDS)
 
-    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """Take up the runs that are due, one caller at a time: a second one would take up the same runs again."""
-        async with self._taking_up:
-            taken_up = await super().get_and_submit_flow_runs()
-        for flow_run in taken_up:
-            emit_scheduled(flow_run)
-        return taken_up
-
-    async def _deployment(self, flow_run: FlowRun) -> DeploymentResponse | None:
-        return None if flow_run.deployment_id is None else await self.client.read_deployment(flow_run.deployment_id)
-
-    async def _run_to_the_end(self, flow: Flow[..., Any], flow_run: FlowRun) -> BaseException | None:
-        """Run the flow; somebody who cancels the run ends its open request, and the flow says the rest."""
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: CLIENT_MAX_RETRIES}):
-            running = self._run_loop.start(
-                lambda: run_flow_async(flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state")
-            )
-        self._running[flow_run.id] = running
-        if self._cancellation_watch is None or self._cancellation_watch.done():
-            self._cancellation_watch = asyncio.create_task(self._watch_for_cancellation())
-        try:
-            ended = await running.wait()
-        finally:
-            del self._running[flow_run.id]
-        # A run that is suspended comes back when somebody resumes it.
-        return None if isinstance(ended, Pause) else ended
-
-    async def _watch_for_cancellation(self) -> None:
-        """Ask, once for all runs, which of them somebody wants cancelled; end when none is left.
+    async def _watch(self) -> None:
+        """Ask, once for all runs, which of them somebody wants to end or to hold; end when none is left.
 
         One that was written down as cancelled, because it did not answer in time, is cancelled too; most that are seen
-        so are just ending by themselves, and are not seen so twice.
+        so are just ending by themselves, and are so no longer a little later.
         """
-        written_down: set[UUID] = set()
-        async with get_client() as client:
-            while self._running:
-                await asyncio.sleep(CANCELLATION_POLL_SECONDS)
-                try:
-                    found = await client.read_flow_runs(
-                        flow_run_filter=FlowRunFilter(
-                            id=FlowRunFilterId(any_=list(self._running)),
-                            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[*_UNWANTED])),
-                        )
+        cancelled_since: dict[UUID, float] = {}
+        while self._taken:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._look_now.wait(), WATCH_SECONDS)
+            self._look_now.clear()
+            try:
+                found = await self.client.read_flow_runs(
+                    flow_run_filter=FlowRunFilter(
+                        id=FlowRunFilterId(any_=list(self._taken)),
+                        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[*_UNWANTED])),
                     )
-                except (httpx.HTTPError, PrefectException) as error:
-                    self._logger.debug("not known which runs are to be cancelled: %s", error)
+                )
+            except (httpx.HTTPError, PrefectException) as error:
+                self._logger.debug("not known which runs are wanted otherwise: %s", error)
+                continue
+            now = time.monotonic()
+            cancelled = [one.id for one in found if one.state_type is StateType.CANCELLED]
+            cancelled_since = {run_id: cancelled_since.get(run_id, now) for run_id in cancelled}
+            for flow_run in found:
+                taken = self._taken.get(flow_run.id)
+                if taken is None or flow_run.state is None:
                     continue
-                for flow_run in found:
-                    is_unwanted = flow_run.state_type is StateType.CANCELLING or flow_run.id in written_down
-                    if is_unwanted and (running := self._running.get(flow_run.id)):
-                        running.cancel()
-                written_down = {flow_run.id for flow_run in found if flow_run.state_type is StateType.CANCELLED}
+                if flow_run.state.is_paused():
+                    suspend(flow_run.id, flow_run.state)
+                elif (
+                    flow_run.state.is_cancelling()
+                    or not taken.has_begun
+                    or now - cancelled_since[flow_run.id] >= WATCH_SECONDS
+                ):
+                    taken.cancel()

@@ -12,7 +12,7 @@ from driving import Driver, until
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
-from prefect_campaigns.deployments.running.announcements import announced_runs
+from prefect_campaigns.deployments.running.announcements import Announcement, announcements
 
 LOGGER = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ async def deploy_to_pool(driver: Driver, pool: str, name: str, url: str) -> UUID
 
 
 @asynccontextmanager
-async def hearing(work_pool: str) -> AsyncIterator[list[None]]:
-    """Collect the announcements of a pool's runs."""
-    heard: list[None] = []
+async def hearing(work_pool: str) -> AsyncIterator[list[Announcement]]:
+    """Collect the announcements of runs of a pool that are asked for."""
+    heard: list[Announcement] = []
 
     async def listen() -> None:
-        async with aclosing(announced_runs(work_pool, logger=LOGGER)) as announcements:
-            async for one in announcements:
+        async with aclosing(announcements(work_pool, logger=LOGGER)) as announced:
+            async for one in announced:
                 heard.append(one)
 
     listening = asyncio.create_task(listen())

@@ -115,7 +115,7 @@ async def _execute(connection: Connection, flow_run_id: UUID, now: datetime | No
     from prefect.flow_engine import run_flow_async
 
     from prefect_campaigns.clock import SystemClock, using_clock
-    from prefect_campaigns.deployments.running.worker import load_flow
+    from prefect_campaigns.deployments.running.taken_run import load_flow
 
     async with get_client() as client:
         flow_run = await client.read_flow_run(flow_run_id)

@@ -1,0 +1,174 @@
+"""A run that the worker has taken up: from the claim to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import DeploymentResponse, SetStateStatus
+from prefect.exceptions import ObjectNotFound, Pause
+from prefect.flow_engine import run_flow_async
+from prefect.logging.loggers import flow_run_logger
+from prefect.states import Cancelled, Crashed, Failed, Pending
+
+from prefect_campaigns.deployments.running.log_lines import about
+from prefect_campaigns.deployments.running.result_storage import ResultStorage
+from prefect_campaigns.deployments.running.run_loop import RunLoop, RunningTask
+from prefect_campaigns.errors import UnsupportedFlow
+
+FLOWS_PACKAGE = "prefect_campaigns.flows."
+"""Only flows from here run in the worker: anything else could block its loop, and with it every other run."""
+
+LOOK_AGAIN_SECONDS = 1.0
+"""A run that has waited longer than this for its time is looked at once more before it begins."""
+
+
+def load_flow(entrypoint: str | None) -> Flow[..., Any]:
+    """Return the flow of a dotted entrypoint inside this package.
+
+    Raises:
+        UnsupportedFlow: it is none of this package's.
+    """
+    module_name, _, name = (entrypoint or "").rpartition(".")
+    if not f"{module_name}.".startswith(FLOWS_PACKAGE):
+        raise UnsupportedFlow(
+            f"the campaign worker runs the flows of prefect_campaigns only, and was given {entrypoint!r};"
+            " run this deployment from a work pool of another type, such as process"
+        )
+    found = getattr(import_module(module_name), name, None)
+    if not isinstance(found, Flow):
+        raise UnsupportedFlow(f"{entrypoint!r} is no flow of this version of prefect_campaigns")
+    return found
+
+
+class TakenRun:
+    """One flow run in the hands of this worker."""
+
+    def __init__(
+        self, flow_run: FlowRun, *, worker_name: str, client: PrefectClient, loop: RunLoop, storage: ResultStorage
+    ) -> None:
+        self.flow_run = flow_run
+        self._worker_name = worker_name
+        self._client = client
+        self._loop = loop
+        self._storage = storage
+        self._running: RunningTask | None = None
+        self._given_up = asyncio.Event()
+        self._logger = flow_run_logger(flow_run).getChild("worker", extra={"worker_name": worker_name})
+
+    @property
+    def id(self) -> UUID:
+        """The flow run's id."""
+        return self.flow_run.id
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the engine has it."""
+        return self._running is not None
+
+    def cancel(self) -> None:
+        """End it: its open request, and then itself; before its time, let it not begin at all."""
+        self._given_up.set()
+        if self._running is not None:
+            self._running.cancel()
+
+    async def claim(self) -> bool:
+        """Tell Prefect that this worker has the run; whether it does: of several that try, one does.
+
+        Raises:
+            httpx.HTTPError, PrefectException: Prefect does not answer, or has no such run any more.
+        """
+        claimed: State[Any] = Pending(message=f"Taken up by worker {self._worker_name!r}")
+        answer = await self._client.set_flow_run_state(self.id, claimed)
+        # A claim that was sent twice, because its answer was lost, is refused the second time: the run is ours already.
+        is_ours_already = (
+            answer.status is SetStateStatus.REJECT
+            and answer.state is not None
+            and answer.state.type is StateType.PENDING
+        )
+        return answer.status is SetStateStatus.ACCEPT or is_ours_already
+
+    async def see_through(self) -> BaseException | None:
+        """Run it, when its time has come, to its end; return what it broke off with, if Prefect has not heard of it.
+
+        Raises:
+            httpx.HTTPError, PrefectException: Prefect does not answer, or has no such run any more.
+        """
+        try:
+            deployment = await self._deployment()
+        except ObjectNotFound:
+            await self._set(Cancelled(message="Its deployment is deleted"))
+            return None
+        if not await self._is_due_at_last():
+            return None
+        with about(campaign=self._campaign_key(deployment), run=self.flow_run.name, run_id=str(self.id)):
+            try:
+                flow = load_flow(deployment.entrypoint if deployment else None)
+            except UnsupportedFlow as error:
+                await self._client.set_flow_run_state(self.id, Failed(message=str(error)), force=True)
+                return None
+            return await self._execute(self._storage.given_to(flow), self._campaign_key(deployment))
+
+    async def report_crash(self, error: BaseException) -> None:
+        """Tell Prefect of a run that broke off without its engine saying so."""
+        self._logger.error("The run broke off: %s: %s", type(error).__name__, error)
+        await self._set(Crashed(message=f"The run broke off: {type(error).__name__}: {error}"))
+
+    async def _set(self, state: State[Any]) -> None:
+        with suppress(ObjectNotFound):
+            await self._client.set_flow_run_state(self.id, state)
+
+    async def _deployment(self) -> DeploymentResponse | None:
+        if self.flow_run.deployment_id is None:
+            return None
+        return await self._client.read_deployment(self.flow_run.deployment_id)
+
+    def _campaign_key(self, deployment: DeploymentResponse | None) -> str | None:
+        """Return the campaign that the run is about: a campaign's deployment has its key for a name."""
+        campaign = self.flow_run.parameters.get("campaign")
+        return campaign if isinstance(campaign, str) else deployment.name if deployment else None
+
+    async def _is_due_at_last(self) -> bool:
+        """Wait for the run's time; whether it is to begin then.
+
+        Prefect would let a run that was cancelled in the meantime begin all the same.
+        """
+        due = self.flow_run.next_scheduled_start_time
+        wait_seconds = due.timestamp() - datetime.now(UTC).timestamp() if due is not None else 0.0
+        if wait_seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._given_up.wait(), wait_seconds)
+        if not self._given_up.is_set() and wait_seconds < LOOK_AGAIN_SECONDS:
+            return True
+        try:
+            state = (await self._client.read_flow_run(self.id)).state
+        except ObjectNotFound:
+            return False
+        if state is not None and state.is_cancelling():
+            await self._set(Cancelled(message="The run was cancelled before it began"))
+        return state is not None and state.is_pending()
+
+    async def _execute(self, flow: Flow[..., Any], campaign_key: str | None) -> BaseException | None:
+        # The engine listens for suspensions of a run that belongs to a deployment, which `suspending` does for all; it
+        # reads the run anew, deployment and all, before the flow begins.
+        flow_run = self.flow_run.model_copy(update={"deployment_id": None})
+
+        async def work() -> object:
+            with about(campaign=campaign_key, run=flow_run.name, run_id=str(flow_run.id)):
+                return await run_flow_async(
+                    flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state"
+                )
+
+        self._running = self._loop.start(work)
+        if self._given_up.is_set():
+            self._running.cancel()
+        ended = await self._running.wait()
+        # A run that is suspended comes back when somebody resumes it.
+        return None if isinstance(ended, Pause) else ended
