@@ -108,6 +108,7 @@ class CampaignRun:
         """The secrets that the run's requests have carried; nothing that comes back may show one."""
         self.knows_earlier_secrets = False
         """Whether these are among them: what an earlier execution has sent, or the run with the results."""
+        self._tried: set[str] = set()
         self.is_behind = False
         """Whether something was charged that the store does not know of yet."""
 
@@ -124,6 +125,12 @@ class CampaignRun:
     def idempotency_key(self, step: Step) -> str:
         """Return the key of the step's requests: the same over retries and over a resumed run."""
         return str(uuid5(_IDEMPOTENCY_NAMESPACE, f"{self.run_id}/{step.name}"))
+
+    def is_first_try(self, step: Step) -> bool:
+        """Whether nothing has been tried of the step, by this execution of the run or an earlier one; asked once."""
+        is_first = not self.is_resumed and step.name not in self._tried
+        self._tried.add(step.name)
+        return is_first
 
     async def begin(self) -> None:
         """Write the run's record, taking up what an earlier execution of this run has left."""

@@ -61,7 +61,13 @@ def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
 
 @task(persist_result=True, result_serializer="json", cache_key_fn=_cache_key)
 async def run_step(run: CampaignRun, index: int) -> dict[str, Any]:
-    """Do one step of a run; called again for each native retry.
+    """Do one step of a run, as do_step says; called again for each native retry."""
+    # Short, since Prefect reads the source of a task's function, word by word, whenever a task is made of it.
+    return await do_step(run, index)
+
+
+async def do_step(run: CampaignRun, index: int) -> dict[str, Any]:
+    """Do one step of a run and return its record, as JSON has it.
 
     Raises:
         EngineError: the exchange did not end in a result.
@@ -157,6 +163,8 @@ async def _learn_earlier_secrets(run: CampaignRun) -> None:
 
 async def _close_earlier_attempts(run: CampaignRun, step: Step) -> list[Reservation]:
     """Book or release what an execution of this run that died has left open, and see that sending is safe."""
+    if run.is_first_try(step):
+        return []
     attempts = await close_attempts(run.store, run.lease, step.name)
     if must_not_repeat(step) and any(attempt.state in _UNANSWERED for attempt in attempts):
         raise SendMayHaveHappened(f"an earlier request was never answered: {MAY_HAVE_GONE_OUT}")
