@@ -42,6 +42,7 @@ from prefect_campaigns.blocks.settings_checks import (
     validate_log_level,
     validate_origins,
     validate_port,
+    validate_seconds,
     validate_switch,
     validate_type,
     validate_variables,
@@ -146,6 +147,9 @@ class Settings(BaseSettings):
     )
     campaigns_secret_variables: Annotated[str, BeforeValidator(validate_variables)] | None = Field(
         default=None, description="the worker's variables that campaigns may read as secrets"
+    )
+    campaigns_grace_seconds: Annotated[float, BeforeValidator(validate_seconds)] = Field(
+        default=20.0, description="how long a worker that is told to stop waits for its runs"
     )
     log_level: Annotated[LogLevel, BeforeValidator(validate_log_level)] = Field(
         default="info", description="the least that is logged"

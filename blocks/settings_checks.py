@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ LogLevel = Literal["error", "warn", "info", "debug"]
 
 LOG_FORMATS = ("text", "json")
 LogFormat = Literal["text", "json"]
+
+MAX_SECONDS = 86_400
 
 NO_SENDER = "SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who the mails come from"
 _OWN_VARIABLES = ("CAMPAIGNS_", "PREFECT_", "SMTP_", "SUPABASE_")
@@ -79,6 +82,16 @@ def validate_switch(value: Any) -> bool:
     if text not in _TRUE + _FALSE:
         raise ValueError("allowed are true and false")
     return text in _TRUE
+
+
+def validate_seconds(value: Any) -> float:
+    try:
+        seconds = float(str(value).strip())
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise ValueError(f"allowed are seconds from 0 to {MAX_SECONDS:,}")
+    return seconds
 
 
 def validate_database(value: Any) -> Path:

@@ -23,6 +23,7 @@ from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, describe_limits, first_moment_without
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import ApprovalExpired, BudgetRefused, CampaignsError, ServerError, StoreUnavailable
+from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.alerts import tell_alerts
 from prefect_campaigns.flows.approval import NOT_APPROVED, Resumption, read_resumption, require_approval
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
@@ -34,7 +35,7 @@ from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
 from prefect_campaigns.flows.resuming import MOMENT, resume_after_budget
 from prefect_campaigns.flows.run import CampaignRun, StartAt
 from prefect_campaigns.flows.shielding import to_its_end
-from prefect_campaigns.flows.steps import failed_result, failure_message, task_for
+from prefect_campaigns.flows.steps import failed_result, failure_message, must_not_repeat, task_for
 from prefect_campaigns.flows.stopping import describe
 from prefect_campaigns.flows.suspending import suspendable
 from prefect_campaigns.flows.versions import refuse_another, take_version
@@ -53,6 +54,8 @@ STORE_OUTAGES = 3
 BREAK_OFF_SECONDS = 20.0
 """How long it may take in all to write down its end: less than a worker that stops waits for it."""
 
+HAND_BACK_SECONDS = 10.0
+"""How long a run that has done nothing yet may take to be handed back by a worker that stops."""
 
 CampaignParameter = Annotated[dict[str, Any], Field(json_schema_extra={"required": ["name", "steps"]})]
 """A campaign as Prefect sees it: an object, of which the flow says in our words what is wrong.
@@ -114,6 +117,8 @@ async def run_campaign(
         return Failed(message=f"{type(error).__name__}: {error}")
     except asyncio.CancelledError:
         if not await was_cancelled_by_a_person(flow_run):
+            if leaving.is_over():
+                await to_its_end(leaving.hand_back(flow_run.id), seconds=HAND_BACK_SECONDS)
             raise
         _stay_alive()
         return Cancelled(message="The run was cancelled")
@@ -200,6 +205,9 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
             continue
         if recorded.status is not StepStatus.COMPLETED:
             await require_approval(run, index, resumption)
+            if leaving.is_asked() and must_not_repeat(step):
+                # Cut off half-way, nobody could go on with it.
+                await leaving.hand_back(run.flow_run.id)
         if index and (excess := per_lead_excess(run.campaign, await run.report())):
             return await over_budget(run, (), excess, failures)
         state = await _do_step(run, index)

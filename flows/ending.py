@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -18,18 +19,23 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import LeaseHeld, PausedBy
 from prefect_campaigns.budget import LimitStatus
 from prefect_campaigns.errors import ServerError
+from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.budget import per_lead_excess
 from prefect_campaigns.flows.closing import broken_off, failure_in_words
 from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
 from prefect_campaigns.flows.run import CampaignRun, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
-from prefect_campaigns.flows.steps import failed_result
+from prefect_campaigns.flows.steps import UNANSWERED, failed_result, must_not_repeat
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 RUNS_LOOKED_AT = 50
+
+_RUNNING = StepStatus.RUNNING
+
+HAND_BACK_SECONDS = 5.0
 
 API_SECONDS = 10.0
 """How long a run that is being cancelled may still ask Prefect who wants it cancelled."""
@@ -58,19 +64,46 @@ async def skip(
 
 
 async def break_off(run: CampaignRun) -> State[Any]:
-    """Write down that the run was cancelled, by a person or by the end of its worker, and what was under way."""
+    """Write down that the run was cancelled, by a person or by the end of its worker, and what was under way.
+
+    Raises:
+        Pause: its worker stops, and the run is handed back for another to go on with.
+    """
+    is_cancelled = await was_cancelled_by_a_person(run.flow_run)
+    if leaving.is_over() and not is_cancelled and await _can_go_on_elsewhere(run):
+        is_cancelled = await _hand_back(run)
     under_way = []
     for index, step in enumerate(run.campaign.steps):
         if run.steps[index].status is not StepStatus.RUNNING:
             continue
         attempts = await run.store.attempts(run.run_id, step.name)
         under_way.append(await failed_result(run, index, broken_off(run.steps[index], attempts)))
-    if await was_cancelled_by_a_person(run.flow_run):
+    if is_cancelled:
         return await finish(
             run, RunStatus.ABORTED, Cancelled(), "The run was cancelled", *map(failure_in_words, under_way)
         )
     why = "The worker was stopped while the run was going"
     return await finish(run, RunStatus.FAILED, Crashed(), why, *map(failure_in_words, under_way))
+
+
+async def _hand_back(run: CampaignRun) -> bool:
+    """Hand the run back; return, where it cannot be, whether that is because somebody wants it cancelled."""
+    try:
+        async with asyncio.timeout(HAND_BACK_SECONDS):
+            await leaving.hand_back(run.flow_run.id)
+    except (TimeoutError, httpx.HTTPError, PrefectException) as error:
+        get_run_logger().error("The run could not be handed back: %s", str(error) or type(error).__name__)
+        return False
+    return True
+
+
+async def _can_go_on_elsewhere(run: CampaignRun) -> bool:
+    """Whether another worker can do what was under way once more; what may have sent, nobody does again."""
+    under_way = [step for step, kept in zip(run.campaign.steps, run.steps, strict=True) if kept.status is _RUNNING]
+    for step in filter(must_not_repeat, under_way):
+        if any(one.state in UNANSWERED for one in await run.store.attempts(run.run_id, step.name)):
+            return False
+    return True
 
 
 async def was_cancelled_by_a_person(flow_run: FlowRun) -> bool:

@@ -21,6 +21,7 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease, LeaseHeld
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import LeaseLost, LeaseTimeout, StoreUnavailable
+from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.closing import CLOSING
 from prefect_campaigns.flows.run import RunLogger
 from prefect_campaigns.flows.shielding import to_its_end
@@ -99,6 +100,9 @@ async def take_turn(
                     message = _waiting_message(answer, run_id)
                     logger.info(message)
                     await _show(flow_run, Running(name="Waiting", message=message), logger)
+            if leaving.is_asked():
+                await store.leave_queue(campaign.slug, run_id=run_id)
+                await leaving.hand_back(flow_run.id)
             await anyio.sleep(POLL_SECONDS)
     except asyncio.CancelledError:
         await to_its_end(store.leave_queue(campaign.slug, run_id=run_id), seconds=LEAVE_SECONDS)

@@ -51,7 +51,7 @@ SHIELD_SECONDS = 10.0
 
 MAY_HAVE_GONE_OUT = "mails may have gone out; ask the engine before sending again"
 
-_UNANSWERED = (AttemptState.SENT, AttemptState.UNCONFIRMED)
+UNANSWERED = (AttemptState.SENT, AttemptState.UNCONFIRMED)
 
 
 def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -166,7 +166,7 @@ async def _close_earlier_attempts(run: CampaignRun, step: Step) -> list[Reservat
     if run.is_first_try(step):
         return []
     attempts = await close_attempts(run.store, run.lease, step.name)
-    if must_not_repeat(step) and any(attempt.state in _UNANSWERED for attempt in attempts):
+    if must_not_repeat(step) and any(attempt.state in UNANSWERED for attempt in attempts):
         raise SendMayHaveHappened(f"an earlier request was never answered: {MAY_HAVE_GONE_OUT}")
     return attempts
 

@@ -12,7 +12,9 @@ from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 from prefect.events.schemas.events import Event, ResourceSpecification
 
-ASKED_FOR = ("prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry", "prefect.flow-run.Resuming")
+from prefect_campaigns.flows.leaving import HANDED_BACK
+
+ASKED_FOR = tuple(f"prefect.flow-run.{name}" for name in ("Scheduled", "AwaitingRetry", "Resuming", HANDED_BACK))
 """Events after which there may be a run to take up at once. Runs that the scheduler makes come without one, early."""
 
 WANTED_OTHERWISE = ("prefect.flow-run.Cancelling", "prefect.flow-run.Cancelled", "prefect.flow-run.Suspended")

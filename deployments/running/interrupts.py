@@ -1,8 +1,9 @@
 """How a command is told to end: Ctrl-C, a service manager's SIGTERM, a terminal whose window is closed.
 
-The first of these signals counts. Any later one changes nothing: an impatient second Ctrl-C would raise in the middle
-of whatever goes on, between starting a server and noting that it has to be ended, or while a run writes down what
-became of its money. Each part of ending has a time limit of its own.
+The first of these signals counts. A later one ends the waiting for runs, where something waits for them, and changes
+nothing else: an impatient second Ctrl-C would raise in the middle of whatever goes on, between starting a server and
+noting that it has to be ended, or while a run writes down what became of its money. Each part of ending has a time
+limit of its own.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _told = threading.Event()
+_patient: list[Callable[[], None]] = []
+"""What is called at a second signal."""
 
 
 def interrupt_on_signals() -> None:
@@ -24,6 +29,16 @@ def interrupt_on_signals() -> None:
         # to Ctrl-C too; there SIGINT is what another process sends on purpose.
         if number is signal.SIGINT or signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _interrupt)
+
+
+@contextmanager
+def hurried_by_signals(hurry: Callable[[], None]) -> Iterator[None]:
+    """Let a second signal, and any later one, call this while the block runs."""
+    _patient.append(hurry)
+    try:
+        yield
+    finally:
+        _patient.remove(hurry)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -43,7 +58,10 @@ def cancel_on_signals() -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def end() -> None:
-        if task is not None and not _told.is_set():
+        if _told.is_set():
+            for hurry in _patient:
+                hurry()
+        elif task is not None:
             _told.set()
             task.cancel()
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from prefect_campaigns.blocks.supabase_credentials import is_loopback
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.running.api_password import file_of, password_for
+from prefect_campaigns.deployments.running.interrupts import hurried_by_signals
 from prefect_campaigns.deployments.running.server import (
     DEFAULT_PORT,
     LOOPBACK,
@@ -130,6 +131,13 @@ async def running_worker(*, name: str = "campaigns up") -> AsyncIterator[asyncio
         ServerError: the worker ended by itself.
     """
     worker = CampaignWorker(work_pool_name=WORK_POOL, name=name)
+    with hurried_by_signals(worker.hurry):
+        async with _started(worker) as working:
+            yield working
+
+
+@asynccontextmanager
+async def _started(worker: CampaignWorker) -> AsyncIterator[asyncio.Task[None]]:
     ready = asyncio.Event()
     working = asyncio.create_task(worker.start(printer=lambda *_: ready.set()))
     waiting = asyncio.create_task(ready.wait())

@@ -22,6 +22,7 @@ from prefect_campaigns.deployments.running.log_lines import about
 from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import RunLoop, RunningTask
 from prefect_campaigns.errors import UnsupportedFlow
+from prefect_campaigns.flows.leaving import Leaving, give_back, known_of
 
 FLOWS_PACKAGE = "prefect_campaigns.flows."
 """Only flows from here run in the worker: anything else could block its loop, and with it every other run."""
@@ -52,16 +53,16 @@ class TakenRun:
     """One flow run in the hands of this worker."""
 
     def __init__(
-        self, flow_run: FlowRun, *, worker_name: str, client: PrefectClient, loop: RunLoop, storage: ResultStorage
+        self, flow_run: FlowRun, *, leaving: Leaving, client: PrefectClient, loop: RunLoop, storage: ResultStorage
     ) -> None:
         self.flow_run = flow_run
-        self._worker_name = worker_name
+        self._leaving = leaving
         self._client = client
         self._loop = loop
         self._storage = storage
         self._running: RunningTask | None = None
         self._given_up = asyncio.Event()
-        self._logger = flow_run_logger(flow_run).getChild("worker", extra={"worker_name": worker_name})
+        self._logger = flow_run_logger(flow_run).getChild("worker", extra={"worker_name": leaving.worker_name})
 
     @property
     def id(self) -> UUID:
@@ -79,13 +80,19 @@ class TakenRun:
         if self._running is not None:
             self._running.cancel()
 
+    def let_be(self) -> None:
+        """Hand it back if it has not begun yet."""
+        self._given_up.set()
+
     async def claim(self) -> bool:
         """Tell Prefect that this worker has the run; whether it does: of several that try, one does.
 
         Raises:
             httpx.HTTPError, PrefectException: Prefect does not answer, or has no such run any more.
         """
-        claimed: State[Any] = Pending(message=f"Taken up by worker {self._worker_name!r}")
+        if self._given_up.is_set():
+            return False
+        claimed: State[Any] = Pending(message=f"Taken up by worker {self._leaving.worker_name!r}")
         answer = await self._client.set_flow_run_state(self.id, claimed)
         # A claim that was sent twice, because its answer was lost, is refused the second time: the run is ours already.
         is_ours_already = (
@@ -145,7 +152,7 @@ class TakenRun:
         if wait_seconds > 0:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._given_up.wait(), wait_seconds)
-        if not self._given_up.is_set() and wait_seconds < LOOK_AGAIN_SECONDS:
+        if not self._given_up.is_set() and not self._leaving.is_asked and wait_seconds < LOOK_AGAIN_SECONDS:
             return True
         try:
             state = (await self._client.read_flow_run(self.id)).state
@@ -153,7 +160,13 @@ class TakenRun:
             return False
         if state is not None and state.is_cancelling():
             await self._set(Cancelled(message="The run was cancelled before it began"))
-        return state is not None and state.is_pending()
+        if state is None or not state.is_pending():
+            return False
+        if self._leaving.is_asked:
+            now = datetime.now(UTC)
+            await give_back(self._client, self.id, worker_name=self._leaving.worker_name, due=max(now, due or now))
+            return False
+        return True
 
     async def _execute(self, flow: Flow[..., Any], campaign_key: str | None) -> BaseException | None:
         # The engine listens for suspensions of a run that belongs to a deployment, which `suspending` does for all; it
@@ -161,14 +174,13 @@ class TakenRun:
         flow_run = self.flow_run.model_copy(update={"deployment_id": None})
 
         async def work() -> object:
-            with about(campaign=campaign_key, run=flow_run.name, run_id=str(flow_run.id)):
+            subject = about(campaign=campaign_key, run=flow_run.name, run_id=str(flow_run.id))
+            with subject, known_of(self._leaving):
                 return await run_flow_async(
                     flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state"
                 )
 
         self._running = self._loop.start(work)
-        if self._given_up.is_set():
-            self._running.cancel()
         ended = await self._running.wait()
         # A run that is suspended comes back when somebody resumes it.
         return None if isinstance(ended, Pause) else ended

@@ -30,7 +30,7 @@ from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
 from prefect_campaigns.deployments.running.announcements import announcements
 from prefect_campaigns.deployments.running.logs import writing_logs
 from prefect_campaigns.deployments.running.result_storage import ResultStorage
-from prefect_campaigns.deployments.running.run_loop import RunLoop
+from prefect_campaigns.deployments.running.run_loop import STOP_SECONDS, RunLoop
 from prefect_campaigns.deployments.running.scheduled_event import emit_scheduled
 from prefect_campaigns.deployments.running.taken_run import TakenRun
 from prefect_campaigns.deployments.running.upkeep import (
@@ -39,6 +39,7 @@ from prefect_campaigns.deployments.running.upkeep import (
     settle_journal_for_ever,
 )
 from prefect_campaigns.errors import SettingsError
+from prefect_campaigns.flows.leaving import Leaving
 from prefect_campaigns.flows.suspending import suspend
 
 PAGE = 200
@@ -83,6 +84,10 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         super().__init__(*args, **kwargs)
         self._run_loop = RunLoop()
         self._storage = ResultStorage()
+        self._leaving = Leaving(self.name)
+        self._hurried = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._taken: dict[UUID, TakenRun] = {}
         self._due: deque[FlowRun] = deque()
         """Runs that Prefect has named, and for which there was no room yet."""
@@ -129,8 +134,50 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             asyncio.create_task(close_ended_for_ever(self.client, self._logger)),
         ]
 
+    async def start(self, *args: Any, **kwargs: Any) -> None:
+        """Work until cancelled; then take up nothing more, wait for what runs, and hand back what is left.
+
+        As long as ``CAMPAIGNS_GRACE_SECONDS`` says, or until ``hurry`` is called, or it is cancelled once more.
+        """
+        working = asyncio.ensure_future(super().start(*args, **kwargs))
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            try:
+                await self._let_end()
+            finally:
+                working.cancel()
+                await asyncio.wait({working}, timeout=STOP_SECONDS)
+            raise
+
+    def hurry(self) -> None:
+        """Wait for the runs no longer, if that is what it does: hand them back now."""
+        self._hurried.set()
+
+    async def _let_end(self) -> None:
+        """Wait for the runs, and cancel those that take too long; each hands itself back if it can."""
+        self._leaving.is_asked = True
+        for taken in self._taken.values():
+            taken.let_be()
+        grace_seconds = load_settings().campaigns_grace_seconds
+        if self._taken and grace_seconds:
+            self._logger.info(
+                "Waiting %g seconds at the most for %d runs to end; the others are handed back",
+                *(grace_seconds, len(self._taken)),
+            )
+            waits = [asyncio.ensure_future(one.wait()) for one in (self._idle, self._hurried)]
+            await asyncio.wait(waits, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
+            for one in waits:
+                one.cancel()
+        self._leaving.is_over = True
+        for taken in list(self._taken.values()):
+            taken.cancel()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), STOP_SECONDS)
+
     async def teardown(self, *exc_info: Any) -> None:
         """End what runs, and the thread it runs in."""
+        self._leaving.is_asked = self._leaving.is_over = True
         for task in (*self._beside, *([self._watching] if self._watching else [])):
             task.cancel()
         await super().teardown(*exc_info)
@@ -208,6 +255,8 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             self._logger.warning("Not known where results are to be kept: %s", error)
 
     def _has_room(self) -> bool:
+        if self._leaving.is_asked:
+            return False
         return self._limiter is None or self._limiter.available_tokens > 0
 
     def _fill(self) -> list[FlowRun]:
@@ -225,8 +274,9 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         if self._limiter is not None:
             self._limiter.acquire_on_behalf_of_nowait(flow_run.id)
         taken = self._taken[flow_run.id] = TakenRun(
-            flow_run, worker_name=self.name, client=self.client, loop=self._run_loop, storage=self._storage
+            flow_run, leaving=self._leaving, client=self.client, loop=self._run_loop, storage=self._storage
         )
+        self._idle.clear()
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch())
         return taken
@@ -234,6 +284,8 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
     def _let_go(self, taken: TakenRun) -> None:
         """Have room for another run, and fill it."""
         del self._taken[taken.id]
+        if not self._taken:
+            self._idle.set()
         if self._limiter is not None:
             self._limiter.release_on_behalf_of(taken.id)
         if self._due and time.monotonic() - self._due_since < FRESH_SECONDS:

@@ -1,4 +1,4 @@
-"""What becomes of a run when its worker is told to stop: it ends, its money is booked, and somebody hears of it."""
+"""What becomes of a run when its worker is told to stop: it ends, or another worker goes on with it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from campaign_files import PROSPECT
+from campaign_files import ANALYZE, PROSPECT
 from driving import until
 
 from prefect_campaigns.blocks.store_types import AttemptState, Lease
+from prefect_campaigns.deployments.demo.engines import DemoEngines
 
 
-@pytest.mark.parametrize(
-    ("sign", "sends", "said"),
-    [
-        (signal.SIGTERM, False, "broken off while its request was under way"),
-        (signal.SIGINT, True, "broken off while its request was under way: mails may have gone out"),
-    ],
-)
-async def test_a_worker_that_stops_in_the_middle_of_a_run_says_so(driver, engines, in_stack, sign, sends, said) -> None:
+async def asked(engines: DemoEngines, count: int = 1) -> None:
+    """Wait until so many requests have come."""
+
+    async def look() -> bool:
+        return len(engines.requests) >= count
+
+    await until(look, f"{count} requests")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+async def test_what_may_have_sent_ends_with_its_worker_and_says_so(driver, engines, in_stack, sign) -> None:
     address = f"{sign.name.lower()}@example.com"
+    said = "broken off while its request was under way: mails may have gone out"
     engines.hang_next(PROSPECT)
     deployment = await driver.deploy(
         f"Stopped By {sign.name}",
         engines.url,
         only=1,
-        steps={"prospecting": {"estimatedCost": "0.25", "sends": sends}},
+        steps={"prospecting": {"estimatedCost": "0.25", "sends": True}},
         notifications={"onFailure": {"email": address}},
     )
     flow_run = await driver.start(deployment)
-
-    async def asked() -> bool:
-        return bool(engines.requests)
-
-    await until(asked, "a request")
+    await asked(engines)
     await asyncio.to_thread(in_stack.stop_worker, sign)
     try:
         ended = await driver.ended(flow_run.id)
@@ -63,3 +64,40 @@ async def test_a_worker_that_stops_in_the_middle_of_a_run_says_so(driver, engine
         await until(mailed, "the mail about the crash")
     finally:
         await asyncio.to_thread(in_stack.start_worker)
+
+
+async def test_a_run_that_ends_within_the_grace_time_ends_where_it_is(driver, engines, in_stack) -> None:
+    engines.pace = 0.05
+    flow_run = await driver.start(await driver.deploy("Ends In Time", engines.url, only=1))
+    await asked(engines)
+    await asyncio.to_thread(in_stack.stop_worker)
+    try:
+        ended = await driver.client.read_flow_run(flow_run.id)
+        assert (ended.state.name, ended.run_count, len(engines.requests)) == ("Completed", 1, 1)
+    finally:
+        await asyncio.to_thread(in_stack.start_worker)
+
+
+async def test_what_is_left_is_handed_back_and_done_by_the_next_worker(driver, engines, in_stack) -> None:
+    engines.hang_next(ANALYZE)
+    deployment = await driver.deploy("Handed Back", engines.url, only=2, steps={"analysis": {"estimatedCost": "0.25"}})
+    flow_run = await driver.start(deployment)
+    await asked(engines, 2)
+    waiting = await driver.start(deployment)
+    await driver.in_state(waiting.id, "Waiting")
+    soon = await driver.start(await driver.deploy("Not Due Yet", engines.url, only=1), in_seconds=8)
+    await driver.in_state(soon.id, "Pending")
+    await asyncio.to_thread(in_stack.stop_worker)
+    try:
+        left = [await driver.client.read_flow_run(one.id) for one in (flow_run, waiting, soon)]
+        assert [one.state.name for one in left] == ["HandedBack"] * 3
+        assert left[2].state.state_details.scheduled_time == soon.state.state_details.scheduled_time
+        record = await driver.store.get_run(str(flow_run.id))
+        assert (record.status, [step.status for step in record.steps]) == ("running", ["completed", "running"])
+    finally:
+        await asyncio.to_thread(in_stack.start_worker)
+    assert [one.state.name for one in await driver.all_ended([one.id for one in left], seconds=60)] == ["Completed"] * 3
+    asked_of = [request.path for request in engines.requests]
+    assert asked_of.count(ANALYZE) == 3, "once in vain, once again, and once by the run that waited"
+    first, second = await driver.store.attempts(str(flow_run.id), "analysis")
+    assert (first.state, second.state) == (AttemptState.CORRECTED, AttemptState.SETTLED)

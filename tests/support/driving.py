@@ -65,14 +65,14 @@ class Driver:
         (deployment_id,) = await self.apply(campaign(name, url, **options))
         return deployment_id
 
-    async def start(self, deployment_id: UUID) -> FlowRun:
-        """Ask for a run."""
-        return await self.client.create_flow_run_from_deployment(deployment_id)
+    async def start(self, deployment_id: UUID, *, in_seconds: float = 0) -> FlowRun:
+        """Ask for a run, now or in a while."""
+        when = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(seconds=in_seconds)) if in_seconds else None
+        return await self.client.create_flow_run_from_deployment(deployment_id, state=when)
 
     async def start_later(self, deployment_id: UUID) -> FlowRun:
         """Ask for a run so late that no worker takes it up."""
-        tomorrow = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
-        return await self.client.create_flow_run_from_deployment(deployment_id, state=tomorrow)
+        return await self.start(deployment_id, in_seconds=86_400)
 
     async def ended(self, flow_run_id: UUID, *, seconds: float = END_SECONDS) -> FlowRun:
         """Wait for a run's end."""

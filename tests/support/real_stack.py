@@ -51,6 +51,7 @@ class Stack:
             "SMTP_FROM": "campaigns@example.com",
             "DO_NOT_TRACK": "1",
             "PYTHONFAULTHANDLER": "1",
+            "CAMPAIGNS_GRACE_SECONDS": "1",
         }
 
     def start_worker(self) -> None:

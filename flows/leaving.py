@@ -1,0 +1,94 @@
+"""A worker that is told to stop: which of its runs go on, and how the others are handed back for another to take up.
+
+A run that is handed back is Scheduled in Prefect again, at once, under the name of HandedBack. Whoever takes it up does
+what is left of it, as after a retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import Pause
+from prefect.states import Scheduled
+
+HANDED_BACK = "HandedBack"
+"""The name of the state (type SCHEDULED) of a run that waits for another worker to go on with it."""
+
+
+@dataclass
+class Leaving:
+    """What a worker's runs know of its leaving; it changes while they run.
+
+    Attributes:
+        worker_name: whose runs they are.
+        is_asked: it waits for its runs; what should not be cut off is not begun any more.
+        is_over: it waits no longer, and cancels them.
+    """
+
+    worker_name: str
+    is_asked: bool = False
+    is_over: bool = False
+
+
+_leaving: ContextVar[Leaving | None] = ContextVar("leaving_of_the_worker", default=None)
+
+
+@contextmanager
+def known_of(leaving: Leaving) -> Iterator[None]:
+    """Let the runs that are started in the block know when their worker leaves."""
+    token = _leaving.set(leaving)
+    try:
+        yield
+    finally:
+        _leaving.reset(token)
+
+
+def is_asked() -> bool:
+    """Whether the worker of this run waits for it to end, and begins nothing new."""
+    leaving = _leaving.get()
+    return leaving is not None and leaving.is_asked
+
+
+def is_over() -> bool:
+    """Whether the worker of this run has cancelled it so that another goes on with it."""
+    leaving = _leaving.get()
+    return leaving is not None and leaving.is_over
+
+
+async def give_back(client: PrefectClient, flow_run_id: UUID, *, worker_name: str, due: datetime) -> State[Any] | None:
+    """Let another worker take the run up when it is due; return its state, or None where somebody wants it cancelled.
+
+    Raises:
+        httpx.HTTPError, PrefectException: Prefect does not answer, or has no such run any more.
+    """
+    wanted: State[Any] = Scheduled(
+        name=HANDED_BACK, scheduled_time=due, message=f"Handed back by worker {worker_name!r}, which stops"
+    )
+    answer = await client.set_flow_run_state(flow_run_id, wanted)
+    is_given = answer.state is not None and answer.state.type is StateType.SCHEDULED
+    return answer.state if is_given and answer.status is not SetStateStatus.ABORT else None
+
+
+async def hand_back(flow_run_id: UUID) -> None:
+    """Give this run back, for another worker to go on with it at once; return where somebody wants it cancelled.
+
+    Raises:
+        Pause: this execution of it is over.
+        httpx.HTTPError, PrefectException: Prefect does not answer.
+    """
+    leaving = _leaving.get()
+    worker_name = leaving.worker_name if leaving else "unknown"
+    async with get_client() as client:
+        state = await give_back(client, flow_run_id, worker_name=worker_name, due=datetime.now(UTC))
+    if state is not None:
+        # As a run ends that is suspended: the engine writes down nothing more.
+        raise Pause(state=state)

@@ -1,0 +1,254 @@
+"""What a run costs that a worker does, or a script, or nobody but bare httpx."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from processes import cpu_seconds, memory_mb
+from stub import StubEngine
+
+from prefect_campaigns.deployments.running.server import EmbeddedServer, free_port
+
+HERE = Path(__file__).parent
+CAMPAIGNS = str(Path(sys.executable).with_name("campaigns"))
+STEPS = 4
+TRIGGERED_AT_ONCE = 8
+STALL_SECONDS = 120.0
+SETTLE_SECONDS = 4.0
+"""How long a server may take to write down what came last."""
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What runs made in one way cost.
+
+    Attributes:
+        first_ms: from the trigger to the first request, one run at a time.
+        steps_ms: from the first to the last request.
+        queued: runs a second, by how many were triggered at once.
+        worker_cpu: seconds for each run of the largest such crowd, in the process that does the runs.
+        server_cpu: the same in Prefect's server, with its database.
+        memory_mb: for each run that is under way, in the process that does the runs.
+    """
+
+    way: str
+    first_ms: list[float] = field(default_factory=list)
+    steps_ms: list[float] = field(default_factory=list)
+    queued: dict[int, float] = field(default_factory=dict)
+    worker_cpu: dict[int, float] = field(default_factory=dict)
+    server_cpu: dict[int, float] = field(default_factory=dict)
+    memory_mb: float | None = None
+
+
+class Bench:
+    """A server, a store, an engine, and campaigns to run."""
+
+    def __init__(self, home: Path, stub: StubEngine, server: EmbeddedServer, client: PrefectClient) -> None:
+        self.home = home
+        self.stub = stub
+        self.server = server
+        self.client = client
+        self.environment = {**_clean_environment(), **_variables(home), "PREFECT_API_URL": server.api_url}
+        self._deployments: dict[str, UUID] = {}
+
+    async def apply(self, keys: Sequence[str]) -> None:
+        """Have campaigns of these keys."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._write(keys, Path(folder))
+            await self._command("apply", folder)
+        for key in keys:
+            self._deployments[key] = (await self.client.read_deployment_by_name(f"campaign/{key}")).id
+
+    def _write(self, keys: Sequence[str], folder: Path) -> None:
+        for key in keys:
+            (folder / f"{key}.json").write_text(json.dumps(self.campaign(key)))
+
+    def campaign(self, key: str) -> dict[str, Any]:
+        """Return what its file says."""
+        engines = ("prospecting", "analysis", "outreach", "sender")
+        steps = [
+            {"name": engine, "engine": engine, "endpoint": f"{self.stub.url}/{key}/{at}", "params": {"count": 1}}
+            for at, engine in enumerate(engines)
+        ]
+        return {"name": key, "budget": {"daily": 100, "monthly": 1000}, "steps": steps}
+
+    async def parameters(self, key: str) -> dict[str, Any]:
+        """Return what its flow is called with."""
+        return (await self.client.read_deployment(self._deployments[key])).parameters
+
+    async def move(self, keys: Sequence[str], pool: str) -> None:
+        """Let another work pool run them."""
+        for key in keys:
+            await self.client.update_deployment(self._deployments[key], DeploymentUpdate(work_pool_name=pool))
+
+    async def _command(self, *arguments: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            CAMPAIGNS, *arguments, env=self.environment, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        said, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(said.decode())
+
+    @asynccontextmanager
+    async def worker(self, pool: str, kind: str, *options: str) -> AsyncIterator[int]:
+        """Run a worker as an operator does, and yield its process id."""
+        command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", kind, *options]
+        with (self.home / f"worker-{pool}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *command, env=self.environment, cwd=self.home, stdout=log, stderr=log
+            )
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            await process.wait()
+
+    async def script(self, program: str, *arguments: Any) -> dict[str, Any]:
+        """Run one of the scripts and return what it prints."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(HERE / program),
+            json.dumps(arguments),
+            env=self.environment,
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        said, complained = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(complained.decode())
+        return dict(json.loads(said.splitlines()[-1]))
+
+    async def trigger(self, key: str) -> tuple[float, UUID]:
+        """Ask for a run; return when, and its id."""
+        began = time.monotonic()
+        return began, (await self.client.create_flow_run_from_deployment(self._deployments[key])).id
+
+    async def arrived(self, keys: Sequence[str], runs: int = 1) -> None:
+        """Wait until all of these have made all their requests in that many runs."""
+        await self._until(lambda: sum(len(self.stub.arrivals[key]) for key in keys), len(keys) * STEPS * runs)
+
+    async def under_way(self, count: int) -> None:
+        """Wait until so many requests wait for their answer."""
+        await self._until(lambda: self.stub.open, count)
+
+    async def _until(self, look: Any, wanted: int) -> None:
+        seen, since = -1, time.monotonic()
+        while (now := look()) < wanted:
+            if now != seen:
+                seen, since = now, time.monotonic()
+            if time.monotonic() - since > STALL_SECONDS:
+                raise RuntimeError(f"{now} of {wanted} requests came, and then none for {STALL_SECONDS:g} seconds")
+            await asyncio.sleep(0.02)
+
+    async def all_final(self, ids: Sequence[UUID]) -> dict[str, int]:
+        """Wait until the runs have ended; return how many have ended in which state."""
+        while True:
+            ended: dict[str, int] = {}
+            for start in range(0, len(ids), 200):
+                of_these = FlowRunFilter(id=FlowRunFilterId(any_=list(ids[start : start + 200])))
+                for run in await self.client.read_flow_runs(flow_run_filter=of_these, limit=200):
+                    if run.state and run.state.is_final():
+                        ended[run.state.name or ""] = ended.get(run.state.name or "", 0) + 1
+            if sum(ended.values()) == len(ids):
+                return ended
+            await asyncio.sleep(1)
+
+
+async def bench_deployments(
+    bench: Bench, way: str, keys: Sequence[str], pid: int, *, alone: int, queued: Sequence[int], held: int
+) -> RunCost:
+    """Measure runs that a worker does."""
+    cost = RunCost(way)
+    for number in range(alone + 1):
+        began, run_id = await bench.trigger(keys[0])
+        await bench.arrived(keys[:1], number + 1)
+        first, *_, last = bench.stub.arrivals[keys[0]][-STEPS:]
+        await bench.all_final([run_id])
+        await asyncio.sleep(0.5)
+        if number:
+            cost.first_ms.append((first - began) * 1000)
+            cost.steps_ms.append((last - first) * 1000)
+    bench.stub.arrivals.clear()
+    for count in queued:
+        crowd = keys[:count]
+        await asyncio.sleep(SETTLE_SECONDS)
+        before = cpu_seconds(pid), cpu_seconds(bench.server.pid)
+        began = time.monotonic()
+        ids = await _trigger_all(bench, crowd)
+        await bench.arrived(crowd)
+        cost.queued[count] = count / (max(max(bench.stub.arrivals[key]) for key in crowd) - began)
+        states = await bench.all_final(ids)
+        if states != {"Completed": count}:
+            raise RuntimeError(f"{way}: of {count} runs ended {states}")
+        await asyncio.sleep(SETTLE_SECONDS)
+        cost.worker_cpu[count] = (cpu_seconds(pid) - before[0]) / count
+        cost.server_cpu[count] = (cpu_seconds(bench.server.pid) - before[1]) / count
+        bench.stub.arrivals.clear()
+    if held:
+        idle = memory_mb(pid)
+        bench.stub.hold()
+        ids = await _trigger_all(bench, keys[:held])
+        await bench.under_way(held)
+        await asyncio.sleep(1)
+        cost = RunCost(**{**asdict(cost), "memory_mb": (memory_mb(pid) - idle) / held})
+        bench.stub.release()
+        await bench.all_final(ids)
+        bench.stub.arrivals.clear()
+    return cost
+
+
+async def _trigger_all(bench: Bench, keys: Sequence[str]) -> list[UUID]:
+    gate = asyncio.Semaphore(TRIGGERED_AT_ONCE)
+
+    async def one(key: str) -> UUID:
+        async with gate:
+            return (await bench.trigger(key))[1]
+
+    return list(await asyncio.gather(*(one(key) for key in keys)))
+
+
+def _clean_environment() -> dict[str, str]:
+    ours = ("PREFECT_", "CAMPAIGNS_", "SMTP_", "SUPABASE_", "LOG_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def _variables(home: Path) -> Mapping[str, str]:
+    return {
+        "PREFECT_HOME": f"{home}/prefect",
+        "CAMPAIGNS_DATABASE": f"{home}/campaigns.db",
+        "CAMPAIGNS_LOGS": f"{home}/logs",
+    }
+
+
+@asynccontextmanager
+async def a_bench(extra_env: Mapping[str, str] | None = None) -> AsyncIterator[Bench]:
+    """Yield a bench on a server of its own."""
+    with tempfile.TemporaryDirectory() as folder, StubEngine() as stub:
+        home = Path(folder)
+        server = EmbeddedServer(
+            home=home / "prefect", port=free_port(), log=home / "server.log", extra_env=dict(extra_env or {})
+        )
+        async with server:
+            with temporary_settings({PREFECT_API_URL: server.api_url}):
+                async with get_client() as client:
+                    yield Bench(home, stub, server, client)
