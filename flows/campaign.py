@@ -28,6 +28,7 @@ from prefect_campaigns.flows.alerts import tell_alerts
 from prefect_campaigns.flows.approval import NOT_APPROVED, Resumption, read_resumption, require_approval
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
 from prefect_campaigns.flows.closing import failure_in_words
+from prefect_campaigns.flows.control import current_control
 from prefect_campaigns.flows.ending import break_off, end, finish, over_budget, skip, was_cancelled_by_a_person
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
@@ -37,7 +38,6 @@ from prefect_campaigns.flows.run import CampaignRun, StartAt
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, must_not_repeat, task_for
 from prefect_campaigns.flows.stopping import describe
-from prefect_campaigns.flows.suspending import suspendable
 from prefect_campaigns.flows.versions import refuse_another, take_version
 from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign
@@ -95,12 +95,25 @@ async def run_campaign(
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise CampaignsError("a campaign runs as a Prefect flow run only")
-    flow_run, logger = context.flow_run, get_run_logger()
+    start_at = (from_step, results_of)
+    flow = _conduct(campaign, version, context.flow_run, start_at, send_again=send_again)
+    control = current_control()
+    return await (flow if control is None else control.conduct(flow))
+
+
+async def _conduct(
+    campaign: dict[str, Any],
+    version: str | None,
+    flow_run: FlowRun,
+    start_at: tuple[str | None, str | None],
+    *,
+    send_again: bool,
+) -> State[Any]:
+    logger = get_run_logger()
     settings = load_settings()
     try:
         wanted = validate_object(campaign, source="campaign")
         async with AsyncExitStack() as stack:
-            stack.enter_context(suspendable(flow_run.id, context))
             try:
                 store = await stack.enter_async_context(open_store(settings))
                 await store.get_campaign(wanted.slug)
@@ -108,9 +121,9 @@ async def run_campaign(
                 # From here on as a task, for Prefect to try again.
                 store = await reach_store(stack, settings, wanted.slug)
             await refuse_another(wanted, version, flow_run)
-            start_at = _start_at(from_step, results_of)
+            begin = _start_at(*start_at)
             journal = Journal(settings.journal_folder)
-            return await _run(store, wanted, version, flow_run, journal, start_at, send_again=send_again)
+            return await _run(store, wanted, version, flow_run, journal, begin, send_again=send_again)
     except CampaignsError as error:
         # Said in the state, in words, rather than as a traceback.
         logger.error("%s", error)

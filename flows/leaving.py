@@ -1,4 +1,4 @@
-"""A worker that is told to stop: which of its runs go on, and how the others are handed back for another to take up.
+"""A worker that is told to stop: how its runs are handed back for another to take up.
 
 A run that is handed back is Scheduled in Prefect again, at once, under the name of HandedBack. Whoever takes it up does
 what is left of it, as after a retry.
@@ -6,10 +6,6 @@ what is left of it, as after a retry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -20,48 +16,25 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import Pause
 from prefect.states import Scheduled
 
+from prefect_campaigns.flows.control import Leaving, current_control
+
 HANDED_BACK = "HandedBack"
 """The name of the state (type SCHEDULED) of a run that waits for another worker to go on with it."""
 
 
-@dataclass
-class Leaving:
-    """What a worker's runs know of its leaving; it changes while they run.
-
-    Attributes:
-        worker_name: whose runs they are.
-        is_asked: it waits for its runs; what should not be cut off is not begun any more.
-        is_over: it waits no longer, and cancels them.
-    """
-
-    worker_name: str
-    is_asked: bool = False
-    is_over: bool = False
-
-
-_leaving: ContextVar[Leaving | None] = ContextVar("leaving_of_the_worker", default=None)
-
-
-@contextmanager
-def known_of(leaving: Leaving) -> Iterator[None]:
-    """Let the runs that are started in the block know when their worker leaves."""
-    token = _leaving.set(leaving)
-    try:
-        yield
-    finally:
-        _leaving.reset(token)
-
-
 def is_asked() -> bool:
     """Whether the worker of this run waits for it to end, and begins nothing new."""
-    leaving = _leaving.get()
-    return leaving is not None and leaving.is_asked
+    return _leaving().is_asked
 
 
 def is_over() -> bool:
     """Whether the worker of this run has cancelled it so that another goes on with it."""
-    leaving = _leaving.get()
-    return leaving is not None and leaving.is_over
+    return _leaving().is_over
+
+
+def _leaving() -> Leaving:
+    control = current_control()
+    return control.leaving if control is not None else Leaving("unknown")
 
 
 async def give_back(client: PrefectClient, flow_run_id: UUID, *, worker_name: str, due: datetime) -> State[Any] | None:
@@ -85,9 +58,8 @@ async def hand_back(flow_run_id: UUID) -> None:
         Pause: this execution of it is over.
         httpx.HTTPError, PrefectException: Prefect does not answer.
     """
-    leaving = _leaving.get()
-    worker_name = leaving.worker_name if leaving else "unknown"
     async with get_client() as client:
+        worker_name = _leaving().worker_name
         state = await give_back(client, flow_run_id, worker_name=worker_name, due=datetime.now(UTC))
     if state is not None:
         # As a run ends that is suspended: the engine writes down nothing more.

@@ -46,6 +46,10 @@ class RunningTask:
     def _note_end(self, task: asyncio.Task[Any]) -> None:
         self.ended.set_result(None if task.cancelled() else task.exception())
 
+    def call(self, act: Callable[[], object]) -> None:
+        """Call something in the runs' loop, where the work is at home."""
+        self._loop.call_soon_threadsafe(act)
+
     def cancel(self) -> None:
         """Cancel the work, once: a second cancellation would cut off the cleaning up after the first."""
         if not self._cancelled:

@@ -22,7 +22,9 @@ from prefect_campaigns.deployments.running.log_lines import about
 from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import RunLoop, RunningTask
 from prefect_campaigns.errors import UnsupportedFlow
-from prefect_campaigns.flows.leaving import Leaving, give_back, known_of
+from prefect_campaigns.flows.control import Leaving, RunControl, controlled_by
+from prefect_campaigns.flows.leaving import give_back
+from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
 
 FLOWS_PACKAGE = "prefect_campaigns.flows."
 """Only flows from here run in the worker: anything else could block its loop, and with it every other run."""
@@ -61,6 +63,7 @@ class TakenRun:
         self._loop = loop
         self._storage = storage
         self._running: RunningTask | None = None
+        self._control: RunControl | None = None
         self._given_up = asyncio.Event()
         self._logger = flow_run_logger(flow_run).getChild("worker", extra={"worker_name": leaving.worker_name})
 
@@ -77,8 +80,18 @@ class TakenRun:
     def cancel(self) -> None:
         """End it: its open request, and then itself; before its time, let it not begin at all."""
         self._given_up.set()
-        if self._running is not None:
+        if self._running is None:
+            return
+        if self._control is not None:
+            self._running.call(self._control.cancel)
+        else:
             self._running.cancel()
+
+    def suspend(self, state: State[Any]) -> None:
+        """Let it end, suspended as Prefect has it, before its next step."""
+        control = self._control
+        if self._running is not None and control is not None:
+            self._running.call(lambda: control.suspend(state))
 
     def let_be(self) -> None:
         """Hand it back if it has not begun yet."""
@@ -169,18 +182,29 @@ class TakenRun:
         return True
 
     async def _execute(self, flow: Flow[..., Any], campaign_key: str | None) -> BaseException | None:
-        # The engine listens for suspensions of a run that belongs to a deployment, which `suspending` does for all; it
-        # reads the run anew, deployment and all, before the flow begins.
+        # The engine listens for suspensions of runs that belong to a deployment, of which RunControl tells it. Before
+        # the flow begins it reads the run anew, deployment and all.
         flow_run = self.flow_run.model_copy(update={"deployment_id": None})
+        control = RunControl(self._leaving)
+        # Prefect's engine alone has the others, which are short.
+        self._control = control if flow.name == CAMPAIGN_FLOW_NAME else None
 
         async def work() -> object:
             subject = about(campaign=campaign_key, run=flow_run.name, run_id=str(flow_run.id))
-            with subject, known_of(self._leaving):
+            with subject, controlled_by(control):
                 return await run_flow_async(
                     flow, flow_run=flow_run, parameters=flow_run.parameters, return_type="state"
                 )
 
         self._running = self._loop.start(work)
         ended = await self._running.wait()
+        if self._leaving.is_over and self._control is None:
+            await self._give_back_upkeep()
         # A run that is suspended comes back when somebody resumes it.
         return None if isinstance(ended, Pause) else ended
+
+    async def _give_back_upkeep(self) -> None:
+        """Let another worker do what the engine calls Crashed, because this one has cancelled it."""
+        state = (await self._client.read_flow_run(self.id)).state
+        if state is not None and state.is_crashed():
+            await give_back(self._client, self.id, worker_name=self._leaving.worker_name, due=datetime.now(UTC))

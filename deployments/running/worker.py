@@ -39,8 +39,7 @@ from prefect_campaigns.deployments.running.upkeep import (
     settle_journal_for_ever,
 )
 from prefect_campaigns.errors import SettingsError
-from prefect_campaigns.flows.leaving import Leaving
-from prefect_campaigns.flows.suspending import suspend
+from prefect_campaigns.flows.control import Leaving
 
 PAGE = 200
 """How many runs Prefect's server names at a time."""
@@ -377,7 +376,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
                 if taken is None or flow_run.state is None:
                     continue
                 if flow_run.state.is_paused():
-                    suspend(flow_run.id, flow_run.state)
+                    taken.suspend(flow_run.state)
                 elif (
                     flow_run.state.is_cancelling()
                     or not taken.has_begun

@@ -24,7 +24,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from processes import cpu_seconds, memory_mb
-from stub import StubEngine
+from stub_engine import StubEngine
 
 from prefect_campaigns.deployments.running.server import EmbeddedServer, free_port
 

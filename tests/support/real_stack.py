@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,11 +27,14 @@ FAST_SERVER = {
 class Stack:
     """A Prefect server, a campaign worker and a mail server, as processes and threads of their own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, server_env: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.database = home / "campaigns.db"
         self.server = EmbeddedServer(
-            home=home / "prefect", port=free_port(), log=home / "server.log", extra_env=FAST_SERVER
+            home=home / "prefect",
+            port=free_port(),
+            log=home / "server.log",
+            extra_env={**FAST_SERVER, **(server_env or {})},
         )
         self.mail = SmtpSink()
         self._worker: subprocess.Popen[bytes] | None = None
@@ -65,18 +68,29 @@ class Stack:
         self._worker = None
 
     @contextmanager
-    def worker_of(self, pool: str, **variables: str) -> Iterator[None]:
-        """Run another worker, of another pool."""
-        worker = self._spawn_worker(pool, {**self.environment, **variables})
+    def worker_of(
+        self, pool: str, *, name: str = "", limit: int | None = None, kind: str = WORK_POOL_TYPE, **variables: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run another worker, of another pool, and yield its process."""
+        worker = self._spawn_worker(pool, {**self.environment, **variables}, name=name, limit=limit, kind=kind)
         try:
-            yield
+            yield worker
         finally:
             _end(worker, signal.SIGTERM)
 
-    def _spawn_worker(self, pool: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _spawn_worker(
+        self,
+        pool: str,
+        environment: dict[str, str],
+        *,
+        name: str = "",
+        limit: int | None = None,
+        kind: str = WORK_POOL_TYPE,
+    ) -> subprocess.Popen[bytes]:
         """Start a worker as an operator does; Prefect finds it through the package's entry point."""
         # With its type: the worker is there before the first apply has made the pool.
-        options = ["--pool", pool, "--type", WORK_POOL_TYPE, "--name", f"test of {pool}"]
+        options = ["--pool", pool, "--type", kind, "--name", name or f"test of {pool}"]
+        options += [] if limit is None else ["--limit", str(limit)]
         with (self.home / "worker.log").open("ab") as log:
             return subprocess.Popen(
                 # Tests that a script runs in the background would hand down an ignored SIGINT.
@@ -102,6 +116,8 @@ class Stack:
 
 
 def _end(process: subprocess.Popen[bytes], sign: signal.Signals) -> None:
+    if process.poll() is not None:
+        return
     process.send_signal(sign)
     try:
         process.wait(30)

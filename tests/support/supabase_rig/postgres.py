@@ -41,12 +41,22 @@ OPTIONS = {
     "full_page_writes": "off",
     "autovacuum": "off",
 }
+FORGETFUL = ("fsync", "synchronous_commit", "full_page_writes", "autovacuum")
 
 
 class Postgres:
-    """One PostgreSQL server, its folder, and the thread in which the rig speaks to it."""
+    """One PostgreSQL server, its folder, and the thread in which the rig speaks to it.
 
-    def __init__(self) -> None:
+    Args:
+        binaries: the folder of its programs; those of the package that brings PostgreSQL unless given.
+        is_project: whether its databases are like those of a hosted project; otherwise they are empty.
+        is_durable: whether it writes to the disk as one does that people depend on, which takes longer.
+    """
+
+    def __init__(self, *, binaries: Path | None = None, is_project: bool = True, is_durable: bool = False) -> None:
+        self._given_binaries = binaries
+        self._is_project = is_project
+        self._options = {name: value for name, value in OPTIONS.items() if not (is_durable and name in FORGETFUL)}
         self._user = UNPRIVILEGED if os.geteuid() == 0 else ""
         self.folder = Path(tempfile.mkdtemp(prefix="supabase-rig-", dir=_temporary_folder(self._user)))
         self.loop = LoopThread()
@@ -65,9 +75,10 @@ class Postgres:
         return f"postgresql://{user}:{self._password}@127.0.0.1:{self._port}/{database}"
 
     def create_database(self) -> str:
-        """Create what a new hosted project has, and return its name."""
+        """Create a database, by default with what a new hosted project has, and return its name."""
         name = f"project_{next(self._numbers)}"
-        self.execute(self.url("postgres", SUPERUSER), f"create database {name} owner {OWNER}")
+        owner = OWNER if self._is_project else SUPERUSER
+        self.execute(self.url("postgres", SUPERUSER), f"create database {name} owner {owner}")
         return name
 
     def execute(self, url: str, script: str, *values: Any) -> None:
@@ -94,12 +105,15 @@ class Postgres:
         data = self.folder / "data"
         self._run(binaries / "initdb", f"--pgdata={data}", f"--username={SUPERUSER}", f"--pwfile={password_file}")
         self._server = on_a_free_port(lambda port: self._serve([binaries / "postgres", "-D", data], port))
-        # Every database is copied from this one.
-        project = (HERE / "project.sql").read_text().replace(":password", f"'{self._password}'")
-        self.execute(self.url("template1", SUPERUSER), project)
+        if self._is_project:
+            # Every database is copied from this one.
+            project = (HERE / "project.sql").read_text().replace(":password", f"'{self._password}'")
+            self.execute(self.url("template1", SUPERUSER), project)
 
     def _binaries(self) -> Path:
         """Return the folder of the programs; if their user cannot go where they lie, of a copy."""
+        if self._given_binaries is not None:
+            return self._given_binaries
         installation = postgres_installation()
         if not self._user or _open_to_all(installation / "bin" / "postgres"):
             return installation / "bin"
@@ -124,7 +138,7 @@ class Postgres:
             raise RuntimeError(f"{program.name} failed:\n{done.stdout}{done.stderr}")
 
     def _serve(self, command: list[str | Path], port: int) -> ServerProcess:
-        options = [f"--{name}={value}" for name, value in OPTIONS.items()]
+        options = [f"--{name}={value}" for name, value in self._options.items()]
         server = ServerProcess(
             [*command, f"--port={port}", *options],
             folder=self.folder,

@@ -1,0 +1,119 @@
+"""Many campaigns, of a work pool of their own, whose engine a test holds in its hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from driving import Driver, until
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import AwaitingRetry, Cancelling, Scheduled
+from stub_engine import StubEngine
+
+from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
+from prefect_campaigns.deployments.running.worker import CampaignWorker
+from prefect_campaigns.models import Campaign
+
+STEPS = ("prospecting", "analysis", "outreach", "sender")
+AT_ONCE = 8
+
+
+class Crowd:
+    """Campaigns that are alike, each of which can run beside all others."""
+
+    def __init__(self, driver: Driver, engine: StubEngine, pool: str, count: int) -> None:
+        self.pool = pool
+        self.engine = engine
+        self.names = [f"{pool} {number}" for number in range(count)]
+        self.runs: dict[str, FlowRun] = {}
+        self._driver = driver
+        self._deployments: dict[str, UUID] = {}
+
+    def key(self, name: str) -> str:
+        """The campaign's key."""
+        return name.replace(" ", "-")
+
+    async def deploy(self, *, sends: bool = False) -> None:
+        """Apply the campaigns, and give them to a work pool that is paused."""
+        client = self._driver.client
+        template = CampaignWorker.get_default_base_job_template()
+        await client.create_work_pool(WorkPoolCreate(name=self.pool, type=WORK_POOL_TYPE, base_job_template=template))
+        await client.update_work_pool(self.pool, WorkPoolUpdate(is_paused=True))
+        ids = await self._driver.apply(*(self._campaign(name, sends=sends) for name in self.names))
+        self._deployments = dict(zip(self.names, ids, strict=True))
+        await asyncio.gather(
+            *(client.update_deployment(one, DeploymentUpdate(work_pool_name=self.pool)) for one in ids)
+        )
+
+    def _campaign(self, name: str, *, sends: bool) -> Campaign:
+        steps = [
+            {
+                "name": step,
+                "engine": step,
+                "endpoint": f"{self.engine.url}/{self.key(name)}/{step}",
+                "estimatedCost": "0.01",
+                **({} if sends else {"sends": False}),
+            }
+            for step in STEPS
+        ]
+        return Campaign.model_validate({"name": name, "budget": {"daily": 5}, "steps": steps})
+
+    async def ask(self, names: Sequence[str] | None = None, *, times: dict[str, datetime] | None = None) -> None:
+        """Ask for a run of each, or of these; at the times that are given."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(name: str) -> None:
+            async with gate:
+                state = Scheduled(scheduled_time=times[name]) if times else None
+                deployment = self._deployments[name]
+                self.runs[name] = await self._driver.client.create_flow_run_from_deployment(deployment, state=state)
+
+        await asyncio.gather(*(one(name) for name in (names or self.names)))
+
+    async def let_run(self) -> None:
+        """Let workers have the runs."""
+        await self._driver.client.update_work_pool(self.pool, WorkPoolUpdate(is_paused=False))
+
+    async def under_way(self, count: int, *, seconds: float = 100) -> None:
+        """Wait until so many requests wait for their answer."""
+
+        async def look() -> bool:
+            return self.engine.open >= count
+
+        await until(look, f"{count} requests under way", seconds=seconds)
+
+    async def ended(self, names: Sequence[str] | None = None, *, seconds: float = 100) -> dict[str, FlowRun]:
+        """Wait for the end of all runs, or of these."""
+        wanted, found = list(names or self.names), list[FlowRun]()
+        deadline = time.monotonic() + seconds
+        for start in range(0, len(wanted), 200):
+            ids = [self.runs[name].id for name in wanted[start : start + 200]]
+            found += await self._driver.all_ended(ids, seconds=deadline - time.monotonic())
+        return dict(zip(wanted, found, strict=True))
+
+    async def cancel(self, name: str) -> None:
+        """Press Cancel in the Prefect UI."""
+        await self._driver.client.set_flow_run_state(self.runs[name].id, Cancelling())
+
+    async def retry(self, name: str) -> None:
+        """Press Retry in the Prefect UI, which takes what a dead worker has left Running for ended."""
+        await self._driver.client.set_flow_run_state(self.runs[name].id, AwaitingRetry(), force=True)
+
+    async def states(self) -> dict[str, str]:
+        """Return the names of the states in which the runs are."""
+        return {
+            name: str((await self._driver.client.read_flow_run(run.id)).state_name) for name, run in self.runs.items()
+        }
+
+    def asked(self, name: str, step: str) -> list[float]:
+        """Return when the engine was asked to do a step."""
+        return self.engine.asked[f"{self.key(name)}/{step}"]
+
+
+def now_as_monotonic(at: datetime) -> float:
+    """Return a moment as the stub engine tells the time."""
+    return time.monotonic() + (at - datetime.now(UTC)).total_seconds()
