@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse, SetStateStatus
-from prefect.exceptions import ObjectNotFound, Pause
+from prefect.exceptions import ObjectNotFound, Pause, PrefectException
 from prefect.flow_engine import run_flow_async
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Crashed, Failed, Pending
@@ -28,6 +29,8 @@ from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
 
 FLOWS_PACKAGE = "prefect_campaigns.flows."
 """Only flows from here run in the worker: anything else could block its loop, and with it every other run."""
+
+AGAIN_AFTER = timedelta(seconds=10)
 
 LOOK_AGAIN_SECONDS = 1.0
 """A run that has waited longer than this for its time is looked at once more before it begins."""
@@ -136,8 +139,17 @@ class TakenRun:
                 return None
             return await self._execute(self._storage.given_to(flow), self._campaign_key(deployment))
 
-    async def report_crash(self, error: BaseException) -> None:
-        """Tell Prefect of a run that broke off without its engine saying so."""
+    async def report(self, error: BaseException) -> None:
+        """Tell Prefect of a run that broke off without its engine saying so.
+
+        One that had not begun, since Prefect failed, is handed back to be tried again a little later.
+
+        Raises:
+            httpx.HTTPError, PrefectException: Prefect does not answer.
+        """
+        if not self.has_begun and isinstance(error, httpx.HTTPError | PrefectException):
+            await self._give_back(datetime.now(UTC) + AGAIN_AFTER)
+            return
         self._logger.error("The run broke off: %s: %s", type(error).__name__, error)
         await self._set(Crashed(message=f"The run broke off: {type(error).__name__}: {error}"))
 
@@ -177,7 +189,7 @@ class TakenRun:
             return False
         if self._leaving.is_asked:
             now = datetime.now(UTC)
-            await give_back(self._client, self.id, worker_name=self._leaving.worker_name, due=max(now, due or now))
+            await self._give_back(max(now, due or now))
             return False
         return True
 
@@ -207,4 +219,8 @@ class TakenRun:
         """Let another worker do what the engine calls Crashed, because this one has cancelled it."""
         state = (await self._client.read_flow_run(self.id)).state
         if state is not None and state.is_crashed():
-            await give_back(self._client, self.id, worker_name=self._leaving.worker_name, due=datetime.now(UTC))
+            await self._give_back(datetime.now(UTC))
+
+    async def _give_back(self, due: datetime) -> None:
+        with suppress(ObjectNotFound):
+            await give_back(self._client, self.id, worker_name=self._leaving.worker_name, due=due)

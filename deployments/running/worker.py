@@ -38,7 +38,7 @@ from prefect_campaigns.deployments.running.upkeep import (
     resume_overdue_for_ever,
     settle_journal_for_ever,
 )
-from prefect_campaigns.errors import SettingsError
+from prefect_campaigns.errors import SettingsError, UnsupportedFlow
 from prefect_campaigns.flows.control import Leaving
 
 PAGE = 200
@@ -59,11 +59,14 @@ BREATH_SECONDS = 0.1
 _UNWANTED = ("Cancelling", "Cancelled", "Suspended")
 """The names of the states of runs that somebody wants to end or to hold."""
 
+REPORT_SECONDS = 10.0
+"""How often it tries to tell Prefect of a run that broke off."""
+
 STOP_LISTENING_SECONDS = 2.0
 
 
 class CampaignWorkerResult(BaseWorkerResult):
-    """How a run ended, as far as the worker is concerned: a flow that failed by itself is no crash."""
+    """What Prefect's base class would be told of a run; this worker tells the server itself."""
 
 
 class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWorkerResult]):
@@ -138,9 +141,10 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
 
         As long as ``CAMPAIGNS_GRACE_SECONDS`` says, or until ``hurry`` is called, or it is cancelled once more.
         """
-        working = asyncio.ensure_future(super().start(*args, **kwargs))
+        working = asyncio.ensure_future(self._work(*args, **kwargs))
         try:
-            await asyncio.shield(working)
+            if (exit_of_process := await asyncio.shield(working)) is not None:
+                raise exit_of_process
         except asyncio.CancelledError:
             try:
                 await self._let_end()
@@ -148,6 +152,14 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
                 working.cancel()
                 await asyncio.wait({working}, timeout=STOP_SECONDS)
             raise
+
+    async def _work(self, *args: Any, **kwargs: Any) -> SystemExit | None:
+        """Work until cancelled, or until the process is to end: raised in a task, that would end the event loop."""
+        try:
+            await super().start(*args, **kwargs)
+        except SystemExit as error:
+            return error
+        return None
 
     def hurry(self) -> None:
         """Wait for the runs no longer, if that is what it does: hand them back now."""
@@ -161,8 +173,8 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         grace_seconds = load_settings().campaigns_grace_seconds
         if self._taken and grace_seconds:
             self._logger.info(
-                "Waiting %g seconds at the most for %d runs to end; the others are handed back",
-                *(grace_seconds, len(self._taken)),
+                "Waiting %g seconds at the most for %s to end; what is left is handed back",
+                *(grace_seconds, "1 run" if len(self._taken) == 1 else f"{len(self._taken)} runs"),
             )
             waits = [asyncio.ensure_future(one.wait()) for one in (self._idle, self._hurried)]
             await asyncio.wait(waits, timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -179,12 +191,15 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         self._leaving.is_asked = self._leaving.is_over = True
         for task in (*self._beside, *([self._watching] if self._watching else [])):
             task.cancel()
-        await super().teardown(*exc_info)
-        await self._run_loop.close()
-        # Last, since a server that has fallen silent makes them wait ten seconds for its goodbye.
-        if self._beside:
-            await asyncio.wait(self._beside, timeout=STOP_LISTENING_SECONDS)
-        self._logs.close()
+        try:
+            # Which raises again what it is given.
+            await super().teardown(*exc_info)
+        finally:
+            await self._run_loop.close()
+            # Last, since a server that has fallen silent makes them wait ten seconds for its goodbye.
+            if self._beside:
+                await asyncio.wait(self._beside, timeout=STOP_LISTENING_SECONDS)
+            self._logs.close()
 
     async def sync_with_backend(self) -> None:
         """Send a heartbeat, and look where results are kept now."""
@@ -198,19 +213,12 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         configuration: BaseJobConfiguration,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> CampaignWorkerResult:
-        """Run a flow run that somebody has claimed for this worker to its end.
+        """Refuse flows that are submitted to the worker itself, by which Prefect's base class would call this.
 
-        The result's status is not zero when the run ended without Prefect hearing of it, which makes it Crashed.
+        Raises:
+            UnsupportedFlow: always.
         """
-        if task_status is not None:
-            task_status.started(0)
-        await self._open()
-        taken = self._take(flow_run)
-        try:
-            broken = await taken.see_through()
-        finally:
-            self._let_go(taken)
-        return CampaignWorkerResult(identifier=str(flow_run.id), status_code=0 if broken is None else 1)
+        raise UnsupportedFlow("the campaign worker runs deployments only, and no flow that is submitted to it")
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Take up the runs that are due, as many as there is room for, and return them.
@@ -297,16 +305,33 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         try:
             if await self._claim(taken):
                 emit_scheduled(taken.flow_run)
-                if (broken := await taken.see_through()) is not None:
-                    await taken.report_crash(broken)
+                await self._see_through(taken)
         except ObjectNotFound:
             self._logger.debug("Run %s is deleted", taken.id)
         except Exception as error:
             # Of any kind: it would end the task group, and with it all other runs.
-            self._logger.exception("Run %s is lost: %s", taken.flow_run.name, error)
-            await self._report_lost(taken, error)
+            self._logger.exception("Run %s could not be claimed: %s", taken.flow_run.name, error)
         finally:
             self._let_go(taken)
+
+    async def _see_through(self, taken: TakenRun) -> None:
+        """See a run through; should it break off, tell Prefect so, as soon as it listens."""
+        try:
+            broken = await taken.see_through()
+        except ObjectNotFound:
+            raise
+        except Exception as error:
+            broken = error
+        is_said = False
+        while broken is not None:
+            try:
+                await taken.report(broken)
+                return
+            except (httpx.HTTPError, PrefectException) as failure:
+                if not is_said:
+                    self._logger.error("Prefect cannot be told of the end of run %s: %s", taken.flow_run.name, failure)
+                is_said = True
+            await asyncio.sleep(REPORT_SECONDS)
 
     async def _claim(self, taken: TakenRun) -> bool:
         try:
@@ -320,12 +345,6 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             self._unclaimed -= 1
             if not self._unclaimed and self._may_be_more:
                 self._asked.set()
-
-    async def _report_lost(self, taken: TakenRun, error: Exception) -> None:
-        try:
-            await taken.report_crash(error)
-        except (httpx.HTTPError, PrefectException) as failure:
-            self._logger.error("Prefect has not heard of the end of run %s: %s", taken.flow_run.name, failure)
 
     async def _listen(self) -> None:
         async for one in announcements(self._work_pool_name, logger=self._logger):

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import readme
-from campaign_files import campaign_json
+from campaign_files import ANALYZE, PROSPECT, campaign_json
 from driving import until
 from prefect_api import Api
 from processes import CAMPAIGNS, PREFECT, LongRunning, run_campaigns, user_environment
@@ -79,6 +79,37 @@ async def test_it_can_be_ended_while_it_starts(start, tmp_path: Path) -> None:
             up.signal(number)
         assert await up.ended(seconds=60) == INTERRUPTED, signals
         assert_nothing_is_left(up, port)
+
+
+async def test_a_second_ctrl_c_waits_for_no_run_and_the_next_start_goes_on_with_it(start, write, engines) -> None:
+    write("campaigns/one.json", campaign_json("Goes On", engines.url, only=2))
+    engines.hang_next(ANALYZE)
+    port = free_port()
+    arguments = (CAMPAIGNS, "up", "--port", str(port), "--api-port", str(free_port()))
+    up = start(*arguments, CAMPAIGNS_GRACE_SECONDS="300")
+    await up.printed("Campaign worker is waiting for runs.")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as http:
+        deployment_id = await Api(http).deployment_id("goes-on")
+        await Api(http).post(f"/deployments/{deployment_id}/create_flow_run", {})
+
+    async def is_under_way() -> bool:
+        return len(engines.requests_to(ANALYZE)) == 1
+
+    await until(is_under_way, "the request that is never answered")
+    up.signal()
+    await up.printed("Waiting 300 seconds at the most for 1 run to end; what is left is handed back")
+    up.signal()
+    assert await up.ended(seconds=60) == INTERRUPTED
+    assert_nothing_is_left(up, port)
+
+    again = start(*arguments)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as http:
+        await again.printed("Campaign worker is waiting for runs.")
+        run = await Api(http).first_that_ended(deployment_id, seconds=90)
+    assert (run["state_name"], run["run_count"]) == ("Completed", 2)
+    assert len(engines.requests_to(PROSPECT)) == 1, "what had ended is not done again"
+    again.signal()
+    assert await again.ended(seconds=60) == INTERRUPTED
 
 
 async def test_off_loopback_the_api_has_a_password_and_everything_of_ours_knows_it(

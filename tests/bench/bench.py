@@ -1,4 +1,4 @@
-"""``make bench``: what the parts cost that are ours. Figures are medians of one run; compare them within it only."""
+"""``make bench``: what runs cost, and the parts that are ours. Compare figures within one run of it only."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import asyncio
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 from applies import bench_apply, bench_validate
 from books import bench_sqlite, bench_supabase
 from figures import Figure, Stopwatch, against, measure
+from growth import bench_growth
+from report import as_line, growth_ratios, ratios, show_growth, show_ratios, show_runs
 from rich.console import Console
 from rich.table import Table
+from runs import RunCost
+from ways import OURS, PROCESS, bench_on_postgres, bench_ways
 
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.engines import SEND, DemoEngines
@@ -25,6 +30,7 @@ from prefect_campaigns.loader import load
 
 EXAMPLE = Path(__file__).parents[2] / "campaigns" / "weekly-restaurant.json"
 EXCHANGES = 200
+GROWN_RUNS = 30
 
 
 def bench_files() -> list[Figure]:
@@ -60,32 +66,88 @@ async def bench_exchange() -> list[Figure]:
         return [stopwatch.figure(plain), stopwatch.figure(exchange, against=plain)]
 
 
+PARTS = ("files", "books", "exchange", "applies", "runs", "growth")
+
+
+async def _bench_runs(console: Console | None, *, with_process: bool) -> list[dict[str, Any]]:
+    costs: list[RunCost] = []
+    for source in (bench_ways(with_process=with_process), bench_on_postgres()):
+        async for cost in source:
+            costs.append(cost)
+            _tell(f"measured: {cost.way}")
+    by_way = {cost.way: cost for cost in costs}
+    script, bare = (by_way.get(way) for way in ("the flow in a script", "bare Prefect tasks in a script"))
+    found = ratios(by_way[OURS], by_way.get(PROCESS), script, bare)
+    if console is not None:
+        show_runs(console, costs)
+        show_ratios(console, found)
+    return [as_line("run", cost) for cost in costs] + [as_line("ratio", one) for one in found]
+
+
+async def _bench_growth(console: Console | None, *, largest: int, past: int) -> list[dict[str, Any]]:
+    sizes = {"deployments": (10, 1000, largest), "automations": (1, 1000, largest), "past runs": (0, past)}
+    grown = []
+    async for one in bench_growth(sizes, runs=GROWN_RUNS):
+        grown.append(one)
+        _tell(f"measured: {one.count:,} {one.kind}")
+    found = growth_ratios(grown)
+    if console is not None:
+        show_growth(console, grown)
+        show_ratios(console, found)
+    return [as_line("growth", one) for one in grown] + [as_line("ratio", one) for one in found]
+
+
+def _tell(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)
+
+
 def main() -> None:
-    """Measure, and print a table or JSON lines."""
+    """Measure, and print tables or JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what is measured: {', '.join(PARTS)}; default: all")
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of tables")
     parser.add_argument("--lines", type=int, default=1_000_000, help="how many ledger lines count as many")
     parser.add_argument("--files", type=int, default=10_000, help="how many campaign files are checked")
     parser.add_argument("--campaigns", type=int, default=1_000, help="how many campaigns are applied")
+    parser.add_argument("--largest", type=int, default=10_000, help="how many deployments and automations are many")
+    parser.add_argument("--past", type=int, default=100_000, help="how many past runs are many")
+    parser.add_argument("--no-process", action="store_true", help="leave Prefect's process worker out, which is slow")
     arguments = parser.parse_args()
-    campaign = load(EXAMPLE)
-    figures = [
-        *bench_files(),
-        *bench_validate(EXAMPLE, arguments.files),
-        *asyncio.run(bench_sqlite(campaign, arguments.lines)),
-        *asyncio.run(bench_supabase(campaign, arguments.lines)),
-        *asyncio.run(bench_exchange()),
-        *asyncio.run(bench_apply(arguments.campaigns)),
-    ]
-    if arguments.json:
-        for figure in figures:
-            print(json.dumps(asdict(figure)))
-        return
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    parts = arguments.parts or PARTS
+    console = None if arguments.json else Console()
+    lines = [as_line("figure", figure) for figure in _figures(parts, arguments)]
+    if lines and console is not None:
+        _show_figures(console, lines)
+    if "runs" in parts:
+        lines += asyncio.run(_bench_runs(console, with_process=not arguments.no_process))
+    if "growth" in parts:
+        lines += asyncio.run(_bench_growth(console, largest=arguments.largest, past=arguments.past))
+    for line in lines if arguments.json else ():
+        print(json.dumps(line))
+
+
+def _figures(parts: Sequence[str], arguments: argparse.Namespace) -> Iterator[Figure]:
+    if "files" in parts:
+        yield from bench_files()
+        yield from bench_validate(EXAMPLE, arguments.files)
+    if "books" in parts:
+        campaign = load(EXAMPLE)
+        yield from asyncio.run(bench_sqlite(campaign, arguments.lines))
+        yield from asyncio.run(bench_supabase(campaign, arguments.lines))
+    if "exchange" in parts:
+        yield from asyncio.run(bench_exchange())
+    if "applies" in parts:
+        yield from asyncio.run(bench_apply(arguments.campaigns))
+
+
+def _show_figures(console: Console, figures: Sequence[dict[str, Any]]) -> None:
     table = Table("What", "Median (ms)", "Slowest (ms)", "Against", "Ratio")
-    for figure in figures:
-        ratio = "" if figure.ratio is None else f"{figure.ratio:g}"
-        table.add_row(figure.name, f"{figure.median_ms:.2f}", f"{figure.slowest_ms:.2f}", figure.against, ratio)
-    Console().print(table)
+    for one in figures:
+        ratio = "" if one["ratio"] is None else f"{one['ratio']:g}"
+        table.add_row(one["name"], f"{one['median_ms']:.2f}", f"{one['slowest_ms']:.2f}", one["against"], ratio)
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -38,25 +39,53 @@ SETTLE_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
+class CrowdCost:
+    """What many runs cost that were asked for at once.
+
+    Attributes:
+        runs_per_second: from the first trigger to the last request.
+        worker_cpu: seconds for each run, in what does the runs.
+        server_cpu: the same in Prefect's server and its database.
+        wall_seconds: how long it took in all, until the last state was written down.
+    """
+
+    count: int
+    runs_per_second: float
+    worker_cpu: float
+    server_cpu: float
+    wall_seconds: float
+
+
+@dataclass
 class RunCost:
     """What runs made in one way cost.
 
     Attributes:
         first_ms: from the trigger to the first request, one run at a time.
         steps_ms: from the first to the last request.
-        queued: runs a second, by how many were triggered at once.
-        worker_cpu: seconds for each run of the largest such crowd, in the process that does the runs.
-        server_cpu: the same in Prefect's server, with its database.
-        memory_mb: for each run that is under way, in the process that does the runs.
+        memory_mb: for each run that is under way, in what does the runs.
     """
 
     way: str
     first_ms: list[float] = field(default_factory=list)
     steps_ms: list[float] = field(default_factory=list)
-    queued: dict[int, float] = field(default_factory=dict)
-    worker_cpu: dict[int, float] = field(default_factory=dict)
-    server_cpu: dict[int, float] = field(default_factory=dict)
+    crowds: list[CrowdCost] = field(default_factory=list)
     memory_mb: float | None = None
+
+    @property
+    def median_first_ms(self) -> float:
+        """The median of ``first_ms``."""
+        return statistics.median(self.first_ms)
+
+    @property
+    def median_steps_ms(self) -> float:
+        """The median of ``steps_ms``."""
+        return statistics.median(self.steps_ms)
+
+    def add_alone(self, began: float, arrivals: Sequence[float]) -> None:
+        """Take a run into account that was made alone."""
+        self.first_ms.append((arrivals[0] - began) * 1000)
+        self.steps_ms.append((arrivals[-1] - arrivals[0]) * 1000)
 
 
 class Bench:
@@ -69,6 +98,12 @@ class Bench:
         self.client = client
         self.environment = {**_clean_environment(), **_variables(home), "PREFECT_API_URL": server.api_url}
         self._deployments: dict[str, UUID] = {}
+        self.database_pid: int | None = None
+        """The process of the server's database, where it has one."""
+
+    def server_cpu(self) -> float:
+        """Return the CPU time of the server so far, and of its database."""
+        return cpu_seconds(self.server.pid) + (cpu_seconds(self.database_pid) if self.database_pid else 0)
 
     async def apply(self, keys: Sequence[str]) -> None:
         """Have campaigns of these keys."""
@@ -174,6 +209,58 @@ class Bench:
             await asyncio.sleep(1)
 
 
+async def bench_bare(bench: Bench, *, alone: int, queued: Sequence[int]) -> RunCost:
+    """Measure bare httpx, as a process that makes the requests of all runs on one client."""
+    return await _bench_script(bench, RunCost("bare httpx"), "bare_httpx.py", ["bare"], alone=alone, queued=queued)
+
+
+async def bench_script(
+    bench: Bench, keys: Sequence[str], *, alone: int, queued: Sequence[int]
+) -> tuple[RunCost, RunCost]:
+    """Measure the flow awaited in a script, and in the same process bare Prefect tasks that make the same requests."""
+    bare = RunCost("bare Prefect tasks in a script")
+    cost = await _bench_script(
+        bench, RunCost("the flow in a script"), "flow_in_script.py", keys, alone=alone, queued=queued, beside=bare
+    )
+    return cost, bare
+
+
+async def _bench_script(
+    bench: Bench,
+    cost: RunCost,
+    program: str,
+    keys: Sequence[str],
+    *,
+    alone: int,
+    queued: Sequence[int],
+    beside: RunCost | None = None,
+) -> RunCost:
+    runs = [await bench.parameters(key) for key in keys] if beside else list(keys)
+    for count in (0, *queued):
+        times = 0 if count else alone + 1
+        crowd = runs[:count] if beside else [f"{keys[0]}-{number}" for number in range(count)]
+        arguments = [[f"beside-{cost.way}"] * times] if beside else []
+        before = bench.server_cpu(), time.monotonic()
+        said = await bench.script(program, bench.stub.url, *arguments, runs[:1] * times, crowd)
+        server_cpu, wall = bench.server_cpu() - before[0], time.monotonic() - before[1]
+        _take_alone(cost, said["began"][:times], bench.stub.arrivals[keys[0]])
+        if beside:
+            _take_alone(beside, said["bare_began"], bench.stub.arrivals[f"beside-{cost.way}"])
+        if count:
+            last = max(max(arrivals) for arrivals in bench.stub.arrivals.values())
+            rate = count / (last - min(said["began"]))
+            cost.crowds.append(CrowdCost(count, rate, said["cpu_seconds"] / count, server_cpu / count, wall))
+        bench.stub.arrivals.clear()
+    return cost
+
+
+def _take_alone(cost: RunCost, began: Sequence[float], arrivals: Sequence[float]) -> None:
+    # The first warms up what all of them use.
+    for number, moment in enumerate(began):
+        if number:
+            cost.add_alone(moment, arrivals[number * STEPS : (number + 1) * STEPS])
+
+
 async def bench_deployments(
     bench: Bench, way: str, keys: Sequence[str], pid: int, *, alone: int, queued: Sequence[int], held: int
 ) -> RunCost:
@@ -182,39 +269,44 @@ async def bench_deployments(
     for number in range(alone + 1):
         began, run_id = await bench.trigger(keys[0])
         await bench.arrived(keys[:1], number + 1)
-        first, *_, last = bench.stub.arrivals[keys[0]][-STEPS:]
+        if number:
+            cost.add_alone(began, bench.stub.arrivals[keys[0]][-STEPS:])
         await bench.all_final([run_id])
         await asyncio.sleep(0.5)
-        if number:
-            cost.first_ms.append((first - began) * 1000)
-            cost.steps_ms.append((last - first) * 1000)
     bench.stub.arrivals.clear()
     for count in queued:
-        crowd = keys[:count]
-        await asyncio.sleep(SETTLE_SECONDS)
-        before = cpu_seconds(pid), cpu_seconds(bench.server.pid)
-        began = time.monotonic()
-        ids = await _trigger_all(bench, crowd)
-        await bench.arrived(crowd)
-        cost.queued[count] = count / (max(max(bench.stub.arrivals[key]) for key in crowd) - began)
-        states = await bench.all_final(ids)
-        if states != {"Completed": count}:
-            raise RuntimeError(f"{way}: of {count} runs ended {states}")
-        await asyncio.sleep(SETTLE_SECONDS)
-        cost.worker_cpu[count] = (cpu_seconds(pid) - before[0]) / count
-        cost.server_cpu[count] = (cpu_seconds(bench.server.pid) - before[1]) / count
-        bench.stub.arrivals.clear()
+        cost.crowds.append(await _bench_crowd(bench, way, keys[:count], pid))
     if held:
         idle = memory_mb(pid)
         bench.stub.hold()
         ids = await _trigger_all(bench, keys[:held])
         await bench.under_way(held)
         await asyncio.sleep(1)
-        cost = RunCost(**{**asdict(cost), "memory_mb": (memory_mb(pid) - idle) / held})
+        cost.memory_mb = (memory_mb(pid) - idle) / held
         bench.stub.release()
         await bench.all_final(ids)
         bench.stub.arrivals.clear()
     return cost
+
+
+async def _bench_crowd(bench: Bench, way: str, keys: Sequence[str], pid: int) -> CrowdCost:
+    await asyncio.sleep(SETTLE_SECONDS)
+    worker, server, began = cpu_seconds(pid), bench.server_cpu(), time.monotonic()
+    ids = await _trigger_all(bench, keys)
+    await bench.arrived(keys)
+    rate = len(keys) / (max(max(bench.stub.arrivals[key]) for key in keys) - began)
+    states = await bench.all_final(ids)
+    if states != {"Completed": len(keys)}:
+        raise RuntimeError(f"{way}: of {len(keys)} runs ended {states}")
+    await asyncio.sleep(SETTLE_SECONDS)
+    bench.stub.arrivals.clear()
+    return CrowdCost(
+        len(keys),
+        rate,
+        (cpu_seconds(pid) - worker) / len(keys),
+        (bench.server_cpu() - server) / len(keys),
+        time.monotonic() - began,
+    )
 
 
 async def _trigger_all(bench: Bench, keys: Sequence[str]) -> list[UUID]:

@@ -74,6 +74,12 @@ class Postgres:
         """Return what a client connects to, with the password."""
         return f"postgresql://{user}:{self._password}@127.0.0.1:{self._port}/{database}"
 
+    @property
+    def pid(self) -> int:
+        """The process that all of the server's descend from."""
+        assert self._server is not None
+        return self._server.pid
+
     def create_database(self) -> str:
         """Create a database, by default with what a new hosted project has, and return its name."""
         name = f"project_{next(self._numbers)}"

@@ -53,6 +53,11 @@ class ServerProcess:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """The process that watches over the server, whose parent it is."""
+        return self._process.pid
+
     def wait_until(self, ready: Callable[[], bool]) -> None:
         """Wait until the server is ready.
 
