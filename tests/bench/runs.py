@@ -32,6 +32,7 @@ from prefect_campaigns.deployments.running.server import EmbeddedServer, free_po
 HERE = Path(__file__).parent
 CAMPAIGNS = str(Path(sys.executable).with_name("campaigns"))
 STEPS = 4
+BESIDE = "beside"
 TRIGGERED_AT_ONCE = 8
 STALL_SECONDS = 120.0
 SETTLE_SECONDS = 4.0
@@ -239,15 +240,15 @@ async def _bench_script(
     for count in (0, *queued):
         times = 0 if count else alone + 1
         crowd = runs[:count] if beside else [f"{keys[0]}-{number}" for number in range(count)]
-        arguments = [[f"beside-{cost.way}"] * times] if beside else []
+        arguments = [[BESIDE] * times] if beside else []
         before = bench.server_cpu(), time.monotonic()
         said = await bench.script(program, bench.stub.url, *arguments, runs[:1] * times, crowd)
         server_cpu, wall = bench.server_cpu() - before[0], time.monotonic() - before[1]
         _take_alone(cost, said["began"][:times], bench.stub.arrivals[keys[0]])
         if beside:
-            _take_alone(beside, said["bare_began"], bench.stub.arrivals[f"beside-{cost.way}"])
+            _take_alone(beside, said["bare_began"], bench.stub.arrivals[BESIDE])
         if count:
-            last = max(max(arrivals) for arrivals in bench.stub.arrivals.values())
+            last = max(max(arrivals) for arrivals in bench.stub.arrivals.values() if arrivals)
             rate = count / (last - min(said["began"]))
             cost.crowds.append(CrowdCost(count, rate, said["cpu_seconds"] / count, server_cpu / count, wall))
         bench.stub.arrivals.clear()
