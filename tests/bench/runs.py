@@ -150,7 +150,12 @@ class Bench:
         command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", kind, *options]
         with (self.home / f"worker-{pool}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, env=self.environment, cwd=self.home, stdout=log, stderr=log
+                # A bench that a script runs in the background would hand down an ignored SIGINT, which ends a worker.
+                *("env", "--default-signal", sys.executable, *command),
+                env=self.environment,
+                cwd=self.home,
+                stdout=log,
+                stderr=log,
             )
         try:
             yield process.pid
