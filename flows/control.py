@@ -35,14 +35,25 @@ class Leaving:
 
 
 class RunControl:
-    """The worker's hand in one run. Its methods are called in the run's own event loop."""
+    """The worker's hand in one run. Its methods are called in the run's own event loop.
+
+    Attributes:
+        is_unwanted: a person wants the run cancelled. Prefect may not know it any more: a run that was cancelled as it
+            began is let go on.
+    """
 
     def __init__(self, leaving: Leaving) -> None:
         self.leaving = leaving
+        self.is_unwanted = False
         self._flow: asyncio.Task[Any] | None = None
         self._context: FlowRunContext | None = None
         self._suspended: State[Any] | None = None
         self._is_cancelled = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the flow has ended, and all that is left is for the engine to say how."""
+        return self._flow is not None and self._flow.done()
 
     def cancel(self) -> None:
         """Cancel the flow, once, or as soon as it begins: a second time would cut off the cleaning up."""

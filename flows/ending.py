@@ -22,6 +22,7 @@ from prefect_campaigns.errors import ServerError
 from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.budget import per_lead_excess
 from prefect_campaigns.flows.closing import broken_off, failure_in_words
+from prefect_campaigns.flows.control import current_control
 from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
 from prefect_campaigns.flows.run import CampaignRun, trigger_type
@@ -107,7 +108,10 @@ async def _can_go_on_elsewhere(run: CampaignRun) -> bool:
 
 
 async def was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
-    """Ask Prefect whether the run is to be cancelled; otherwise its worker is going down."""
+    """Whether the run is to be cancelled, as its worker knows or Prefect says; otherwise its worker is going down."""
+    control = current_control()
+    if control is not None and control.is_unwanted:
+        return True
 
     async def look() -> bool:
         async with get_client() as client:

@@ -17,8 +17,9 @@ from prefect_campaigns.flows.leaving import HANDED_BACK
 ASKED_FOR = tuple(f"prefect.flow-run.{name}" for name in ("Scheduled", "AwaitingRetry", "Resuming", HANDED_BACK))
 """Events after which there may be a run to take up at once. Runs that the scheduler makes come without one, early."""
 
-WANTED_OTHERWISE = ("prefect.flow-run.Cancelling", "prefect.flow-run.Cancelled", "prefect.flow-run.Suspended")
-"""Events of runs that somebody may want to end or to hold; Prefect has them also of runs that end so by themselves."""
+CANCELLED = ("prefect.flow-run.Cancelling", "prefect.flow-run.Cancelled")
+SUSPENDED = ("prefect.flow-run.Suspended",)
+"""Events of runs that somebody may want to end, or to hold; Prefect has them also of runs that end so by themselves."""
 
 RECONNECT_SECONDS = 5.0
 
@@ -30,11 +31,11 @@ class Announcement:
     """That something has happened to a run.
 
     Attributes:
-        is_asked_for: the run is to be taken up; otherwise somebody may want to end it or to hold it.
+        event: what: one of ASKED_FOR, CANCELLED, SUSPENDED.
     """
 
     flow_run_id: UUID
-    is_asked_for: bool
+    event: str
 
 
 async def announcements(
@@ -47,7 +48,7 @@ async def announcements(
     of_pool = ResourceSpecification({"prefect.resource.role": "work-pool", "prefect.resource.name": work_pool})
     # The stream of events pays no attention to a filter on related resources.
     in_pool = EventAnyResourceFilter(labels=of_pool)
-    wanted = EventFilter(event=EventNameFilter(name=[*ASKED_FOR, *WANTED_OTHERWISE]), any_resource=in_pool)
+    wanted = EventFilter(event=EventNameFilter(name=[*ASKED_FOR, *CANCELLED, *SUSPENDED]), any_resource=in_pool)
     told = False
     while True:
         try:
@@ -70,4 +71,4 @@ def _read(event: Event) -> Announcement | None:
     resource = event.resource.id
     if not resource.startswith(_FLOW_RUN):
         return None
-    return Announcement(UUID(resource.removeprefix(_FLOW_RUN)), is_asked_for=event.event in ASKED_FOR)
+    return Announcement(UUID(resource.removeprefix(_FLOW_RUN)), event.event)

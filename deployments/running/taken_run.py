@@ -67,6 +67,7 @@ class TakenRun:
         self._storage = storage
         self._running: RunningTask | None = None
         self._control: RunControl | None = None
+        self._is_unwanted = False
         self._given_up = asyncio.Event()
         self._logger = flow_run_logger(flow_run).getChild("worker", extra={"worker_name": leaving.worker_name})
 
@@ -79,6 +80,15 @@ class TakenRun:
     def has_begun(self) -> bool:
         """Whether the engine has it."""
         return self._running is not None
+
+    def cancel_for_a_person(self) -> None:
+        """Cancel it, unless it has ended and Prefect only says so: nobody but a person writes Cancelled before that."""
+        if self._control is not None and self._control.has_ended:
+            return
+        self._is_unwanted = True
+        if self._control is not None:
+            self._control.is_unwanted = True
+        self.cancel()
 
     def cancel(self) -> None:
         """End it: its open request, and then itself; before its time, let it not begin at all."""
@@ -183,8 +193,9 @@ class TakenRun:
             state = (await self._client.read_flow_run(self.id)).state
         except ObjectNotFound:
             return False
-        if state is not None and state.is_cancelling():
+        if state is not None and (state.is_cancelling() or (self._is_unwanted and not state.is_final())):
             await self._set(Cancelled(message="The run was cancelled before it began"))
+            return False
         if state is None or not state.is_pending():
             return False
         if self._leaving.is_asked:
@@ -198,6 +209,7 @@ class TakenRun:
         # the flow begins it reads the run anew, deployment and all.
         flow_run = self.flow_run.model_copy(update={"deployment_id": None})
         control = RunControl(self._leaving)
+        control.is_unwanted = self._is_unwanted
         # Prefect's engine alone has the others, which are short.
         self._control = control if flow.name == CAMPAIGN_FLOW_NAME else None
 
@@ -209,6 +221,8 @@ class TakenRun:
                 )
 
         self._running = self._loop.start(work)
+        if self._is_unwanted:
+            self.cancel()
         ended = await self._running.wait()
         if self._leaving.is_over and self._control is None:
             await self._give_back_upkeep()

@@ -21,13 +21,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateName,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
-from prefect_campaigns.deployments.running.announcements import announcements
+from prefect_campaigns.deployments.running.announcements import ASKED_FOR, CANCELLED, announcements
 from prefect_campaigns.deployments.running.logs import writing_logs
 from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import STOP_SECONDS, RunLoop
@@ -348,9 +348,12 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
 
     async def _listen(self) -> None:
         async for one in announcements(self._work_pool_name, logger=self._logger):
-            if one.is_asked_for:
+            taken = self._taken.get(one.flow_run_id)
+            if one.event in ASKED_FOR:
                 self._asked.set()
-            elif one.flow_run_id in self._taken:
+            elif taken is not None and one.event in CANCELLED:
+                taken.cancel_for_a_person()
+            elif taken is not None:
                 self._look_now.set()
 
     async def _take_up_when_asked(self) -> None:
@@ -367,12 +370,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             await asyncio.sleep(BREATH_SECONDS)
 
     async def _watch(self) -> None:
-        """Ask, once for all runs, which of them somebody wants to end or to hold; end when none is left.
-
-        One that was written down as cancelled, because it did not answer in time, is cancelled too; most that are seen
-        so are just ending by themselves, and are so no longer a little later.
-        """
-        cancelled_since: dict[UUID, float] = {}
+        """Ask, once for all runs, which of them somebody wants to end or to hold; end when none is left."""
         while self._taken:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), WATCH_SECONDS)
@@ -387,18 +385,11 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             except (httpx.HTTPError, PrefectException) as error:
                 self._logger.debug("not known which runs are wanted otherwise: %s", error)
                 continue
-            now = time.monotonic()
-            cancelled = [one.id for one in found if one.state_type is StateType.CANCELLED]
-            cancelled_since = {run_id: cancelled_since.get(run_id, now) for run_id in cancelled}
             for flow_run in found:
                 taken = self._taken.get(flow_run.id)
                 if taken is None or flow_run.state is None:
                     continue
                 if flow_run.state.is_paused():
                     taken.suspend(flow_run.state)
-                elif (
-                    flow_run.state.is_cancelling()
-                    or not taken.has_begun
-                    or now - cancelled_since[flow_run.id] >= WATCH_SECONDS
-                ):
-                    taken.cancel()
+                else:
+                    taken.cancel_for_a_person()

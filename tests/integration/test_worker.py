@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from campaign_files import ANALYZE, PROSPECT
 from driving import until
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
-from prefect.states import Cancelling, Scheduled, Suspended
+from prefect.states import Cancelled, Cancelling, Scheduled, Suspended
 
 from prefect_campaigns.deployments.compile import WORK_POOL
 
@@ -68,6 +68,24 @@ async def test_a_run_that_is_cancelled_before_its_time_never_begins(driver, engi
     assert (await driver.ended(flow_run.id)).state_name == "Cancelled"
     await asyncio.sleep(max(0.0, (flow_run.next_scheduled_start_time - datetime.now(UTC)).total_seconds()) + 1)
     assert engines.requests == []
+    assert (await driver.client.read_flow_run(flow_run.id)).state_name == "Cancelled"
+
+
+async def test_a_run_that_is_written_down_as_cancelled_ends_all_the_same(driver, engines) -> None:
+    engines.hang_next(PROSPECT)
+    flow_run = await driver.start(await driver.deploy("Written Down", engines.url, only=1))
+
+    async def is_asked() -> bool:
+        return bool(engines.requests)
+
+    await until(is_asked, "the request")
+    await driver.client.set_flow_run_state(flow_run.id, Cancelled(), force=True)
+
+    async def is_told() -> bool:
+        report = await driver.store.get_run(str(flow_run.id))
+        return report is not None and report.state_name == "Cancelled"
+
+    await until(is_told, "its end in the books", seconds=10)
     assert (await driver.client.read_flow_run(flow_run.id)).state_name == "Cancelled"
 
 
