@@ -161,7 +161,7 @@ class Bench:
             yield process.pid
         finally:
             process.terminate()
-            await process.wait()
+            await asyncio.wait_for(process.wait(), STALL_SECONDS)
 
     async def script(self, program: str, *arguments: Any) -> dict[str, Any]:
         """Run one of the scripts and return what it prints."""
