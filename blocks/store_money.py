@@ -87,12 +87,16 @@ class MoneyStore(Protocol):
         """
         ...
 
-    async def mark_sent(self, lease: Lease, reservation: Reservation) -> Reservation:
+    async def mark_sent(
+        self, lease: Lease, reservation: Reservation, *, step: StepResult | None = None
+    ) -> Reservation:
         """Write down that the request is about to leave: its end is ambiguous from here until it is settled.
+
+        With ``step`` the step's record is written in the same act, as by save_step.
 
         Raises:
             StoreError: it is not held: it expired and was released, or it was marked before. The request must
-                not leave (again).
+                not leave (again), and the step's record stays as it was.
         """
         ...
 

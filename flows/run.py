@@ -188,6 +188,11 @@ class CampaignRun:
         self.steps[step.position] = step
         await self.store.save_step(self.lease, step)
 
+    async def mark_sent(self, step: StepResult, reservation: Reservation) -> Reservation:
+        """Write down that a step's request is about to leave, and where the step stands, in one act."""
+        self.steps[step.position] = step
+        return await self.store.mark_sent(self.lease, reservation, step=step)
+
     def warn(self, step: Step, warning: str) -> None:
         """Say what went wrong with a step, in the log and when the step is next written down."""
         self.logger.warning("%s: %s", step.name, warning)

@@ -105,8 +105,7 @@ async def do_step(run: CampaignRun, index: int) -> dict[str, Any]:
                 "sent_as": request_of(step) if step.sends_something else None,
             }
         )
-        await run.save(recorded)
-        reservation = await run.store.mark_sent(run.lease, reservation)
+        reservation = await run.mark_sent(recorded, reservation)
     except BaseException:
         # Cancelled or failed before the request left: whatever happened, the money was not spent.
         await to_its_end(run.note(run.store.release(run.lease, reservation), reservation), seconds=SHIELD_SECONDS)

@@ -213,8 +213,16 @@ class SqliteStore:
             raise outcome
         return outcome
 
-    async def mark_sent(self, lease: Lease, reservation: Reservation) -> Reservation:
-        return await self._file.write(lambda db, now: ledger.mark_sent(db, lease, reservation))
+    async def mark_sent(
+        self, lease: Lease, reservation: Reservation, *, step: StepResult | None = None
+    ) -> Reservation:
+        def mark(db: sqlite3.Connection, _: datetime) -> Reservation:
+            sent = ledger.mark_sent(db, lease, reservation)
+            if step is not None:
+                records.save_step(db, lease, step)
+            return sent
+
+        return await self._file.write(mark)
 
     async def settle(
         self, lease: Lease, reservation: Reservation, amount: Decimal, *, step: StepResult | None = None

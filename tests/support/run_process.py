@@ -9,7 +9,7 @@ from datetime import datetime
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from clocks import SettableClock
@@ -91,9 +91,11 @@ def _linger_before_sending(lingering: Mapping[str, float]) -> None:
 
     mark_sent = SqliteStore.mark_sent
 
-    async def linger_and_mark_sent(store: SqliteStore, lease: Lease, reservation: Reservation) -> Reservation:
+    async def linger_and_mark_sent(
+        store: SqliteStore, lease: Lease, reservation: Reservation, **options: Any
+    ) -> Reservation:
         await asyncio.sleep(lingering[lease.run_id])
-        return await mark_sent(store, lease, reservation)
+        return await mark_sent(store, lease, reservation, **options)
 
     SqliteStore.mark_sent = linger_and_mark_sent  # type: ignore[method-assign]
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from store_cases import (
     ACTS,
+    NOON,
     RUN_1,
     RUN_2,
     SpendMany,
@@ -28,7 +29,14 @@ from store_cases import (
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AttemptState, Lease, Reservation
 from prefect_campaigns.errors import BudgetRefused, StoreError
-from prefect_campaigns.results import StepStatus
+from prefect_campaigns.results import StepResult, StepStatus
+
+
+async def recorded(store: CampaignStore) -> tuple[StepResult, ...]:
+    """Return the steps of the run's record."""
+    report = await store.get_run(RUN_1)
+    assert report is not None
+    return report.steps
 
 
 class TestStates:
@@ -99,6 +107,27 @@ class TestStates:
             await ACTS[illegal](store, lease, reservation)
         assert await store.attempts(RUN_1, "find") == [reservation]
         assert await today(store) == before
+
+    async def test_a_step_is_written_with_the_note_that_its_request_leaves(
+        self, store: CampaignStore, lease: Lease
+    ) -> None:
+        await store.start_run(lease, make_report())
+        running = make_step(status=StepStatus.RUNNING, attempts=1, started_at=NOON)
+        sent = await store.mark_sent(lease, await reserve(store, lease), step=running)
+        assert sent.state is AttemptState.SENT
+        assert await recorded(store) == (running,)
+
+    async def test_neither_is_written_without_the_other(self, store: CampaignStore, lease: Lease) -> None:
+        running = make_step(status=StepStatus.RUNNING)
+        held = await reserve(store, lease)
+        with pytest.raises(StoreError, match="start_run comes first"):
+            await store.mark_sent(lease, held, step=running)
+        assert await store.attempts(RUN_1, "find") == [held]
+        await store.start_run(lease, make_report())
+        await store.release(lease, held)
+        with pytest.raises(StoreError, match="is released and cannot be marked as sent"):
+            await store.mark_sent(lease, held, step=running)
+        assert await recorded(store) == ()
 
     async def test_settling_again_at_another_amount_is_refused(self, store: CampaignStore, lease: Lease) -> None:
         settled = await spend(store, lease, "1")
