@@ -6,7 +6,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Some machines tell Python to keep no bytecode, without which each process takes two to three times as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench bench-peers clean
 
 demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
@@ -26,6 +26,9 @@ format: .venv/dev.stamp
 
 bench: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
 	PYTHONPATH=tests/support .venv/bin/python tests/bench/bench.py $(ARGS)
+
+bench-peers: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
+	PYTHONPATH=tests/support .venv/bin/python tests/bench/peers.py $(ARGS)
 
 # The packages are installed strictly editable: a new file is seen after the next sync, which its folder triggers.
 SOURCES := pyproject.toml uv.lock $(shell find campaigns blocks flows deployments -type d ! -name __pycache__)

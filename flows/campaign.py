@@ -54,9 +54,6 @@ STORE_OUTAGES = 3
 BREAK_OFF_SECONDS = 20.0
 """How long it may take in all to write down its end: less than a worker that stops waits for it."""
 
-HAND_BACK_SECONDS = 10.0
-"""How long a run that has done nothing yet may take to be handed back by a worker that stops."""
-
 CampaignParameter = Annotated[dict[str, Any], Field(json_schema_extra={"required": ["name", "steps"]})]
 """A campaign as Prefect sees it: an object, of which the flow says in our words what is wrong.
 
@@ -129,9 +126,10 @@ async def _conduct(
         logger.error("%s", error)
         return Failed(message=f"{type(error).__name__}: {error}")
     except asyncio.CancelledError:
-        if not await was_cancelled_by_a_person(flow_run):
-            if leaving.is_over():
-                await to_its_end(leaving.hand_back(flow_run.id), seconds=HAND_BACK_SECONDS)
+        is_cancelled = await was_cancelled_by_a_person(flow_run)
+        if leaving.is_over() and not is_cancelled:
+            is_cancelled = await to_its_end(leaving.hand_back_at_the_end(flow_run.id), seconds=BREAK_OFF_SECONDS)
+        if not is_cancelled:
             raise
         _stay_alive()
         return Cancelled(message="The run was cancelled")

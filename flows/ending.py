@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -35,8 +34,6 @@ from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStat
 RUNS_LOOKED_AT = 50
 
 _RUNNING = StepStatus.RUNNING
-
-HAND_BACK_SECONDS = 5.0
 
 API_SECONDS = 10.0
 """How long a run that is being cancelled may still ask Prefect who wants it cancelled."""
@@ -72,7 +69,7 @@ async def break_off(run: CampaignRun) -> State[Any]:
     """
     is_cancelled = await was_cancelled_by_a_person(run.flow_run)
     if leaving.is_over() and not is_cancelled and await _can_go_on_elsewhere(run):
-        is_cancelled = await _hand_back(run)
+        is_cancelled = await leaving.hand_back_at_the_end(run.flow_run.id)
     under_way = []
     for index, step in enumerate(run.campaign.steps):
         if run.steps[index].status is not StepStatus.RUNNING:
@@ -85,17 +82,6 @@ async def break_off(run: CampaignRun) -> State[Any]:
         )
     why = "The worker was stopped while the run was going"
     return await finish(run, RunStatus.FAILED, Crashed(), why, *map(failure_in_words, under_way))
-
-
-async def _hand_back(run: CampaignRun) -> bool:
-    """Hand the run back; return, where it cannot be, whether that is because somebody wants it cancelled."""
-    try:
-        async with asyncio.timeout(HAND_BACK_SECONDS):
-            await leaving.hand_back(run.flow_run.id)
-    except (TimeoutError, httpx.HTTPError, PrefectException) as error:
-        get_run_logger().error("The run could not be handed back: %s", str(error) or type(error).__name__)
-        return False
-    return True
 
 
 async def _can_go_on_elsewhere(run: CampaignRun) -> bool:

@@ -6,20 +6,26 @@ what is left of it, as after a retry.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import httpx
+from prefect import get_run_logger
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.exceptions import Pause
+from prefect.exceptions import Pause, PrefectException
 from prefect.states import Scheduled
 
 from prefect_campaigns.flows.control import Leaving, current_control
 
 HANDED_BACK = "HandedBack"
 """The name of the state (type SCHEDULED) of a run that waits for another worker to go on with it."""
+
+HAND_BACK_SECONDS = 5.0
+"""How long a run that is cut off may take to be handed back."""
 
 
 def is_asked() -> bool:
@@ -64,3 +70,18 @@ async def hand_back(flow_run_id: UUID) -> None:
     if state is not None:
         # As a run ends that is suspended: the engine writes down nothing more.
         raise Pause(state=state)
+
+
+async def hand_back_at_the_end(flow_run_id: UUID) -> bool:
+    """Give this run back, which is cut off; return, where it cannot be, whether that is because somebody cancelled it.
+
+    Raises:
+        Pause: this execution of it is over.
+    """
+    try:
+        async with asyncio.timeout(HAND_BACK_SECONDS):
+            await hand_back(flow_run_id)
+    except (TimeoutError, httpx.HTTPError, PrefectException) as error:
+        get_run_logger().error("The run could not be handed back: %s", str(error) or type(error).__name__)
+        return False
+    return True

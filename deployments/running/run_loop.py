@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from prefect.context import AsyncClientContext, SyncClientContext
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_CLIENT_RETRY_EXTRA_CODES, temporary_settings
 
 from prefect_campaigns.flows.shielding import outlast_cancellation
 
@@ -27,6 +27,10 @@ OPEN_SECONDS = 30.0
 
 CLIENT_MAX_RETRIES = 8
 """How often a run repeats a request to Prefect's API that finds no server: 2, 4, 8 … seconds, eight minutes in all."""
+
+SERVER_ERROR = 500
+"""What Prefect's server answers while its message broker (Redis) is away: it takes a change of state back whose event
+cannot be sent. So the request is repeated, as one is that finds no server."""
 
 
 class RunningTask:
@@ -77,7 +81,9 @@ async def what_runs_share() -> AsyncIterator[None]:
 
     A client costs 70 ms of CPU, for its TLS context, and the engine makes several for each run that finds none.
     """
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: CLIENT_MAX_RETRIES}):
+    retry_codes = {SERVER_ERROR, *PREFECT_CLIENT_RETRY_EXTRA_CODES.value()}
+    patience = {PREFECT_CLIENT_MAX_RETRIES: CLIENT_MAX_RETRIES, PREFECT_CLIENT_RETRY_EXTRA_CODES: retry_codes}
+    with temporary_settings(patience):
         async with AsyncClientContext():
             with SyncClientContext():
                 yield

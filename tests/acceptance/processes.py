@@ -108,11 +108,16 @@ class LongRunning:
         """What it has printed so far."""
         return self._output.read_text()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
     async def printed(self, text: str) -> None:
         """Wait until it has printed something."""
 
         async def look() -> bool:
-            assert text in self.output or self._process.poll() is None, f"it ended:\n{self.output}"
+            assert text in self.output or not self.has_ended, f"it ended:\n{self.output}"
             return text in self.output
 
         await until(look, f"{text!r} in the output", seconds=COMMAND_SECONDS)

@@ -30,7 +30,6 @@ from prefect_campaigns.loader import load
 
 EXAMPLE = Path(__file__).parents[2] / "campaigns" / "weekly-restaurant.json"
 EXCHANGES = 200
-GROWN_RUNS = 30
 
 
 def bench_files() -> list[Figure]:
@@ -87,7 +86,7 @@ async def _bench_runs(console: Console | None, *, with_process: bool) -> list[di
 async def _bench_growth(console: Console | None, *, largest: int, past: int) -> list[dict[str, Any]]:
     sizes = {"deployments": (10, 1000, largest), "automations": (1, 1000, largest), "past runs": (0, past)}
     grown = []
-    async for one in bench_growth(sizes, runs=GROWN_RUNS):
+    async for one in bench_growth(sizes):
         grown.append(one)
         _tell(f"measured: {one.count:,} {one.kind}")
     found = growth_ratios(grown)

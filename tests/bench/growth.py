@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,10 @@ from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
 IDLE_SECONDS = 20.0
 STARTED_SECONDS = 10.0
 EVENTS_OF_A_RUN = 20
+RUNS = 10
+"""How many campaigns run at once: no more than there are deployments where there are few."""
+CROWDS = 5
+ALONE = 7
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,12 @@ class Growth:
         return self.worker_cpu + self.server_cpu
 
 
-async def bench_growth(sizes: Mapping[str, Iterable[int]], *, runs: int) -> AsyncIterator[Growth]:
+async def bench_growth(sizes: Mapping[str, Iterable[int]]) -> AsyncIterator[Growth]:
     """Measure for each kind, at each of its sizes, on a server that is made anew."""
     for kind, counts in sizes.items():
         for count in counts:
             async with a_bench() as bench:
-                keys = [f"grown-{number}" for number in range(runs)]
+                keys = [f"grown-{number}" for number in range(RUNS)]
                 await bench.apply(keys)
                 await _have_run_once(bench, keys[0])
                 await bench.server.stop()
@@ -77,15 +82,14 @@ async def _measure(bench: Bench, kind: str, count: int, keys: list[str]) -> Grow
         before, began = cpu_seconds(bench.server.pid), time.monotonic()
         await asyncio.sleep(IDLE_SECONDS)
         idle = (cpu_seconds(bench.server.pid) - before) / (time.monotonic() - began)
-        cost = await bench_deployments(bench, kind, keys, pid, alone=5, queued=[len(keys)], held=0)
-    (crowd,) = cost.crowds
+        cost = await bench_deployments(bench, kind, keys, pid, alone=ALONE, queued=[len(keys)] * CROWDS, held=0)
     return Growth(
         kind,
         count,
         first_ms=cost.median_first_ms,
-        runs_per_second=crowd.runs_per_second,
-        worker_cpu=crowd.worker_cpu,
-        server_cpu=crowd.server_cpu - idle * crowd.wall_seconds / len(keys),
+        runs_per_second=median(crowd.runs_per_second for crowd in cost.crowds),
+        worker_cpu=median(crowd.worker_cpu for crowd in cost.crowds),
+        server_cpu=median(crowd.server_cpu - idle * crowd.wall_seconds / len(keys) for crowd in cost.crowds),
         idle_cpu=idle,
     )
 

@@ -65,6 +65,15 @@ def ratios(ours: RunCost, process: RunCost | None, script: RunCost | None, bare:
     return found
 
 
+def peer_ratios(ours: RunCost | None, n8n: RunCost | None) -> list[Ratio]:
+    """Hold the campaign worker against n8n, by as many runs at once as both have been asked for."""
+    if ours is None or n8n is None:
+        return []
+    mine, theirs = ours.crowds[-1], n8n.crowds[-1]
+    what = f"runs a second, {mine.count} at once"
+    return [Ratio(what, mine.runs_per_second, n8n.way, theirs.runs_per_second, 1 / 3, is_least=True)]
+
+
 def growth_ratios(grown: Sequence[Growth]) -> list[Ratio]:
     """Hold the run of each kind's largest size against that of its smallest."""
     found = []

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,20 +186,11 @@ class Bench:
 
     async def arrived(self, keys: Sequence[str], runs: int = 1) -> None:
         """Wait until all of these have made all their requests in that many runs."""
-        await self._until(lambda: sum(len(self.stub.arrivals[key]) for key in keys), len(keys) * STEPS * runs)
+        await until_arrived(lambda: sum(len(self.stub.arrivals[key]) for key in keys), len(keys) * STEPS * runs)
 
     async def under_way(self, count: int) -> None:
         """Wait until so many requests wait for their answer."""
-        await self._until(lambda: self.stub.open, count)
-
-    async def _until(self, look: Any, wanted: int) -> None:
-        seen, since = -1, time.monotonic()
-        while (now := look()) < wanted:
-            if now != seen:
-                seen, since = now, time.monotonic()
-            if time.monotonic() - since > STALL_SECONDS:
-                raise RuntimeError(f"{now} of {wanted} requests came, and then none for {STALL_SECONDS:g} seconds")
-            await asyncio.sleep(0.02)
+        await until_arrived(lambda: self.stub.open, count)
 
     async def all_final(self, ids: Sequence[UUID]) -> dict[str, int]:
         """Wait until the runs have ended; return how many have ended in which state."""
@@ -213,6 +204,21 @@ class Bench:
             if sum(ended.values()) == len(ids):
                 return ended
             await asyncio.sleep(1)
+
+
+async def until_arrived(look: Callable[[], int], wanted: int) -> None:
+    """Wait until so many requests have come, as long as more of them come.
+
+    Raises:
+        RuntimeError: none came for two minutes.
+    """
+    seen, since = -1, time.monotonic()
+    while (now := look()) < wanted:
+        if now != seen:
+            seen, since = now, time.monotonic()
+        if time.monotonic() - since > STALL_SECONDS:
+            raise RuntimeError(f"{now} of {wanted} requests came, and then none for {STALL_SECONDS:g} seconds")
+        await asyncio.sleep(0.02)
 
 
 async def bench_bare(bench: Bench, *, alone: int, queued: Sequence[int]) -> RunCost:

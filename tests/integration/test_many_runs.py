@@ -22,6 +22,8 @@ from stub_engine import StubEngine
 
 CLAIMED_SIDE_BY_SIDE = 8
 FULL, SMALL = 100, 12
+QUIET_SECONDS = 8.0
+"""How long nothing happens where nobody is at work."""
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,7 @@ async def test_of_two_workers_one_goes_and_the_other_does_the_rest(
         await asyncio.to_thread(goes.wait, 60)
         finished = {name: await finished_steps(driver, crowd, name) for name in crowd.names}
         if sign is signal.SIGKILL:
-            await retry_what_is_dead(crowd)
+            await retry_what_is_dead(crowd, engine)
         ended = await crowd.ended(seconds=600)
     assert {run.state_name for run in ended.values()} == {"Completed"}
     for name, steps in finished.items():
@@ -165,14 +167,16 @@ async def finished_steps(driver: Driver, crowd: Crowd, name: str) -> list[str]:
     return [step.name for step in report.steps if step.status == "completed"] if report else []
 
 
-async def retry_what_is_dead(crowd: Crowd) -> None:
-    """Retry the runs that stay where they are: nobody has them any more."""
-    alive = await crowd.states()
-    while True:
-        await asyncio.sleep(5)
-        before, alive = alive, await crowd.states()
-        stuck = [name for name, state in alive.items() if state in ("Running", "Pending") and before[name] == state]
-        if alive == before:
-            break
-    for name in stuck:
+async def retry_what_is_dead(crowd: Crowd, engine: StubEngine) -> None:
+    """Retry the runs that nobody has any more: they stay where they are, though nothing else is left to do."""
+    seen: tuple[int, dict[str, str]] | None = None
+    while seen is None or "Scheduled" in seen[1].values() or seen != (now := await progress_of(crowd, engine)):
+        seen = await progress_of(crowd, engine)
+        await asyncio.sleep(QUIET_SECONDS)
+    _, states = now
+    for name in (name for name, state in states.items() if state in ("Running", "Pending")):
         await crowd.retry(name)
+
+
+async def progress_of(crowd: Crowd, engine: StubEngine) -> tuple[int, dict[str, str]]:
+    return sum(map(len, engine.asked.values())), await crowd.states()

@@ -1,4 +1,4 @@
-"""Many campaigns, of a work pool of their own, whose engine a test holds in its hand."""
+"""Many campaigns, by default of a work pool of their own, whose engine a test holds in its hand."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ AT_ONCE = 8
 class Crowd:
     """Campaigns that are alike, each of which can run beside all others."""
 
-    def __init__(self, driver: Driver, engine: StubEngine, pool: str, count: int) -> None:
-        self.pool = pool
+    def __init__(self, driver: Driver, engine: StubEngine, name: str, count: int, *, has_pool: bool = True) -> None:
+        self.pool = name if has_pool else None
         self.engine = engine
-        self.names = [f"{pool} {number}" for number in range(count)]
+        self.names = [f"{name} {number}" for number in range(count)]
         self.runs: dict[str, FlowRun] = {}
         self._driver = driver
         self._deployments: dict[str, UUID] = {}
@@ -38,16 +38,19 @@ class Crowd:
         return name.replace(" ", "-")
 
     async def deploy(self, *, sends: bool = False) -> None:
-        """Apply the campaigns, and give them to a work pool that is paused."""
-        client = self._driver.client
-        template = CampaignWorker.get_default_base_job_template()
-        await client.create_work_pool(WorkPoolCreate(name=self.pool, type=WORK_POOL_TYPE, base_job_template=template))
-        await client.update_work_pool(self.pool, WorkPoolUpdate(is_paused=True))
+        """Apply the campaigns; where they have a pool of their own give them to it, and pause it."""
         ids = await self._driver.apply(*(self._campaign(name, sends=sends) for name in self.names))
         self._deployments = dict(zip(self.names, ids, strict=True))
-        await asyncio.gather(
-            *(client.update_deployment(one, DeploymentUpdate(work_pool_name=self.pool)) for one in ids)
-        )
+        if self.pool:
+            await self._move(self.pool)
+
+    async def _move(self, pool: str) -> None:
+        client = self._driver.client
+        template = CampaignWorker.get_default_base_job_template()
+        await client.create_work_pool(WorkPoolCreate(name=pool, type=WORK_POOL_TYPE, base_job_template=template))
+        await client.update_work_pool(pool, WorkPoolUpdate(is_paused=True))
+        to_pool = DeploymentUpdate(work_pool_name=pool)
+        await asyncio.gather(*(client.update_deployment(one, to_pool) for one in self._deployments.values()))
 
     def _campaign(self, name: str, *, sends: bool) -> Campaign:
         steps = [
@@ -76,6 +79,7 @@ class Crowd:
 
     async def let_run(self) -> None:
         """Let workers have the runs."""
+        assert self.pool is not None
         await self._driver.client.update_work_pool(self.pool, WorkPoolUpdate(is_paused=False))
 
     async def under_way(self, count: int, *, seconds: float = 100) -> None:

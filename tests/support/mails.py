@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from driving import until
-from real_stack import Stack
 
-from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail
+from prefect_campaigns.deployments.demo.smtp_sink import ReceivedMail, SmtpSink
 
 
-async def mails_to(stack: Stack, address: str, count: int) -> list[ReceivedMail]:
+class WithMail(Protocol):
+    """A set-up that has a mail server."""
+
+    mail: SmtpSink
+
+
+async def mails_to(stack: WithMail, address: str, count: int) -> list[ReceivedMail]:
     """Wait until so many mails have come for somebody, and return all that have come by then."""
 
     async def look() -> list[ReceivedMail] | None:

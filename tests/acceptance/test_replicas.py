@@ -1,0 +1,95 @@
+"""Prefect in replicas, as docs/scaling.md has it: whichever of them goes away, campaigns go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from crowd import STEPS, Crowd
+from driving import Driver
+from mails import mails_to
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from real_stack import SCRUBBED
+from replicas import REPLICAS, SERVICES, WORKERS, Replicated, replicated, what_is_missing
+from stub_engine import StubEngine
+from supabase_rig import Project
+
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.models import Campaign
+
+pytestmark = pytest.mark.timeout(900)
+
+COUNT = 14
+OUTAGE_SECONDS = 10.0
+FIRST_DUE_SECONDS = 3.0
+NOWHERE = "http://127.0.0.1:9"
+"""Where nothing listens."""
+
+
+@pytest.fixture(scope="module")
+def them(tmp_path_factory: pytest.TempPathFactory, supabase: Project) -> Iterator[Replicated]:
+    if reason := what_is_missing():
+        pytest.skip(reason)
+    with replicated(tmp_path_factory.mktemp("replicas"), supabase) as them:
+        yield them
+
+
+@pytest.fixture
+def engine() -> Iterator[StubEngine]:
+    with StubEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+async def driver(them: Replicated, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Driver]:
+    """Somebody who works with it from outside, through the load balancer."""
+    for name, value in them.environment.items():
+        if name.startswith(SCRUBBED):
+            monkeypatch.setenv(name, value)
+    with temporary_settings({PREFECT_API_URL: them.api_url}):
+        settings = load_settings()
+        async with get_client() as client, open_store(settings) as store:
+            yield Driver(client, store, settings)
+
+
+async def due_soon(crowd: Crowd) -> None:
+    """Plan a run of each, one a second, beginning in some seconds."""
+    await crowd.deploy()
+    first = datetime.now(UTC) + timedelta(seconds=FIRST_DUE_SECONDS)
+    await crowd.ask(times={name: first + timedelta(seconds=at) for at, name in enumerate(crowd.names)})
+
+
+async def fails_soon(driver: Driver, name: str, *, recipient: str) -> FlowRun:
+    """Plan a run of a campaign whose engine is not there, in the middle of the outage."""
+    step = {"name": "prospecting", "engine": "prospecting", "endpoint": NOWHERE, "retry": {"attempts": 0}}
+    told = {"onFailure": {"email": [recipient]}}
+    (deployment,) = await driver.apply(
+        Campaign.model_validate({"name": name, "budget": {"daily": 5}, "steps": [step], "notifications": told})
+    )
+    return await driver.start(deployment, in_seconds=FIRST_DUE_SECONDS + OUTAGE_SECONDS / 2)
+
+
+@pytest.mark.parametrize("gone", [*REPLICAS, SERVICES, *WORKERS, "redis"])
+async def test_while_one_of_them_is_away_what_is_due_is_done_and_who_is_to_hear_of_it_does(
+    them: Replicated, driver: Driver, engine: StubEngine, gone: str
+) -> None:
+    crowd = Crowd(driver, engine, f"without-{gone}", COUNT, has_pool=False)
+    await due_soon(crowd)
+    failing = await fails_soon(driver, f"broken without {gone}", recipient=f"{gone}@example.com")
+    await asyncio.sleep(FIRST_DUE_SECONDS)
+    await asyncio.to_thread(them.stop, gone)
+    try:
+        await asyncio.sleep(OUTAGE_SECONDS)
+    finally:
+        await asyncio.to_thread(them.start, gone)
+    ended = await crowd.ended()
+    assert {run.state_name for run in ended.values()} == {"Completed"}
+    assert all(len(crowd.asked(name, step)) == 1 for name in crowd.names for step in STEPS)
+    assert (await driver.ended(failing.id)).state_name == "Failed"
+
+    assert len(await mails_to(them, f"{gone}@example.com", 1)) == 1
