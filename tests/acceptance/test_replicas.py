@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.timeout(900)
 COUNT = 14
 OUTAGE_SECONDS = 10.0
 FIRST_DUE_SECONDS = 3.0
+SIGNALS = {"api-2": signal.SIGKILL}
+"""What ends them, other than SIGTERM."""
 NOWHERE = "http://127.0.0.1:9"
 """Where nothing listens."""
 
@@ -82,7 +85,7 @@ async def test_while_one_of_them_is_away_what_is_due_is_done_and_who_is_to_hear_
     await due_soon(crowd)
     failing = await fails_soon(driver, f"broken without {gone}", recipient=f"{gone}@example.com")
     await asyncio.sleep(FIRST_DUE_SECONDS)
-    await asyncio.to_thread(them.stop, gone)
+    await asyncio.to_thread(them.stop, gone, SIGNALS.get(gone, signal.SIGTERM))
     try:
         await asyncio.sleep(OUTAGE_SECONDS)
     finally:

@@ -74,6 +74,7 @@ async def _have_run_once(bench: Bench, key: str) -> None:
         _, run_id = await bench.trigger(key)
         await bench.all_final([run_id])
         await asyncio.sleep(STARTED_SECONDS)
+    bench.stub.arrivals.clear()
 
 
 async def _measure(bench: Bench, kind: str, count: int, keys: list[str]) -> Growth:
