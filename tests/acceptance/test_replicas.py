@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from crowd import STEPS, Crowd
+from crowd import Crowd
 from driving import Driver
 from mails import mails_to
 from prefect.client.orchestration import get_client
@@ -92,7 +92,29 @@ async def test_while_one_of_them_is_away_what_is_due_is_done_and_who_is_to_hear_
         await asyncio.to_thread(them.start, gone)
     ended = await crowd.ended()
     assert {run.state_name for run in ended.values()} == {"Completed"}
-    assert all(len(crowd.asked(name, step)) == 1 for name in crowd.names for step in STEPS)
+    assert not crowd.done_again()
     assert (await driver.ended(failing.id)).state_name == "Failed"
 
     assert len(await mails_to(them, f"{gone}@example.com", 1)) == 1
+
+
+async def test_a_run_of_a_machine_that_is_gone_goes_on_at_another_one(
+    them: Replicated, driver: Driver, engine: StubEngine
+) -> None:
+    crowd = Crowd(driver, engine, "machine-is-gone", COUNT, has_pool=False)
+    await due_soon(crowd)
+    await asyncio.sleep(FIRST_DUE_SECONDS + COUNT / 2)
+    engine.hold()
+    await crowd.under_way(2)
+    going = next(name for name, state in (await crowd.states()).items() if state == "Running")
+    gone = await crowd.worker_of(going)
+    await asyncio.to_thread(them.stop, gone, signal.SIGKILL)
+    try:
+        finished = await crowd.finished_steps()
+        engine.release()
+        await crowd.retry_what_is_dead()
+        assert {run.state_name for run in (await crowd.ended()).values()} == {"Completed"}
+    finally:
+        await asyncio.to_thread(them.start, gone)
+    assert not finished & crowd.done_again()
+    assert any(name == going for name, _ in crowd.done_again()), "the step that was under way is done once more"

@@ -176,7 +176,14 @@ def _tell(progress: str) -> None:
 async def n8n(folder: Path, stub: StubEngine) -> AsyncIterator[Peer]:
     """Run n8n with the workflow, on SQLite as it comes."""
     program = await asyncio.to_thread(_install_n8n, folder / "n8n")
-    home, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
+    with tempfile.TemporaryDirectory(dir=folder) as home:
+        async with _n8n_in(Path(home), program, stub) as peer:
+            yield peer
+
+
+@asynccontextmanager
+async def _n8n_in(home: Path, program: Path, stub: StubEngine) -> AsyncIterator[Peer]:
+    port = free_port()
     environment = {
         "N8N_USER_FOLDER": str(home),
         "N8N_PORT": str(port),
@@ -262,7 +269,14 @@ def _n8n_workflow(stub: StubEngine) -> dict[str, Any]:
 async def airflow(folder: Path, stub: StubEngine) -> AsyncIterator[Peer]:
     """Run Airflow with the DAG, on PostgreSQL."""
     program = await asyncio.to_thread(_install_airflow, folder / "airflow")
-    home, port = Path(tempfile.mkdtemp(dir=folder)), free_port()
+    with tempfile.TemporaryDirectory(dir=folder) as home:
+        async with _airflow_in(Path(home), program, stub) as peer:
+            yield peer
+
+
+@asynccontextmanager
+async def _airflow_in(home: Path, program: Path, stub: StubEngine) -> AsyncIterator[Peer]:
+    port = free_port()
     (home / "dags").mkdir()
     (home / "dags" / "bench.py").write_text(AIRFLOW_DAG.format(url=stub.url, steps=STEPS))
     binaries = system_postgres()
@@ -380,7 +394,8 @@ async def _main(folder: Path, arguments: argparse.Namespace) -> None:
     else:
         console = Console()
         show_runs(console, costs)
-        show_ratios(console, found)
+        if found:
+            show_ratios(console, found)
 
 
 def main() -> None:

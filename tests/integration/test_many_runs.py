@@ -6,24 +6,31 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
 
 import pytest
 from crowd import STEPS, Crowd, now_as_monotonic
 from driving import Driver, until
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect_postgres import prefect_postgres
 from real_stack import Stack
 from stub_engine import StubEngine
 
 CLAIMED_SIDE_BY_SIDE = 8
 FULL, SMALL = 100, 12
-QUIET_SECONDS = 8.0
-"""How long nothing happens where nobody is at work."""
+COST = Decimal("0.001")
+GROWN_MB = 30.0
+LOOKED_AT = 20
+"""Of how many runs everything is looked at that is kept of them."""
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +72,48 @@ async def test_what_is_queued_is_done_once_in_the_order_of_its_schedule(
     due = {name: datetime.now(UTC) - timedelta(seconds=count - at) for at, name in enumerate(crowd.names)}
     asked = random.Random(1).sample(crowd.names, count)  # noqa: S311 - the same each time
     await crowd.ask(asked, times=due)
-    with in_stack.worker_of("queued", limit=limit):
+    before = worker_log(in_stack)
+    with in_stack.worker_of("queued", limit=limit) as worker:
         await crowd.let_run()
+        await crowd.asked_for(count)
+        memory = resident_mb(worker.pid)
         ended = await crowd.ended(seconds=3000)
+        grown_mb = resident_mb(worker.pid) - memory
     assert {run.state_name for run in ended.values()} == {"Completed"}
-    assert all(len(crowd.asked(name, step)) == 1 for name in crowd.names for step in STEPS)
+    assert not crowd.done_again()
     started = sorted(crowd.names, key=lambda name: ended[name].start_time)
     displaced = [abs(place - crowd.names.index(name)) for place, name in enumerate(started)]
     assert max(displaced) <= 2 * CLAIMED_SIDE_BY_SIDE
-    assert not re.search(r" 5\d\d ", (in_stack.home / "server.log").read_text())
+    assert not re.search(r"Server error '5\d\d|broke off|Traceback", worker_log(in_stack).removeprefix(before))
+    assert grown_mb < GROWN_MB, "from a quarter of the requests on"
+    for name in crowd.names[:: max(1, count // LOOKED_AT)]:
+        await assert_all_is_kept(driver, crowd.runs[name].id)
+
+
+def worker_log(stack: Stack) -> str:
+    return (stack.home / "worker.log").read_text()
+
+
+def resident_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+async def assert_all_is_kept(driver: Driver, run_id: UUID) -> None:
+    """Each step's result and cost in the books, its state and its log in Prefect."""
+    report = await driver.store.get_run(str(run_id))
+    assert report is not None and report.total_cost == len(STEPS) * COST
+    assert [(step.name, step.cost, step.result) for step in report.steps] == [
+        (step, COST, {"cost": float(COST)}) for step in STEPS
+    ]
+    task_runs = await driver.step_runs(run_id, len(STEPS))
+    assert [(run.name, run.state_name) for run in task_runs] == [(step, "Completed") for step in STEPS]
+
+    async def logged() -> bool:
+        logs = await driver.client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])))
+        return all(any(f"{step}: cost {COST} USD" in line.message for line in logs) for step in STEPS)
+
+    await until(logged, "a line of each step in the log")
 
 
 @pytest.mark.timeout(600)
@@ -141,42 +181,17 @@ async def test_of_two_workers_one_goes_and_the_other_does_the_rest(
     ):
         await crowd.ask()
         await crowd.let_run()
-
-        async def is_half_done() -> bool:
-            return sum(map(len, engine.asked.values())) >= 4 * many
-
-        await until(is_half_done, "half of the requests")
+        await crowd.asked_for(4 * many)
         goes.send_signal(sign)
         await asyncio.to_thread(goes.wait, 60)
-        finished = {name: await finished_steps(driver, crowd, name) for name in crowd.names}
+        finished = await crowd.finished_steps()
         if sign is signal.SIGKILL:
-            await retry_what_is_dead(crowd, engine)
+            await crowd.retry_what_is_dead()
         ended = await crowd.ended(seconds=600)
     assert {run.state_name for run in ended.values()} == {"Completed"}
-    for name, steps in finished.items():
-        assert all(len(crowd.asked(name, step)) == 1 for step in steps), f"a finished step of {name} is done again"
-    again = [(name, step) for name in crowd.names for step in STEPS if len(crowd.asked(name, step)) != 1]
+    again = crowd.done_again()
+    assert not finished & again
     assert len(again) <= many, "of each run that was cut off, the step that was under way"
     if sign is signal.SIGTERM:
         assert not again, "each run ended its step in the grace time"
         assert all("Crashed" not in state for state in (await crowd.states()).values())
-
-
-async def finished_steps(driver: Driver, crowd: Crowd, name: str) -> list[str]:
-    report = await driver.store.get_run(str(crowd.runs[name].id))
-    return [step.name for step in report.steps if step.status == "completed"] if report else []
-
-
-async def retry_what_is_dead(crowd: Crowd, engine: StubEngine) -> None:
-    """Retry the runs that nobody has any more: they stay where they are, though nothing else is left to do."""
-    seen: tuple[int, dict[str, str]] | None = None
-    while seen is None or "Scheduled" in seen[1].values() or seen != (now := await progress_of(crowd, engine)):
-        seen = await progress_of(crowd, engine)
-        await asyncio.sleep(QUIET_SECONDS)
-    _, states = now
-    for name in (name for name, state in states.items() if state in ("Running", "Pending")):
-        await crowd.retry(name)
-
-
-async def progress_of(crowd: Crowd, engine: StubEngine) -> tuple[int, dict[str, str]]:
-    return sum(map(len, engine.asked.values())), await crowd.states()

@@ -20,6 +20,8 @@ from prefect_campaigns.models import Campaign
 
 STEPS = ("prospecting", "analysis", "outreach", "sender")
 AT_ONCE = 8
+QUIET_SECONDS = 8.0
+"""How long nothing happens where nobody is at work."""
 
 
 class Crowd:
@@ -90,6 +92,14 @@ class Crowd:
 
         await until(look, f"{count} requests under way", seconds=seconds)
 
+    async def asked_for(self, count: int, *, seconds: float = 600) -> None:
+        """Wait until the engine has been asked so often."""
+
+        async def look() -> bool:
+            return sum(map(len, self.engine.asked.values())) >= count
+
+        await until(look, f"{count} requests", seconds=seconds)
+
     async def ended(self, names: Sequence[str] | None = None, *, seconds: float = 100) -> dict[str, FlowRun]:
         """Wait for the end of all runs, or of these."""
         wanted, found = list(names or self.names), list[FlowRun]()
@@ -103,9 +113,38 @@ class Crowd:
         """Press Cancel in the Prefect UI."""
         await self._driver.client.set_flow_run_state(self.runs[name].id, Cancelling())
 
-    async def retry(self, name: str) -> None:
-        """Press Retry in the Prefect UI, which takes what a dead worker has left Running for ended."""
-        await self._driver.client.set_flow_run_state(self.runs[name].id, AwaitingRetry(), force=True)
+    async def worker_of(self, name: str) -> str:
+        """Return which worker has taken the run up."""
+        states = await self._driver.client.read_flow_run_states(self.runs[name].id)
+        (said,) = (state.message or "" for state in states if state.is_pending())
+        return said.removeprefix("Taken up by worker '").removesuffix("'")
+
+    async def retry_what_is_dead(self) -> None:
+        """Press Retry in the Prefect UI for the runs that nobody has any more: nothing moves, and they are not done."""
+        seen = await self._progress()
+        while True:
+            await asyncio.sleep(QUIET_SECONDS)
+            before, seen = seen, await self._progress()
+            if seen == before and "Scheduled" not in seen[1].values():
+                break
+        for name, state in seen[1].items():
+            if state in ("Running", "Pending"):
+                await self._driver.client.set_flow_run_state(self.runs[name].id, AwaitingRetry(), force=True)
+
+    async def _progress(self) -> tuple[int, dict[str, str]]:
+        return sum(map(len, self.engine.asked.values())), await self.states()
+
+    async def finished_steps(self) -> set[tuple[str, str]]:
+        """Return what the books have as done: names and steps."""
+        found = set()
+        for name, run in self.runs.items():
+            report = await self._driver.store.get_run(str(run.id))
+            found |= {(name, step.name) for step in report.steps if step.status == "completed"} if report else set()
+        return found
+
+    def done_again(self) -> set[tuple[str, str]]:
+        """Return what the engine was asked for more than once, or never: names and steps."""
+        return {(name, step) for name in self.names for step in STEPS if len(self.asked(name, step)) != 1}
 
     async def states(self) -> dict[str, str]:
         """Return the names of the states in which the runs are."""
