@@ -87,9 +87,7 @@ class MoneyStore(Protocol):
         """
         ...
 
-    async def mark_sent(
-        self, lease: Lease, reservation: Reservation, *, step: StepResult | None = None
-    ) -> Reservation:
+    async def mark_sent(self, lease: Lease, reservation: Reservation, *, step: StepResult | None = None) -> Reservation:
         """Write down that the request is about to leave: its end is ambiguous from here until it is settled.
 
         With ``step`` the step's record is written in the same act, as by save_step.

@@ -29,7 +29,15 @@ from prefect_campaigns.flows.approval import NOT_APPROVED, Resumption, read_resu
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
 from prefect_campaigns.flows.closing import failure_in_words
 from prefect_campaigns.flows.control import current_control
-from prefect_campaigns.flows.ending import break_off, end, finish, over_budget, skip, was_cancelled_by_a_person
+from prefect_campaigns.flows.ending import (
+    break_off,
+    end,
+    finish,
+    over_budget,
+    skip,
+    unrecorded,
+    was_cancelled_by_a_person,
+)
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
@@ -51,7 +59,7 @@ FLOW_NAME = CAMPAIGN_FLOW_NAME
 STORE_OUTAGES = 3
 """How often a step is begun again because the store went away in the middle of it."""
 
-BREAK_OFF_SECONDS = 20.0
+BREAK_OFF_SECONDS = 25.0
 """How long it may take in all to write down its end: less than a worker that stops waits for it."""
 
 CampaignParameter = Annotated[dict[str, Any], Field(json_schema_extra={"required": ["name", "steps"]})]
@@ -126,9 +134,10 @@ async def _conduct(
         logger.error("%s", error)
         return Failed(message=f"{type(error).__name__}: {error}")
     except asyncio.CancelledError:
-        is_cancelled = await was_cancelled_by_a_person(flow_run)
-        if leaving.is_over() and not is_cancelled:
+        if leaving.is_over():
             is_cancelled = await to_its_end(leaving.hand_back_at_the_end(flow_run.id), seconds=BREAK_OFF_SECONDS)
+        else:
+            is_cancelled = await was_cancelled_by_a_person(flow_run)
         if not is_cancelled:
             raise
         _stay_alive()
@@ -180,7 +189,10 @@ async def _run(
         try:
             return await _gate_and_steps(run)
         except asyncio.CancelledError:
-            state = await to_its_end(break_off(run), seconds=BREAK_OFF_SECONDS)
+            try:
+                state = await to_its_end(break_off(run), seconds=BREAK_OFF_SECONDS)
+            except (StoreUnavailable, TimeoutError) as error:
+                state = unrecorded(run, error)
             _stay_alive()
             return state
         except ApprovalExpired as error:

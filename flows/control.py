@@ -96,6 +96,12 @@ def current_control() -> RunControl | None:
     return _control.get()
 
 
+def is_unwanted() -> bool:
+    """Whether the worker of the run that asks has heard that a person wants it cancelled."""
+    control = current_control()
+    return control is not None and control.is_unwanted
+
+
 @contextmanager
 def controlled_by(control: RunControl) -> Iterator[None]:
     """Let what the block starts be in the worker's hand."""

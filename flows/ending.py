@@ -21,12 +21,12 @@ from prefect_campaigns.errors import ServerError
 from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.budget import per_lead_excess
 from prefect_campaigns.flows.closing import broken_off, failure_in_words
-from prefect_campaigns.flows.control import current_control
+from prefect_campaigns.flows.control import is_unwanted
 from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
 from prefect_campaigns.flows.run import CampaignRun, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
-from prefect_campaigns.flows.steps import UNANSWERED, failed_result, must_not_repeat
+from prefect_campaigns.flows.steps import MAY_HAVE_GONE_OUT, UNANSWERED, failed_result, must_not_repeat
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
@@ -67,9 +67,10 @@ async def break_off(run: CampaignRun) -> State[Any]:
     Raises:
         Pause: its worker stops, and the run is handed back for another to go on with.
     """
-    is_cancelled = await was_cancelled_by_a_person(run.flow_run)
-    if leaving.is_over() and not is_cancelled and await _can_go_on_elsewhere(run):
+    if leaving.is_over() and await _can_go_on_elsewhere(run):
         is_cancelled = await leaving.hand_back_at_the_end(run.flow_run.id)
+    else:
+        is_cancelled = await was_cancelled_by_a_person(run.flow_run)
     under_way = []
     for index, step in enumerate(run.campaign.steps):
         if run.steps[index].status is not StepStatus.RUNNING:
@@ -85,7 +86,9 @@ async def break_off(run: CampaignRun) -> State[Any]:
 
 
 async def _can_go_on_elsewhere(run: CampaignRun) -> bool:
-    """Whether another worker can do what was under way once more; what may have sent, nobody does again."""
+    """Whether another worker can do what is left: not where it may have sent, or this disk alone knows what is paid."""
+    if run.is_behind:
+        return False
     under_way = [step for step, kept in zip(run.campaign.steps, run.steps, strict=True) if kept.status is _RUNNING]
     for step in filter(must_not_repeat, under_way):
         if any(one.state in UNANSWERED for one in await run.store.attempts(run.run_id, step.name)):
@@ -95,8 +98,7 @@ async def _can_go_on_elsewhere(run: CampaignRun) -> bool:
 
 async def was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
     """Whether the run is to be cancelled, as its worker knows or Prefect says; otherwise its worker is going down."""
-    control = current_control()
-    if control is not None and control.is_unwanted:
+    if is_unwanted():
         return True
 
     async def look() -> bool:
@@ -109,6 +111,17 @@ async def was_cancelled_by_a_person(flow_run: FlowRun) -> bool:
     except (TimeoutError, httpx.HTTPError, PrefectException) as error:
         get_run_logger().warning("not known whether a person cancelled the run: %s", error)
         return False
+
+
+def unrecorded(run: CampaignRun, error: Exception) -> State[Any]:
+    """The end of a run that was cut off while the books were away: what has ended in Prefect alone is closed later."""
+    steps = zip(run.campaign.steps, run.steps, strict=True)
+    under_way = [step for step, recorded in steps if recorded.status is StepStatus.RUNNING]
+    said = [f"The run was cut off, and the books could not be told: {str(error) or type(error).__name__}"]
+    said += [f"Step {step.name!r} was under way" for step in under_way]
+    if any(step.sends_something for step in under_way):
+        said.append(MAY_HAVE_GONE_OUT)
+    return (Cancelled if is_unwanted() else Crashed)(message="; ".join(said))
 
 
 async def over_budget(

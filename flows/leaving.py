@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import httpx
@@ -17,15 +17,18 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import Pause, PrefectException
-from prefect.states import Scheduled
+from prefect.states import Running, Scheduled
 
-from prefect_campaigns.flows.control import Leaving, current_control
+from prefect_campaigns.flows.control import Leaving, current_control, is_unwanted
 
 HANDED_BACK = "HandedBack"
 """The name of the state (type SCHEDULED) of a run that waits for another worker to go on with it."""
 
-HAND_BACK_SECONDS = 5.0
-"""How long a run that is cut off may take to be handed back."""
+HAND_BACK_SECONDS = 20.0
+"""How long a run that is cut off may take to be handed back. Its worker cuts off all at once: Prefect is busy then."""
+
+LOOK_SECONDS = 3.0
+"""How long it takes at most to see whether it was handed back after all."""
 
 
 def is_asked() -> bool:
@@ -43,12 +46,25 @@ def _leaving() -> Leaving:
     return control.leaving if control is not None else Leaving("unknown")
 
 
-async def give_back(client: PrefectClient, flow_run_id: UUID, *, worker_name: str, due: datetime) -> State[Any] | None:
-    """Let another worker take the run up when it is due; return its state, or None where somebody wants it cancelled.
+async def give_back(
+    client: PrefectClient, flow_run_id: UUID, *, worker_name: str, due: datetime, even_crashed: bool = False
+) -> State[Any] | None:
+    """Let another worker take the run up when it is due; return the state in which it waits for that.
+
+    A run that somebody has suspended stays so, and that is the state which is returned. None is, where the run has
+    ended or somebody wants it cancelled: Prefect would let it go on all the same.
+
+    Args:
+        even_crashed: whether one that Prefect calls Crashed is given back as well.
 
     Raises:
         httpx.HTTPError, PrefectException: Prefect does not answer, or has no such run any more.
     """
+    state = (await client.read_flow_run(flow_run_id)).state
+    if state is None or state.is_cancelling() or (state.is_final() and not (even_crashed and state.is_crashed())):
+        return None
+    if state.is_paused():
+        return state
     wanted: State[Any] = Scheduled(
         name=HANDED_BACK, scheduled_time=due, message=f"Handed back by worker {worker_name!r}, which stops"
     )
@@ -57,31 +73,55 @@ async def give_back(client: PrefectClient, flow_run_id: UUID, *, worker_name: st
     return answer.state if is_given and answer.status is not SetStateStatus.ABORT else None
 
 
-async def hand_back(flow_run_id: UUID) -> None:
-    """Give this run back, for another worker to go on with it at once; return where somebody wants it cancelled.
+async def hand_back(flow_run_id: UUID) -> NoReturn:
+    """Give this run back, for another worker to go on with it at once.
 
     Raises:
-        Pause: this execution of it is over.
+        Pause: this execution of it is over: it is given back, or somebody has suspended it.
+        asyncio.CancelledError: somebody wants it cancelled.
         httpx.HTTPError, PrefectException: Prefect does not answer.
     """
-    async with get_client() as client:
-        worker_name = _leaving().worker_name
-        state = await give_back(client, flow_run_id, worker_name=worker_name, due=datetime.now(UTC))
-    if state is not None:
-        # As a run ends that is suspended: the engine writes down nothing more.
-        raise Pause(state=state)
+    state = await _give_this_back(flow_run_id)
+    if state is None:
+        if control := current_control():
+            control.is_unwanted = True
+        raise asyncio.CancelledError("somebody wants the run cancelled")
+    # As a run ends that is suspended: the engine writes down nothing more.
+    raise Pause(state=state)
 
 
 async def hand_back_at_the_end(flow_run_id: UUID) -> bool:
     """Give this run back, which is cut off; return, where it cannot be, whether that is because somebody cancelled it.
 
     Raises:
-        Pause: this execution of it is over.
+        Pause: this execution of it is over, as hand_back says.
     """
+    if is_unwanted():
+        return True
     try:
-        async with asyncio.timeout(HAND_BACK_SECONDS):
-            await hand_back(flow_run_id)
+        try:
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                state = await _give_this_back(flow_run_id)
+        except TimeoutError:
+            async with asyncio.timeout(LOOK_SECONDS):
+                state = await _state_of(flow_run_id)
+            if state.is_running():
+                raise
     except (TimeoutError, httpx.HTTPError, PrefectException) as error:
         get_run_logger().error("The run could not be handed back: %s", str(error) or type(error).__name__)
         return False
-    return True
+    if state is None or state.is_cancelling() or state.is_final():
+        return True
+    raise Pause(state=state)
+
+
+async def _give_this_back(flow_run_id: UUID) -> State[Any] | None:
+    async with get_client() as client:
+        return await give_back(client, flow_run_id, worker_name=_leaving().worker_name, due=datetime.now(UTC))
+
+
+async def _state_of(flow_run_id: UUID) -> State[Any]:
+    """Return where the run stands; Prefect may have heard what it gave no answer to."""
+    async with get_client() as client:
+        state = (await client.read_flow_run(flow_run_id)).state
+    return state if state is not None else Running()

@@ -213,9 +213,7 @@ class SqliteStore:
             raise outcome
         return outcome
 
-    async def mark_sent(
-        self, lease: Lease, reservation: Reservation, *, step: StepResult | None = None
-    ) -> Reservation:
+    async def mark_sent(self, lease: Lease, reservation: Reservation, *, step: StepResult | None = None) -> Reservation:
         def mark(db: sqlite3.Connection, _: datetime) -> Reservation:
             sent = ledger.mark_sent(db, lease, reservation)
             if step is not None:

@@ -288,9 +288,7 @@ class SupabaseStore:
         found_by = values.reservation_text(reservation.run_id, reservation.step, reservation.attempt)
         return rows.reservation(await self._value(function, p_reservation=found_by, **arguments), Decimal)
 
-    async def mark_sent(
-        self, lease: Lease, reservation: Reservation, *, step: StepResult | None = None
-    ) -> Reservation:
+    async def mark_sent(self, lease: Lease, reservation: Reservation, *, step: StepResult | None = None) -> Reservation:
         return await self._change(
             "campaigns_mark_sent", reservation, p_lease=values.lease_text(lease), p_step=values.step_text(step)
         )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from prefect.events.clients import get_events_subscriber
@@ -32,10 +33,12 @@ class Announcement:
 
     Attributes:
         event: what: one of ASKED_FOR, CANCELLED, SUSPENDED.
+        occurred: when, by the server's clock; it may be heard late.
     """
 
     flow_run_id: UUID
     event: str
+    occurred: datetime
 
 
 async def announcements(
@@ -71,4 +74,4 @@ def _read(event: Event) -> Announcement | None:
     resource = event.resource.id
     if not resource.startswith(_FLOW_RUN):
         return None
-    return Announcement(UUID(resource.removeprefix(_FLOW_RUN)), event.event)
+    return Announcement(UUID(resource.removeprefix(_FLOW_RUN)), event.event, event.occurred)

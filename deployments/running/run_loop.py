@@ -30,7 +30,8 @@ CLIENT_MAX_RETRIES = 8
 
 SERVER_ERROR = 500
 """What Prefect's server answers while its message broker (Redis) is away: it takes a change of state back whose event
-cannot be sent. So the request is repeated, as one is that finds no server."""
+cannot be sent. So the request is repeated, as one is that finds no server. Where the broker had heard the event and its
+answer was lost, people may be told twice."""
 
 
 class RunningTask:

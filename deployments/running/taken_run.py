@@ -69,6 +69,7 @@ class TakenRun:
         self._control: RunControl | None = None
         self._is_unwanted = False
         self._given_up = asyncio.Event()
+        self._claimed_at: datetime | None = None
         self._logger = flow_run_logger(flow_run).getChild("worker", extra={"worker_name": leaving.worker_name})
 
     @property
@@ -81,9 +82,16 @@ class TakenRun:
         """Whether the engine has it."""
         return self._running is not None
 
-    def cancel_for_a_person(self) -> None:
-        """Cancel it, unless it has ended and Prefect only says so: nobody but a person writes Cancelled before that."""
+    def cancel_for_a_person(self, *, since: datetime | None = None) -> None:
+        """Cancel it, unless it has ended and Prefect only says so: nobody but a person writes Cancelled before that.
+
+        Args:
+            since: when somebody has cancelled it, by the server's clock. Before this worker took it up, that was
+                another execution of the run.
+        """
         if self._control is not None and self._control.has_ended:
+            return
+        if since is not None and self._claimed_at is not None and since < self._claimed_at:
             return
         self._is_unwanted = True
         if self._control is not None:
@@ -120,6 +128,7 @@ class TakenRun:
             return False
         claimed: State[Any] = Pending(message=f"Taken up by worker {self._leaving.worker_name!r}")
         answer = await self._client.set_flow_run_state(self.id, claimed)
+        self._claimed_at = answer.state.timestamp if answer.state is not None else None
         # A claim that was sent twice, because its answer was lost, is refused the second time: the run is ours already.
         is_ours_already = (
             answer.status is SetStateStatus.REJECT
@@ -233,8 +242,10 @@ class TakenRun:
         """Let another worker do what the engine calls Crashed, because this one has cancelled it."""
         state = (await self._client.read_flow_run(self.id)).state
         if state is not None and state.is_crashed():
-            await self._give_back(datetime.now(UTC))
+            await self._give_back(datetime.now(UTC), even_crashed=True)
 
-    async def _give_back(self, due: datetime) -> None:
+    async def _give_back(self, due: datetime, *, even_crashed: bool = False) -> None:
         with suppress(ObjectNotFound):
-            await give_back(self._client, self.id, worker_name=self._leaving.worker_name, due=due)
+            await give_back(
+                self._client, self.id, worker_name=self._leaving.worker_name, due=due, even_crashed=even_crashed
+            )

@@ -6,6 +6,7 @@ A campaign's steps wait for the network; a Python process for each run would be 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from contextlib import ExitStack, suppress
@@ -97,6 +98,8 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         self._may_be_more = False
         """Whether Prefect may have more runs that are due than it has named."""
         self._claiming = asyncio.Semaphore(CLAIMED_AT_ONCE)
+        self._claims_fail = False
+        """Whether the last claim did; it is said once."""
         self._unclaimed = 0
         self._asked = asyncio.Event()
         self._taking_up = asyncio.Lock()
@@ -187,7 +190,9 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             await asyncio.wait_for(self._idle.wait(), STOP_SECONDS)
 
     async def teardown(self, *exc_info: Any) -> None:
-        """End what runs, and the thread it runs in."""
+        """End what runs, and the thread it runs in; what was taken up by a worker that looks once is done first."""
+        if not any(exc_info):
+            await self._idle.wait()
         self._leaving.is_asked = self._leaving.is_over = True
         for task in (*self._beside, *([self._watching] if self._watching else [])):
             task.cancel()
@@ -336,11 +341,17 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
     async def _claim(self, taken: TakenRun) -> bool:
         try:
             async with self._claiming:
-                return await taken.claim()
+                is_claimed = await taken.claim()
         except httpx.HTTPError as error:
-            # It stays Scheduled, for the next look.
-            self._logger.warning("Run %s could not be taken up: %s", taken.flow_run.name, error)
+            # It stays Scheduled, for the next look, which is not made at once: the server has trouble enough.
+            self._may_be_more = False
+            level = logging.DEBUG if self._claims_fail else logging.WARNING
+            self._logger.log(level, "Run %s could not be taken up: %s", taken.flow_run.name, error)
+            self._claims_fail = True
             return False
+        else:
+            self._claims_fail = False
+            return is_claimed
         finally:
             self._unclaimed -= 1
             if not self._unclaimed and self._may_be_more:
@@ -352,7 +363,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             if one.event in ASKED_FOR:
                 self._asked.set()
             elif taken is not None and one.event in CANCELLED:
-                taken.cancel_for_a_person()
+                taken.cancel_for_a_person(since=one.occurred)
             elif taken is not None:
                 self._look_now.set()
 

@@ -43,11 +43,12 @@ def stack(
         return
     with prefect_postgres(is_durable=True) as (_, environment):
         stack = Stack(tmp_path_factory.mktemp("large"), server_env=environment)
-        asyncio.run(stack.server.start())
-        try:
-            yield stack
-        finally:
-            asyncio.run(stack.server.stop())
+        with stack.mail:
+            asyncio.run(stack.server.start())
+            try:
+                yield stack
+            finally:
+                asyncio.run(stack.server.stop())
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ async def test_of_two_workers_one_goes_and_the_other_does_the_rest(
     crowd = Crowd(driver, engine, pool, 2 * many)
     await crowd.deploy()
     with (
-        in_stack.worker_of(pool, name="goes", limit=many) as goes,
+        in_stack.worker_of(pool, name="goes", limit=many, CAMPAIGNS_GRACE_SECONDS="20") as goes,
         in_stack.worker_of(pool, name="stays", limit=many),
     ):
         await crowd.ask()
@@ -194,4 +195,16 @@ async def test_of_two_workers_one_goes_and_the_other_does_the_rest(
     assert len(again) <= many, "of each run that was cut off, the step that was under way"
     if sign is signal.SIGTERM:
         assert not again, "each run ended its step in the grace time"
-        assert all("Crashed" not in state for state in (await crowd.states()).values())
+        assert not {"Crashed", "Failed"} & await crowd.states_ever()
+
+
+async def test_a_worker_that_looks_once_does_what_it_has_taken_up(
+    driver: Driver, engine: StubEngine, in_stack: Stack
+) -> None:
+    crowd = Crowd(driver, engine, "looked-for-once", 3)
+    await crowd.deploy()
+    await crowd.ask()
+    await crowd.let_run()
+    with in_stack.worker_of("looked-for-once", options=["--run-once"]) as worker:
+        assert await asyncio.to_thread(worker.wait, 60) == 0
+    assert set((await crowd.states()).values()) == {"Completed"}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from campaign_files import ANALYZE, PROSPECT
 from driving import until
+from prefect.states import Cancelled, Cancelling, Completed, Running, Suspended
 
 from prefect_campaigns.blocks.store_types import AttemptState, Lease
 from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.flows.leaving import give_back
 
 
 async def asked(engines: DemoEngines, count: int = 1) -> None:
@@ -101,3 +103,41 @@ async def test_what_is_left_is_handed_back_and_done_by_the_next_worker(driver, e
     assert asked_of.count(ANALYZE) == 3, "once in vain, once again, and once by the run that waited"
     first, second = await driver.store.attempts(str(flow_run.id), "analysis")
     assert (first.state, second.state) == (AttemptState.CORRECTED, AttemptState.SETTLED)
+
+
+async def test_what_a_person_has_suspended_stays_so(driver, engines, in_stack) -> None:
+    engines.hang_next(ANALYZE)
+    flow_run = await driver.start(await driver.deploy("Suspended And Stopped", engines.url, only=2))
+    await asked(engines, 2)
+    await driver.client.set_flow_run_state(flow_run.id, Suspended(timeout_seconds=600))
+    await asyncio.to_thread(in_stack.stop_worker)
+    try:
+        assert (await driver.client.read_flow_run(flow_run.id)).state.name == "Suspended"
+    finally:
+        await asyncio.to_thread(in_stack.start_worker)
+    await driver.client.resume_flow_run(flow_run.id)
+    assert (await driver.ended(flow_run.id)).state.name == "Completed"
+    asked_of = [request.path for request in engines.requests]
+    assert (asked_of.count(PROSPECT), asked_of.count(ANALYZE)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("state", "given", "left"),
+    [
+        (Cancelled(), None, "Cancelled"),
+        # Prefect sees that nobody has it.
+        (Cancelling(), None, "Cancelled"),
+        (Completed(), None, "Completed"),
+        (Suspended(timeout_seconds=600), "Suspended", "Suspended"),
+        (Running(), "HandedBack", "HandedBack"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+async def test_only_what_goes_on_is_given_back(driver, engines, state, given, left) -> None:
+    flow_run = await driver.start_later(await driver.deploy(f"Given Back {state.name}", engines.url, only=1))
+    await driver.client.set_flow_run_state(flow_run.id, state, force=True)
+    later = datetime.now(UTC) + timedelta(days=1)
+    waits = await give_back(driver.client, flow_run.id, worker_name="one that stops", due=later)
+    assert (waits and waits.name) == given
+    assert (await driver.client.read_flow_run(flow_run.id)).state.name == left
+    await driver.client.set_flow_run_state(flow_run.id, Cancelled(), force=True)

@@ -15,6 +15,7 @@ from prefect.states import AwaitingRetry, Cancelling, Scheduled
 from stub_engine import StubEngine
 
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
+from prefect_campaigns.deployments.driving.cancelling import end_runs
 from prefect_campaigns.deployments.running.worker import CampaignWorker
 from prefect_campaigns.models import Campaign
 
@@ -120,16 +121,18 @@ class Crowd:
         return said.removeprefix("Taken up by worker '").removesuffix("'")
 
     async def retry_what_is_dead(self) -> None:
-        """Press Retry in the Prefect UI for the runs that nobody has any more: nothing moves, and they are not done."""
+        """Cancel and retry, as the commands do, the runs that nobody has any more: nothing moves, and they go on."""
         seen = await self._progress()
         while True:
             await asyncio.sleep(QUIET_SECONDS)
             before, seen = seen, await self._progress()
             if seen == before and "Scheduled" not in seen[1].values():
                 break
-        for name, state in seen[1].items():
-            if state in ("Running", "Pending"):
-                await self._driver.client.set_flow_run_state(self.runs[name].id, AwaitingRetry(), force=True)
+        client, store = self._driver.client, self._driver.store
+        dead = [self.runs[name] for name, state in seen[1].items() if state in ("Running", "Pending")]
+        await end_runs(client, store, dead, actor="who looks after it")
+        for run in dead:
+            await client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
 
     async def _progress(self) -> tuple[int, dict[str, str]]:
         return sum(map(len, self.engine.asked.values())), await self.states()
@@ -151,6 +154,11 @@ class Crowd:
         return {
             name: str((await self._driver.client.read_flow_run(run.id)).state_name) for name, run in self.runs.items()
         }
+
+    async def states_ever(self) -> set[str]:
+        """Return the names of all states in which any of the runs has been."""
+        histories = [await self._driver.client.read_flow_run_states(run.id) for run in self.runs.values()]
+        return {str(state.name) for states in histories for state in states}
 
     def asked(self, name: str, step: str) -> list[float]:
         """Return when the engine was asked to do a step."""

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,10 +69,18 @@ class Stack:
 
     @contextmanager
     def worker_of(
-        self, pool: str, *, name: str = "", limit: int | None = None, kind: str = WORK_POOL_TYPE, **variables: str
+        self,
+        pool: str,
+        *,
+        name: str = "",
+        limit: int | None = None,
+        kind: str = WORK_POOL_TYPE,
+        options: Sequence[str] = (),
+        **variables: str,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run another worker, of another pool, and yield its process."""
-        worker = self._spawn_worker(pool, {**self.environment, **variables}, name=name, limit=limit, kind=kind)
+        environment = {**self.environment, **variables}
+        worker = self._spawn_worker(pool, environment, name=name, limit=limit, kind=kind, options=options)
         try:
             yield worker
         finally:
@@ -86,10 +94,11 @@ class Stack:
         name: str = "",
         limit: int | None = None,
         kind: str = WORK_POOL_TYPE,
+        options: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a worker as an operator does; Prefect finds it through the package's entry point."""
         # With its type: the worker is there before the first apply has made the pool.
-        options = ["--pool", pool, "--type", kind, "--name", name or f"test of {pool}"]
+        options = ["--pool", pool, "--type", kind, "--name", name or f"test of {pool}", *options]
         options += [] if limit is None else ["--limit", str(limit)]
         with (self.home / "worker.log").open("ab") as log:
             return subprocess.Popen(
