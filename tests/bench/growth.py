@@ -80,9 +80,7 @@ async def _have_run_once(bench: Bench, key: str) -> None:
 async def _measure(bench: Bench, kind: str, count: int, keys: list[str]) -> Growth:
     async with bench.worker(WORK_POOL, WORK_POOL_TYPE) as pid:
         await asyncio.sleep(STARTED_SECONDS)
-        before, began = cpu_seconds(bench.server.pid), time.monotonic()
-        await asyncio.sleep(IDLE_SECONDS)
-        idle = (cpu_seconds(bench.server.pid) - before) / (time.monotonic() - began)
+        idle = await _idle_cores(bench)
         cost = await bench_deployments(bench, kind, keys, pid, alone=ALONE, queued=[len(keys)] * CROWDS, held=0)
     return Growth(
         kind,
@@ -93,6 +91,19 @@ async def _measure(bench: Bench, kind: str, count: int, keys: list[str]) -> Grow
         server_cpu=median(crowd.server_cpu - idle * crowd.wall_seconds / len(keys) for crowd in cost.crowds),
         idle_cpu=idle,
     )
+
+
+async def _idle_cores(bench: Bench) -> float:
+    """Return what the server takes while nothing runs, once it has planned the runs of all schedules."""
+    known = -1
+    while True:
+        before, began = cpu_seconds(bench.server.pid), time.monotonic()
+        await asyncio.sleep(IDLE_SECONDS)
+        cores = (cpu_seconds(bench.server.pid) - before) / (time.monotonic() - began)
+        now = await bench.client.count_flow_runs()
+        if now == known:
+            return cores
+        known = now
 
 
 def _fill_deployments(path: Path, count: int) -> None:

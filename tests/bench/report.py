@@ -79,8 +79,11 @@ def growth_ratios(grown: Sequence[Growth]) -> list[Ratio]:
     found = []
     for kind in dict.fromkeys(one.kind for one in grown):
         smallest, *_, largest = (one for one in grown if one.kind == kind)
-        what, against = f"CPU of a run with {largest.count:,} {kind}, s", f"{smallest.count:,} {kind}"
-        found.append(Ratio(what, largest.cpu, against, smallest.cpu, 1.2))
+        few, many = f"{smallest.count:,} {kind}", f"{largest.count:,} {kind}"
+        found += [
+            Ratio(f"CPU of a run with {many}, s", largest.cpu, few, smallest.cpu, 1.2),
+            Ratio(f"seconds a run with {many}", 1 / largest.runs_per_second, few, 1 / smallest.runs_per_second, 1.2),
+        ]
     return found
 
 
