@@ -32,8 +32,11 @@ FLOWS_PACKAGE = "prefect_campaigns.flows."
 
 AGAIN_AFTER = timedelta(seconds=10)
 
-LOOK_AGAIN_SECONDS = 1.0
+LOOK_AGAIN = timedelta(seconds=1)
 """A run that has waited longer than this for its time is looked at once more before it begins."""
+
+LOOK_AHEAD = timedelta(seconds=0.5)
+"""How long before its time."""
 
 
 def load_flow(entrypoint: str | None) -> Flow[..., Any]:
@@ -191,13 +194,28 @@ class TakenRun:
 
         Prefect would let a run that was cancelled in the meantime begin all the same.
         """
-        due = self.flow_run.next_scheduled_start_time
-        wait_seconds = due.timestamp() - datetime.now(UTC).timestamp() if due is not None else 0.0
-        if wait_seconds > 0:
+        due = self.flow_run.next_scheduled_start_time or datetime.now(UTC)
+        if due - datetime.now(UTC) > LOOK_AGAIN:
+            # A little ahead, so that it begins when it is time, and not when Prefect has answered.
+            await self._wait_until(due - LOOK_AHEAD)
+            if not await self._may_begin(due):
+                return False
+        await self._wait_until(due)
+        return not self._is_given_up or await self._may_begin(due)
+
+    @property
+    def _is_given_up(self) -> bool:
+        return self._given_up.is_set() or self._leaving.is_asked
+
+    async def _wait_until(self, moment: datetime) -> None:
+        """Wait for a moment; no longer once it is given up."""
+        seconds = (moment - datetime.now(UTC)).total_seconds()
+        if seconds > 0:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._given_up.wait(), wait_seconds)
-        if not self._given_up.is_set() and not self._leaving.is_asked and wait_seconds < LOOK_AGAIN_SECONDS:
-            return True
+                await asyncio.wait_for(self._given_up.wait(), seconds)
+
+    async def _may_begin(self, due: datetime) -> bool:
+        """Ask Prefect whether it is still to run; hand it back where this worker does not begin it any more."""
         try:
             state = (await self._client.read_flow_run(self.id)).state
         except ObjectNotFound:
@@ -208,8 +226,7 @@ class TakenRun:
         if state is None or not state.is_pending():
             return False
         if self._leaving.is_asked:
-            now = datetime.now(UTC)
-            await self._give_back(max(now, due or now))
+            await self._give_back(max(datetime.now(UTC), due))
             return False
         return True
 

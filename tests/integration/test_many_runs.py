@@ -92,7 +92,8 @@ async def test_what_is_queued_is_done_once_in_the_order_of_its_schedule(
 
 
 def worker_log(stack: Stack) -> str:
-    return (stack.home / "worker.log").read_text()
+    log = stack.home / "worker.log"
+    return log.read_text() if log.exists() else ""
 
 
 def resident_mb(pid: int) -> float:
@@ -129,7 +130,8 @@ async def test_a_run_begins_at_its_time_however_many_others_wait_for_their_engin
         await crowd.ask(others)
         await crowd.let_run()
         await crowd.under_way(many)
-        due = datetime.now(UTC) + timedelta(seconds=4)
+        # A server writes down for some time that so many have begun at once.
+        due = datetime.now(UTC) + timedelta(seconds=4 + many / 10)
         await crowd.ask([first, second, third], times=dict.fromkeys([first, second, third], due))
         await crowd.under_way(many + 3)
         late_seconds = [crowd.asked(name, STEPS[0])[0] - now_as_monotonic(due) for name in (first, second, third)]
