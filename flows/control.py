@@ -7,7 +7,7 @@ after it has ended, leaves the run Pending for ever, or calls it Crashed althoug
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -37,13 +37,17 @@ class Leaving:
 class RunControl:
     """The worker's hand in one run. Its methods are called in the run's own event loop.
 
+    Args:
+        on_begin: called there when the flow begins, which Prefect knows of by then.
+
     Attributes:
         is_unwanted: a person wants the run cancelled. Prefect may not know it any more: a run that was cancelled as it
             began is let go on.
     """
 
-    def __init__(self, leaving: Leaving) -> None:
+    def __init__(self, leaving: Leaving, *, on_begin: Callable[[], object] = lambda: None) -> None:
         self.leaving = leaving
+        self._on_begin = on_begin
         self.is_unwanted = False
         self._flow: asyncio.Task[Any] | None = None
         self._context: FlowRunContext | None = None
@@ -80,6 +84,7 @@ class RunControl:
         self._context = FlowRunContext.get()
         task = asyncio.ensure_future(flow)
         self._flow = task
+        self._on_begin()
         if self._is_cancelled:
             # After its first step: one that has not begun can say nothing of its end.
             asyncio.get_running_loop().call_soon(task.cancel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -58,12 +59,24 @@ def load_flow(entrypoint: str | None) -> Flow[..., Any]:
 
 
 class TakenRun:
-    """One flow run in the hands of this worker."""
+    """One flow run in the hands of this worker.
+
+    Args:
+        on_begin: called when it begins, which Prefect knows of by then.
+    """
 
     def __init__(
-        self, flow_run: FlowRun, *, leaving: Leaving, client: PrefectClient, loop: RunLoop, storage: ResultStorage
+        self,
+        flow_run: FlowRun,
+        *,
+        leaving: Leaving,
+        client: PrefectClient,
+        loop: RunLoop,
+        storage: ResultStorage,
+        on_begin: Callable[[], object] = lambda: None,
     ) -> None:
         self.flow_run = flow_run
+        self._on_begin = on_begin
         self._leaving = leaving
         self._client = client
         self._loop = loop
@@ -79,6 +92,12 @@ class TakenRun:
     def id(self) -> UUID:
         """The flow run's id."""
         return self.flow_run.id
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its time has come."""
+        due = self.flow_run.next_scheduled_start_time
+        return due is None or due <= datetime.now(UTC)
 
     @property
     def has_begun(self) -> bool:
@@ -234,7 +253,8 @@ class TakenRun:
         # The engine listens for suspensions of runs that belong to a deployment, of which RunControl tells it. Before
         # the flow begins it reads the run anew, deployment and all.
         flow_run = self.flow_run.model_copy(update={"deployment_id": None})
-        control = RunControl(self._leaving)
+        here = asyncio.get_running_loop()
+        control = RunControl(self._leaving, on_begin=lambda: here.call_soon_threadsafe(self._on_begin))
         control.is_unwanted = self._is_unwanted
         # Prefect's engine alone has the others, which are short.
         self._control = control if flow.name == CAMPAIGN_FLOW_NAME else None

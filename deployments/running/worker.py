@@ -30,6 +30,7 @@ from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.compile import WORK_POOL_TYPE
 from prefect_campaigns.deployments.running.announcements import ASKED_FOR, CANCELLED, announcements
 from prefect_campaigns.deployments.running.logs import writing_logs
+from prefect_campaigns.deployments.running.places import Places
 from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import STOP_SECONDS, RunLoop
 from prefect_campaigns.deployments.running.scheduled_event import emit_scheduled
@@ -48,8 +49,11 @@ PAGE = 200
 FRESH_SECONDS = 10.0
 """How long it holds what Prefect has said is to be run; after that it is asked again."""
 
-CLAIMED_AT_ONCE = 8
-"""How many runs are claimed side by side: the first that is due begins first, or nearly so."""
+BEGUN_AT_ONCE = 8
+"""How many runs that are due are claimed and begun side by side: the first that is due begins first, or nearly so."""
+
+BEGIN_SECONDS = 10.0
+"""After how long a run that does not begin holds up the next no longer."""
 
 WATCH_SECONDS = 2.0
 """How often Prefect is asked which runs are wanted otherwise, should its events be late."""
@@ -97,7 +101,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         self._due_since = 0.0
         self._may_be_more = False
         """Whether Prefect may have more runs that are due than it has named."""
-        self._claiming = asyncio.Semaphore(CLAIMED_AT_ONCE)
+        self._places = Places(BEGUN_AT_ONCE)
         self._claims_fail = False
         """Whether the last claim did; it is said once."""
         self._unclaimed = 0
@@ -286,7 +290,12 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         if self._limiter is not None:
             self._limiter.acquire_on_behalf_of_nowait(flow_run.id)
         taken = self._taken[flow_run.id] = TakenRun(
-            flow_run, leaving=self._leaving, client=self.client, loop=self._run_loop, storage=self._storage
+            flow_run,
+            leaving=self._leaving,
+            client=self.client,
+            loop=self._run_loop,
+            storage=self._storage,
+            on_begin=lambda: self._places.leave(flow_run.id),
         )
         self._idle.clear()
         if self._watching is None or self._watching.done():
@@ -308,8 +317,10 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
     async def _see_to(self, taken: TakenRun) -> None:
         """Claim a run and see it through; what goes wrong with it harms no other."""
         try:
+            await self._places.take(taken.id)
             if await self._claim(taken):
                 emit_scheduled(taken.flow_run)
+                self._places.leave(taken.id, after_seconds=BEGIN_SECONDS if taken.is_due else 0)
                 await self._see_through(taken)
         except ObjectNotFound:
             self._logger.debug("Run %s is deleted", taken.id)
@@ -317,6 +328,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             # Of any kind: it would end the task group, and with it all other runs.
             self._logger.exception("Run %s could not be claimed: %s", taken.flow_run.name, error)
         finally:
+            self._places.leave(taken.id)
             self._let_go(taken)
 
     async def _see_through(self, taken: TakenRun) -> None:
@@ -340,8 +352,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
 
     async def _claim(self, taken: TakenRun) -> bool:
         try:
-            async with self._claiming:
-                is_claimed = await taken.claim()
+            is_claimed = await taken.claim()
         except httpx.HTTPError as error:
             # It stays Scheduled, for the next look, which is not made at once: the server has trouble enough.
             self._may_be_more = False
