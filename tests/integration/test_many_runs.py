@@ -10,6 +10,7 @@ import os
 import random
 import re
 import signal
+import statistics
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -84,7 +85,8 @@ async def test_what_is_queued_is_done_once_in_the_order_of_its_schedule(
     assert not crowd.done_again()
     started = sorted(crowd.names, key=lambda name: ended[name].start_time)
     displaced = [abs(place - crowd.names.index(name)) for place, name in enumerate(started)]
-    assert max(displaced) <= 2 * BEGUN_SIDE_BY_SIDE
+    assert statistics.mean(displaced) <= BEGUN_SIDE_BY_SIDE
+    assert max(displaced) <= 4 * BEGUN_SIDE_BY_SIDE, "one that takes long to begin is passed by some"
     assert not re.search(r"Server error '5\d\d|broke off|Traceback", worker_log(in_stack).removeprefix(before))
     assert grown_mb < GROWN_MB, "from a quarter of the requests on"
     for name in crowd.names[:: max(1, count // LOOKED_AT)]:
