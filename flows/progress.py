@@ -19,7 +19,7 @@ from prefect_campaigns.flows.run import RunLogger
 UPDATE_SECONDS = 1.0
 """The artifact is written at most this often; an engine may report far oftener."""
 
-FINISH_SECONDS = 2.0
+FINISH_SECONDS = 5.0
 
 
 class ProgressReporter:

@@ -16,7 +16,6 @@ import httpx
 from prefect_postgres import prefect_postgres, system_postgres
 from processes import PREFECT, LongRunning, user_environment
 from readme import PROJECT
-from real_stack import FAST_SERVER
 from supabase_rig import Project
 
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
@@ -28,6 +27,10 @@ SCALING = (PROJECT / "docs" / "scaling.md").read_text()
 REPLICAS = ("api-1", "api-2")
 SERVICES = "services-1"
 WORKERS = ("worker-1", "worker-2")
+QUIET_SERVER = {
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+}
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
 
@@ -53,7 +56,7 @@ class Replicated:
         self._ports = {name: free_port() for name in (*REPLICAS, SERVICES, "balancer", "redis")}
         self._processes: dict[str, LongRunning] = {}
         self.api_url = f"http://127.0.0.1:{self._ports['balancer']}/api"
-        self._server_settings = {**self._documented_settings(), **database, **FAST_SERVER}
+        self._server_settings = {**self._documented_settings(), **database, **QUIET_SERVER}
         self.environment = user_environment(
             PREFECT_API_URL=self.api_url,
             PREFECT_HOME=str(home / "person"),
