@@ -16,12 +16,6 @@ from uuid import UUID
 
 import anyio.abc
 import httpx
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateName,
-)
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
@@ -35,6 +29,7 @@ from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import STOP_SECONDS, RunLoop
 from prefect_campaigns.deployments.running.scheduled_event import emit_scheduled
 from prefect_campaigns.deployments.running.taken_run import TakenRun
+from prefect_campaigns.deployments.running.unwanted import read_unwanted
 from prefect_campaigns.deployments.running.upkeep import (
     close_ended_for_ever,
     resume_overdue_for_ever,
@@ -60,9 +55,6 @@ WATCH_SECONDS = 2.0
 
 BREATH_SECONDS = 0.1
 """How long it waits after a look before the next, however many ask for one."""
-
-_UNWANTED = ("Cancelling", "Cancelled", "Suspended")
-"""The names of the states of runs that somebody wants to end or to hold."""
 
 REPORT_SECONDS = 10.0
 """How often it tries to tell Prefect of a run that broke off."""
@@ -398,20 +390,15 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
                 await asyncio.wait_for(self._look_now.wait(), WATCH_SECONDS)
             self._look_now.clear()
             try:
-                found = await self.client.read_flow_runs(
-                    flow_run_filter=FlowRunFilter(
-                        id=FlowRunFilterId(any_=list(self._taken)),
-                        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[*_UNWANTED])),
-                    )
-                )
+                unwanted = await read_unwanted(self.client, self._taken)
             except (httpx.HTTPError, PrefectException) as error:
                 self._logger.debug("not known which runs are wanted otherwise: %s", error)
                 continue
-            for flow_run in found:
-                taken = self._taken.get(flow_run.id)
-                if taken is None or flow_run.state is None:
+            for run_id, state in unwanted.items():
+                taken = self._taken.get(run_id)
+                if taken is None:
                     continue
-                if flow_run.state.is_paused():
-                    taken.suspend(flow_run.state)
+                if state.is_paused():
+                    taken.suspend(state)
                 else:
                     taken.cancel_for_a_person()
