@@ -44,8 +44,12 @@ PAGE = 200
 FRESH_SECONDS = 10.0
 """How long it holds what Prefect has said is to be run; after that it is asked again."""
 
-BEGUN_AT_ONCE = 8
-"""How many runs that are due are claimed and begun side by side: the first that is due begins first, or nearly so."""
+BEGUN_AT_ONCE = 4
+"""How many runs that are due are claimed and begun side by side: the first that is due begins first, or nearly so.
+
+One server is busy with four. With more each request takes longer, one of which Prefect's client makes for the events
+of each run, one run after the other: events would be left behind, and with them all that they keep of their runs.
+"""
 
 BEGIN_SECONDS = 10.0
 """After how long a run that does not begin holds up the next no longer."""
