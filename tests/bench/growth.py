@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +27,8 @@ RUNS = 10
 """How many campaigns run at once: no more than there are deployments where there are few."""
 CROWDS = 5
 ALONE = 7
+LOOKS = 10
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Growth:
         worker_cpu: seconds for each run.
         server_cpu: the same, with what the server takes for itself while nothing runs taken out.
         idle_cpu: of one core, what the server takes while nothing runs.
+        look_cpu: seconds of the server for a look for runs that are due, none of which is; a worker looks after each
+            trigger.
     """
 
     kind: str
@@ -48,6 +53,7 @@ class Growth:
     worker_cpu: float
     server_cpu: float
     idle_cpu: float
+    look_cpu: float
 
     @property
     def cpu(self) -> float:
@@ -81,6 +87,7 @@ async def _measure(bench: Bench, kind: str, count: int, keys: list[str]) -> Grow
     async with bench.worker(WORK_POOL, WORK_POOL_TYPE) as pid:
         await asyncio.sleep(STARTED_SECONDS)
         idle = await _idle_cores(bench)
+        look = await _look_cpu(bench, idle)
         cost = await bench_deployments(bench, kind, keys, pid, alone=ALONE, queued=[len(keys)] * CROWDS, held=0)
     return Growth(
         kind,
@@ -90,7 +97,17 @@ async def _measure(bench: Bench, kind: str, count: int, keys: list[str]) -> Grow
         worker_cpu=median(crowd.worker_cpu for crowd in cost.crowds),
         server_cpu=median(crowd.server_cpu - idle * crowd.wall_seconds / len(keys) for crowd in cost.crowds),
         idle_cpu=idle,
+        look_cpu=look,
     )
+
+
+async def _look_cpu(bench: Bench, idle: float) -> float:
+    """Return what one look for due runs costs the server, with what it does after it has answered."""
+    before, began = cpu_seconds(bench.server.pid), time.monotonic()
+    for _ in range(LOOKS):
+        await bench.client.get_scheduled_flow_runs_for_work_pool(WORK_POOL, scheduled_before=datetime.now(UTC))
+        await asyncio.sleep(LOOK_SECONDS)
+    return (cpu_seconds(bench.server.pid) - before - idle * (time.monotonic() - began)) / LOOKS
 
 
 async def _idle_cores(bench: Bench) -> float:
@@ -107,7 +124,7 @@ async def _idle_cores(bench: Bench) -> float:
 
 
 def _fill_deployments(path: Path, count: int) -> None:
-    """Have so many deployments, each with its schedule, as those that are there."""
+    """Have so many deployments, each with its weekly schedule, as those that are there."""
     with closing(sqlite3.connect(path)) as db, db:
         db.row_factory = sqlite3.Row
         template = db.execute("SELECT * FROM deployment WHERE name LIKE 'grown-%' LIMIT 1").fetchone()
@@ -115,7 +132,7 @@ def _fill_deployments(path: Path, count: int) -> None:
         for number in range(max(0, count - there)):
             row = {**template, "id": str(uuid4()), "name": f"filled-{number}"}
             _insert(db, "deployment", row)
-            schedule = {"cron": f"{number % 60} 9 * * *", "timezone": "America/New_York", "day_or": True}
+            schedule = {"cron": f"{number % 60} 9 * * {number % 7}", "timezone": "America/New_York", "day_or": True}
             _insert(
                 db,
                 "deployment_schedule",

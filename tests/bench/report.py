@@ -82,6 +82,7 @@ def growth_ratios(grown: Sequence[Growth]) -> list[Ratio]:
         few, many = f"{smallest.count:,} {kind}", f"{largest.count:,} {kind}"
         found += [
             Ratio(f"CPU of a run with {many}, s", largest.cpu, few, smallest.cpu, 1.2),
+            Ratio(f"worker CPU of a run with {many}, s", largest.worker_cpu, few, smallest.worker_cpu, 1.2),
             Ratio(f"seconds a run with {many}", 1 / largest.runs_per_second, few, 1 / smallest.runs_per_second, 1.2),
         ]
     return found
@@ -118,8 +119,8 @@ def show_runs(console: Console, costs: Iterable[RunCost]) -> None:
 def show_growth(console: Console, grown: Iterable[Growth]) -> None:
     """Print what a run costs on a server that has much."""
     table = Table(title="A run on a server that has much")
-    columns = ("with", "to first request (ms)", "runs/s", "CPU, worker (s)", "CPU, server (s)", "server idle (cores)")
-    for column in columns:
+    columns = ("with", "to first request (ms)", "runs/s", "CPU, worker (s)", "CPU, server (s)")
+    for column in (*columns, "for a look (s)", "idle (cores)"):
         table.add_column(column, justify="left" if column == "with" else "right")
     for one in grown:
         table.add_row(
@@ -128,6 +129,7 @@ def show_growth(console: Console, grown: Iterable[Growth]) -> None:
             f"{one.runs_per_second:.2f}",
             f"{one.worker_cpu:.3f}",
             f"{one.server_cpu:.3f}",
+            f"{one.look_cpu:.3f}",
             f"{one.idle_cpu:.2f}",
         )
     console.print(table)
