@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -21,6 +21,7 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Crashed, Failed, Pending
 
 from prefect_campaigns.deployments.running.log_lines import about
+from prefect_campaigns.deployments.running.places import Places
 from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import RunLoop, RunningTask
 from prefect_campaigns.errors import UnsupportedFlow
@@ -38,6 +39,13 @@ LOOK_AGAIN = timedelta(seconds=1)
 
 LOOK_AHEAD = timedelta(seconds=0.5)
 """How long before its time."""
+
+STALE_SECONDS = 0.1
+"""How long it is believed that a run is Scheduled.
+
+Prefect refuses to have a run Pending that runs, and lets one begin again that has ended: another worker may have taken
+it up and done it since.
+"""
 
 
 def load_flow(entrypoint: str | None) -> Flow[..., Any]:
@@ -62,29 +70,34 @@ class TakenRun:
     """One flow run in the hands of this worker.
 
     Args:
-        on_begin: called when it begins, which Prefect knows of by then.
+        looked_at: the moment, of the monotonic clock, at which Prefect has last said that it is Scheduled.
+        places: one of these is its own while it begins.
     """
 
     def __init__(
         self,
         flow_run: FlowRun,
         *,
+        looked_at: float,
         leaving: Leaving,
         client: PrefectClient,
         loop: RunLoop,
         storage: ResultStorage,
-        on_begin: Callable[[], object] = lambda: None,
+        places: Places,
     ) -> None:
         self.flow_run = flow_run
-        self._on_begin = on_begin
+        self._looked_at = looked_at
         self._leaving = leaving
         self._client = client
         self._loop = loop
         self._storage = storage
+        self._places = places
         self._running: RunningTask | None = None
         self._control: RunControl | None = None
         self._is_unwanted = False
         self._given_up = asyncio.Event()
+        self._has_asked = False
+        """Whether it has tried to claim it; the answer may be lost."""
         self._claimed_at: datetime | None = None
         self._logger = flow_run_logger(flow_run).getChild("worker", extra={"worker_name": leaving.worker_name})
 
@@ -100,20 +113,30 @@ class TakenRun:
         return due is None or due <= datetime.now(UTC)
 
     @property
+    def is_claimed(self) -> bool:
+        """Whether Prefect has said that this worker has it."""
+        return self._claimed_at is not None
+
+    @property
     def has_begun(self) -> bool:
         """Whether the engine has it."""
         return self._running is not None
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it is not to begin here any more."""
+        return self._given_up.is_set() or self._leaving.is_asked
 
     def cancel_for_a_person(self, *, since: datetime | None = None) -> None:
         """Cancel it, unless it has ended and Prefect only says so: nobody but a person writes Cancelled before that.
 
         Args:
             since: when somebody has cancelled it, by the server's clock. Before this worker took it up, that was
-                another execution of the run.
+                another execution of the run; one that is cancelled before that Prefect does not let it take up.
         """
         if self._control is not None and self._control.has_ended:
             return
-        if since is not None and self._claimed_at is not None and since < self._claimed_at:
+        if since is not None and (self._claimed_at is None or since < self._claimed_at):
             return
         self._is_unwanted = True
         if self._control is not None:
@@ -143,21 +166,34 @@ class TakenRun:
     async def claim(self) -> bool:
         """Tell Prefect that this worker has the run; whether it does: of several that try, one does.
 
+        May be called again after an error: whether Prefect has heard it the first time is asked then.
+
         Raises:
             httpx.HTTPError, PrefectException: Prefect does not answer, or has no such run any more.
         """
-        if self._given_up.is_set():
+        if self._given_up.is_set() and not self._has_asked:
             return False
-        claimed: State[Any] = Pending(message=f"Taken up by worker {self._leaving.worker_name!r}")
+        message = f"Taken up by worker {self._leaving.worker_name!r}"
+        if self._has_asked or time.monotonic() - self._looked_at > STALE_SECONDS:
+            state = (await self._client.read_flow_run(self.id)).state
+            if state is not None and state.is_pending() and state.message == message:
+                self._claimed_at = state.timestamp
+                return True
+            if state is None or not state.is_scheduled():
+                return False
+        self._has_asked = True
+        claimed: State[Any] = Pending(message=message)
         answer = await self._client.set_flow_run_state(self.id, claimed)
-        self._claimed_at = answer.state.timestamp if answer.state is not None else None
         # A claim that was sent twice, because its answer was lost, is refused the second time: the run is ours already.
         is_ours_already = (
             answer.status is SetStateStatus.REJECT
             and answer.state is not None
             and answer.state.type is StateType.PENDING
         )
-        return answer.status is SetStateStatus.ACCEPT or is_ours_already
+        if answer.status is not SetStateStatus.ACCEPT and not is_ours_already:
+            return False
+        self._claimed_at = answer.state.timestamp if answer.state is not None else datetime.now(UTC)
+        return True
 
     async def see_through(self) -> BaseException | None:
         """Run it, when its time has come, to its end; return what it broke off with, if Prefect has not heard of it.
@@ -170,7 +206,7 @@ class TakenRun:
         except ObjectNotFound:
             await self._set(Cancelled(message="Its deployment is deleted"))
             return None
-        if not await self._is_due_at_last():
+        if not await self._is_due_at_last() or not await self._has_place():
             return None
         with about(campaign=self._campaign_key(deployment), run=self.flow_run.name, run_id=str(self.id)):
             try:
@@ -220,11 +256,14 @@ class TakenRun:
             if not await self._may_begin(due):
                 return False
         await self._wait_until(due)
-        return not self._is_given_up or await self._may_begin(due)
+        return not self.is_given_up or await self._may_begin(due)
 
-    @property
-    def _is_given_up(self) -> bool:
-        return self._given_up.is_set() or self._leaving.is_asked
+    async def _has_place(self) -> bool:
+        """Wait for its place among those that begin; whether it is still to begin then."""
+        began = time.monotonic()
+        await self._places.take(self.id)
+        is_stale = time.monotonic() - began > LOOK_AGAIN.total_seconds()
+        return not (is_stale or self.is_given_up) or await self._may_begin(datetime.now(UTC))
 
     async def _wait_until(self, moment: datetime) -> None:
         """Wait for a moment; no longer once it is given up."""
@@ -254,7 +293,7 @@ class TakenRun:
         # the flow begins it reads the run anew, deployment and all.
         flow_run = self.flow_run.model_copy(update={"deployment_id": None})
         here = asyncio.get_running_loop()
-        control = RunControl(self._leaving, on_begin=lambda: here.call_soon_threadsafe(self._on_begin))
+        control = RunControl(self._leaving, on_begin=lambda: here.call_soon_threadsafe(self._places.leave, self.id))
         control.is_unwanted = self._is_unwanted
         # Prefect's engine alone has the others, which are short.
         self._control = control if flow.name == CAMPAIGN_FLOW_NAME else None

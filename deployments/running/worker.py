@@ -52,7 +52,7 @@ of each run, one run after the other: events would be left behind, and with them
 """
 
 BEGIN_SECONDS = 10.0
-"""After how long a run that does not begin holds up the next no longer."""
+"""After how long a run that does not begin, or whose claim has no answer, holds up the next no longer."""
 
 WATCH_SECONDS = 2.0
 """How often Prefect is asked which runs are wanted otherwise, should its events be late."""
@@ -61,7 +61,7 @@ BREATH_SECONDS = 0.1
 """How long it waits after a look before the next, however many ask for one."""
 
 REPORT_SECONDS = 10.0
-"""How often it tries to tell Prefect of a run that broke off."""
+"""How often it tries to tell Prefect what it has to hear: that a run is taken up, or that it broke off."""
 
 STOP_LISTENING_SECONDS = 2.0
 
@@ -96,10 +96,11 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         """Runs that Prefect has named, and for which there was no room yet."""
         self._due_since = 0.0
         self._may_be_more = False
-        """Whether Prefect may have more runs that are due than it has named."""
-        self._places = Places(BEGUN_AT_ONCE)
+        """Whether Prefect may have more runs that are due than it has named, or than there was room for."""
+        self._places = Places(BEGUN_AT_ONCE, keep_seconds=BEGIN_SECONDS)
         self._claims_fail = False
         """Whether the last claim did; it is said once."""
+        self._looks_once = False
         self._unclaimed = 0
         self._asked = asyncio.Event()
         self._taking_up = asyncio.Lock()
@@ -158,6 +159,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
 
     async def _work(self, *args: Any, **kwargs: Any) -> SystemExit | None:
         """Work until cancelled, or until the process is to end: raised in a task, that would end the event loop."""
+        self._looks_once = bool(kwargs.get("run_once"))
         try:
             await super().start(*args, **kwargs)
         except SystemExit as error:
@@ -231,13 +233,16 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         One caller at a time: a second one would take up the same runs again.
         """
         async with self._taking_up:
+            if not self._has_room():
+                self._may_be_more = True
+                self._last_polled_time = datetime.now(UTC)
+                return []
+            now = time.monotonic()
+            self._due = deque(await self._find_due())
+            self._due_since = now
+            self._may_be_more = len(self._due) >= PAGE
             # What Prefect's health check of a worker looks at.
             self._last_polled_time = datetime.now(UTC)
-            if not self._has_room():
-                return []
-            self._due = deque(await self._find_due())
-            self._due_since = time.monotonic()
-            self._may_be_more = len(self._due) >= PAGE
             if self._due:
                 await self._open()
             return self._fill()
@@ -276,10 +281,14 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         filled: list[FlowRun] = []
         while self._runs_task_group is not None and self._due and self._has_room():
             flow_run = self._due.popleft()
-            if flow_run.id not in self._taken:
+            taken = self._taken.get(flow_run.id)
+            if taken is None:
                 self._unclaimed += 1
                 self._runs_task_group.start_soon(self._see_to, self._take(flow_run))
                 filled.append(flow_run)
+            elif taken.is_claimed:
+                # Somebody has resumed it before its execution here has ended.
+                self._may_be_more = True
         return filled
 
     def _take(self, flow_run: FlowRun) -> TakenRun:
@@ -287,11 +296,12 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             self._limiter.acquire_on_behalf_of_nowait(flow_run.id)
         taken = self._taken[flow_run.id] = TakenRun(
             flow_run,
+            looked_at=self._due_since,
             leaving=self._leaving,
             client=self.client,
             loop=self._run_loop,
             storage=self._storage,
-            on_begin=lambda: self._places.leave(flow_run.id),
+            places=self._places,
         )
         self._idle.clear()
         if self._watching is None or self._watching.done():
@@ -316,7 +326,8 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             await self._places.take(taken.id)
             if await self._claim(taken):
                 emit_scheduled(taken.flow_run)
-                self._places.leave(taken.id, after_seconds=BEGIN_SECONDS if taken.is_due else 0)
+                if not taken.is_due:
+                    self._places.leave(taken.id)
                 await self._see_through(taken)
         except ObjectNotFound:
             self._logger.debug("Run %s is deleted", taken.id)
@@ -347,18 +358,21 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             await asyncio.sleep(REPORT_SECONDS)
 
     async def _claim(self, taken: TakenRun) -> bool:
+        """Claim a run; where Prefect gives no answer, ask again until it does: it may have heard the claim."""
         try:
-            is_claimed = await taken.claim()
-        except httpx.HTTPError as error:
-            # It stays Scheduled, for the next look, which is not made at once: the server has trouble enough.
-            self._may_be_more = False
-            level = logging.DEBUG if self._claims_fail else logging.WARNING
-            self._logger.log(level, "Run %s could not be taken up: %s", taken.flow_run.name, error)
-            self._claims_fail = True
-            return False
-        else:
-            self._claims_fail = False
-            return is_claimed
+            while True:
+                try:
+                    is_claimed = await taken.claim()
+                except httpx.HTTPError as error:
+                    level = logging.DEBUG if self._claims_fail else logging.WARNING
+                    self._logger.log(level, "Run %s could not be taken up yet: %s", taken.flow_run.name, error)
+                    self._claims_fail = True
+                else:
+                    self._claims_fail = False
+                    return is_claimed
+                if self._leaving.is_asked:
+                    return False
+                await asyncio.sleep(REPORT_SECONDS)
         finally:
             self._unclaimed -= 1
             if not self._unclaimed and self._may_be_more:
@@ -379,6 +393,8 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         while True:
             await self._asked.wait()
             self._asked.clear()
+            if self._looks_once:
+                continue
             try:
                 await self.get_and_submit_flow_runs()
             except Exception as error:
@@ -393,14 +409,16 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), WATCH_SECONDS)
             self._look_now.clear()
+            asked = dict(self._taken)
             try:
-                unwanted = await read_unwanted(self.client, self._taken)
+                unwanted = await read_unwanted(self.client, asked)
             except (httpx.HTTPError, PrefectException) as error:
                 self._logger.debug("not known which runs are wanted otherwise: %s", error)
                 continue
             for run_id, state in unwanted.items():
-                taken = self._taken.get(run_id)
-                if taken is None:
+                taken = asked[run_id]
+                if self._taken.get(run_id) is not taken:
+                    # Of an execution that is over; the run may have been taken up again.
                     continue
                 if state.is_paused():
                     taken.suspend(state)

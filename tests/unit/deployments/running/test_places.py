@@ -25,7 +25,7 @@ async def come(places: Places) -> tuple[list[UUID], list[asyncio.Task[None]]]:
 
 
 async def test_who_comes_first_is_first_and_a_place_that_is_left_twice_is_one() -> None:
-    places = Places(2)
+    places = Places(2, keep_seconds=60)
     order, tasks = await come(places)
     assert order == RUNS[:2]
     places.leave(RUNS[1])
@@ -39,13 +39,21 @@ async def test_who_comes_first_is_first_and_a_place_that_is_left_twice_is_one() 
     assert order == RUNS
 
 
-async def test_a_place_is_left_after_a_while() -> None:
-    places = Places(1)
+async def test_who_has_a_place_keeps_it_and_takes_no_second_one() -> None:
+    places = Places(2, keep_seconds=60)
+    for _ in range(3):
+        await asyncio.wait_for(places.take(RUNS[0]), 1)
+    await asyncio.wait_for(places.take(RUNS[1]), 1)
+    places.leave(RUNS[0])
+    await asyncio.wait_for(places.take(RUNS[2]), 1)
+
+
+async def test_a_place_that_nobody_leaves_is_free_after_a_while() -> None:
+    places = Places(1, keep_seconds=0.1)
     order, tasks = await come(places)
-    places.leave(RUNS[0], after_seconds=0.05)
     await asyncio.sleep(0.02)
     assert order == RUNS[:1]
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.13)
     assert order == RUNS[:2]
     for task in tasks:
         task.cancel()
@@ -54,7 +62,7 @@ async def test_a_place_is_left_after_a_while() -> None:
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 async def test_whoever_waits_no_longer_takes_no_place(is_cancelled: bool) -> None:
-    places = Places(1)
+    places = Places(1, keep_seconds=60)
     order, tasks = await come(places)
     if is_cancelled:
         tasks[1].cancel()

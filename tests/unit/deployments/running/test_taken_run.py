@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus, StateAcceptDetails
-from prefect.states import Pending
+from prefect.states import Cancelled, Completed, Failed, Pending, Running, Scheduled
 
+from prefect_campaigns.deployments.running.places import Places
 from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import RunLoop
 from prefect_campaigns.deployments.running.taken_run import TakenRun
@@ -21,24 +24,80 @@ NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
 
 
 class ServerAtNoon:
-    """Takes whatever state it is given, at noon by its clock."""
+    """Has one run, and takes whatever state it is given, at noon by its clock.
 
-    async def set_flow_run_state(self, *_: object) -> OrchestrationResult[None]:
-        state: State[None] = Pending(timestamp=NOON)
-        return OrchestrationResult(status=SetStateStatus.ACCEPT, details=StateAcceptDetails(), state=state)
+    Attributes:
+        state: of the run.
+        answers_are_lost: whether what asks for a change of it hears nothing, although it is made.
+    """
+
+    def __init__(self) -> None:
+        self.state: State[None] = Scheduled()
+        self.answers_are_lost = False
+
+    async def read_flow_run(self, _: UUID) -> FlowRun:
+        return FlowRun(flow_id=uuid4(), state=self.state)
+
+    async def set_flow_run_state(self, _: UUID, state: State[None]) -> OrchestrationResult[None]:
+        self.state = state.model_copy(update={"timestamp": NOON})
+        if self.answers_are_lost:
+            raise httpx.ReadTimeout("nothing came")
+        return OrchestrationResult(status=SetStateStatus.ACCEPT, details=StateAcceptDetails(), state=self.state)
+
+
+@pytest.fixture
+def server() -> ServerAtNoon:
+    return ServerAtNoon()
+
+
+def taken_from(server: ServerAtNoon, *, looked_at: float | None = None) -> TakenRun:
+    return TakenRun(
+        FlowRun(flow_id=uuid4(), name="azure-fox"),
+        looked_at=time.monotonic() if looked_at is None else looked_at,
+        leaving=Leaving("worker"),
+        client=cast(PrefectClient, server),
+        loop=RunLoop(),
+        storage=ResultStorage(),
+        places=Places(1, keep_seconds=60),
+    )
 
 
 @pytest.mark.parametrize(("seconds_after", "is_cancelled"), [(-1, False), (0, True), (1, True)])
 async def test_a_cancellation_that_is_heard_late_is_of_the_execution_before(
-    seconds_after: float, is_cancelled: bool
+    server: ServerAtNoon, seconds_after: float, is_cancelled: bool
 ) -> None:
-    taken = TakenRun(
-        FlowRun(flow_id=uuid4(), name="azure-fox"),
-        leaving=Leaving("worker"),
-        client=cast(PrefectClient, ServerAtNoon()),
-        loop=RunLoop(),
-        storage=ResultStorage(),
-    )
+    taken = taken_from(server)
+    # Whatever is heard before Prefect has said that it is this worker's is of another execution.
+    taken.cancel_for_a_person(since=NOON + timedelta(hours=1))
     assert await taken.claim()
     taken.cancel_for_a_person(since=NOON + timedelta(seconds=seconds_after))
-    assert await taken.claim() is not is_cancelled, "one that is cancelled is claimed no more"
+    assert taken.is_given_up is is_cancelled
+
+
+TAKEN_BY_ANOTHER: State[None] = Pending(message="Taken up by worker 'another'")
+
+
+@pytest.mark.parametrize("state", [Completed(), Failed(), Running(), Cancelled(), TAKEN_BY_ANOTHER])
+async def test_what_another_worker_has_taken_up_or_done_since_is_not_claimed(
+    server: ServerAtNoon, state: State[None]
+) -> None:
+    server.state = state
+    taken = taken_from(server, looked_at=time.monotonic() - 1)
+    assert not await taken.claim()
+    assert not taken.is_claimed
+    assert server.state is state
+
+
+async def test_what_is_still_scheduled_is_claimed_however_long_it_waited(server: ServerAtNoon) -> None:
+    assert await taken_from(server, looked_at=time.monotonic() - 60).claim()
+
+
+async def test_a_claim_whose_answer_is_lost_is_known_again(server: ServerAtNoon) -> None:
+    server.answers_are_lost = True
+    taken = taken_from(server)
+    with pytest.raises(httpx.ReadTimeout):
+        await taken.claim()
+    assert not taken.is_claimed
+    taken.let_be()
+    assert await taken.claim(), "Prefect has it as this worker's, and nobody else would hand it back"
+    assert taken.is_claimed
