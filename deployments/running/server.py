@@ -36,6 +36,16 @@ _THIS_MACHINE = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - what a person
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
+_TASK_STATES = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+}
+"""The states of tasks are written by the hundred, or after a second.
+
+Of itself Prefect's server has a transaction for each, falls behind while many runs go, and drops those that come when
+it is 10,000 behind.
+"""
+
 
 def configured_api_url() -> str | None:
     """Return the API that Prefect's settings name; None when they name none."""
@@ -186,6 +196,7 @@ class EmbeddedServer:
         if self.password is not None:
             inherited |= dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), self.password)
         return {
+            **_TASK_STATES,
             **inherited,
             "PREFECT_HOME": str(self.home),
             "PREFECT_UI_URL": self.ui_url,
