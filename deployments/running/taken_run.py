@@ -41,10 +41,9 @@ LOOK_AHEAD = timedelta(seconds=0.5)
 """How long before its time."""
 
 STALE_SECONDS = 0.1
-"""How long it is believed that a run is Scheduled.
+"""How long it is believed that a run is Scheduled: another worker may have taken it up and done it since.
 
-Prefect refuses to have a run Pending that runs, and lets one begin again that has ended: another worker may have taken
-it up and done it since.
+Prefect refuses to have a run Pending that runs, and lets one begin again that has ended.
 """
 
 
@@ -64,6 +63,11 @@ def load_flow(entrypoint: str | None) -> Flow[..., Any]:
     if not isinstance(found, Flow):
         raise UnsupportedFlow(f"{entrypoint!r} is no flow of this version of prefect_campaigns")
     return found
+
+
+def _was_scheduled(pending: State[Any] | None) -> bool:
+    """Whether a run was Scheduled before it became Pending: of that state, and no other, Prefect copies the time."""
+    return pending is not None and pending.state_details.scheduled_time is not None
 
 
 class TakenRun:
@@ -190,10 +194,21 @@ class TakenRun:
             and answer.state is not None
             and answer.state.type is StateType.PENDING
         )
+        if answer.status is SetStateStatus.ACCEPT and not _was_scheduled(answer.state):
+            await self._put_back()
+            return False
         if answer.status is not SetStateStatus.ACCEPT and not is_ours_already:
             return False
         self._claimed_at = answer.state.timestamp if answer.state is not None else datetime.now(UTC)
         return True
+
+    async def _put_back(self) -> None:
+        """Have it ended again: another worker has done it while the claim was on its way."""
+        states = await self._client.read_flow_run_states(self.id)
+        ended = max((state for state in states if state.is_final()), key=lambda state: state.timestamp)
+        self._logger.warning("The run was taken up anew after it had ended; it is %s again", ended.name)
+        again = State(type=ended.type, name=ended.name, message=ended.message, data=ended.data)
+        await self._client.set_flow_run_state(self.id, again, force=True)
 
     async def see_through(self) -> BaseException | None:
         """Run it, when its time has come, to its end; return what it broke off with, if Prefect has not heard of it.

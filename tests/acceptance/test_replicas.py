@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from crowd import Crowd
+from crowd import STEPS, Crowd
 from driving import Driver
 from mails import mails_to
 from prefect.client.orchestration import get_client
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.timeout(900)
 
 COUNT = 14
 OUTAGE_SECONDS = 10.0
+BEGUN_MEANWHILE = 3
+"""How many runs begin during the outage at the least; one a second is due."""
 FIRST_DUE_SECONDS = 3.0
 SIGNALS = {"api-2": signal.SIGKILL}
 """What ends them, other than SIGTERM."""
@@ -86,10 +89,14 @@ async def test_while_one_of_them_is_away_what_is_due_is_done_and_who_is_to_hear_
     failing = await fails_soon(driver, f"broken without {gone}", recipient=f"{gone}@example.com")
     await asyncio.sleep(FIRST_DUE_SECONDS)
     await asyncio.to_thread(them.stop, gone, SIGNALS.get(gone, signal.SIGTERM))
+    away = time.monotonic()
     try:
         await asyncio.sleep(OUTAGE_SECONDS)
+        begun = [name for name in crowd.names if any(at > away for at in crowd.asked(name, STEPS[0]))]
     finally:
         await asyncio.to_thread(them.start, gone)
+    if gone != "redis":
+        assert len(begun) >= BEGUN_MEANWHILE
     ended = await crowd.ended()
     assert {run.state_name for run in ended.values()} == {"Completed"}
     assert not crowd.done_again()

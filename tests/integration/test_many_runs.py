@@ -22,6 +22,7 @@ import pytest
 from crowd import STEPS, Crowd, now_as_monotonic
 from driving import Driver, until
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.states import Suspended
 from prefect_postgres import prefect_postgres
 from real_stack import Stack
 from stub_engine import StubEngine
@@ -30,6 +31,9 @@ BEGUN_SIDE_BY_SIDE = 4
 FULL, SMALL = 100, 12
 COST = Decimal("0.001")
 GROWN_MB = 30.0
+SELDOM = "120"
+"""Seconds from one look for due runs to the next, where nothing is to be found by these."""
+HEARD_SECONDS = 2.0
 LOOKED_AT = 20
 """Of how many runs everything is looked at that is kept of them."""
 
@@ -82,6 +86,7 @@ async def test_what_is_queued_is_done_once_in_the_order_of_its_schedule(
         ended = await crowd.ended(seconds=3000)
         grown_mb = resident_mb(worker.pid) - memory
     assert {run.state_name for run in ended.values()} == {"Completed"}
+    assert {run.run_count for run in ended.values()} == {1}
     assert not crowd.done_again()
     started = sorted(crowd.names, key=lambda name: ended[name].start_time)
     displaced = [abs(place - crowd.names.index(name)) for place, name in enumerate(started)]
@@ -187,19 +192,89 @@ async def test_of_two_workers_one_goes_and_the_other_does_the_rest(
         await crowd.ask()
         await crowd.let_run()
         await crowd.asked_for(4 * many)
+        engine.hold()
+        cut_off = await crowd.running_in("goes")
         goes.send_signal(sign)
+        if sign is signal.SIGKILL:
+            await asyncio.to_thread(goes.wait, 60)
+            finished = await crowd.finished_steps()
+        engine.release()
         await asyncio.to_thread(goes.wait, 60)
-        finished = await crowd.finished_steps()
         if sign is signal.SIGKILL:
             await crowd.retry_what_is_dead()
         ended = await crowd.ended(seconds=600)
     assert {run.state_name for run in ended.values()} == {"Completed"}
     again = crowd.done_again()
-    assert not finished & again
-    assert len(again) <= many, "of each run that was cut off, the step that was under way"
-    if sign is signal.SIGTERM:
+    if sign is signal.SIGKILL:
+        assert not finished & again
+        assert cut_off <= {name for name, _ in again}, "the step that was under way"
+        assert len(again) <= many, "of each run that was cut off, the step that was under way"
+    else:
         assert not again, "each run ended its step in the grace time"
         assert not {"Crashed", "Failed"} & await crowd.states_ever()
+
+
+@pytest.mark.timeout(600)
+async def test_runs_that_wait_for_their_engines_are_handed_back_when_their_worker_stops(
+    driver: Driver, engine: StubEngine, in_stack: Stack, many: int
+) -> None:
+    crowd = Crowd(driver, engine, "wait-and-go-on", 2 * many)
+    await crowd.deploy()
+    engine.hold()
+    with in_stack.worker_of("wait-and-go-on", name="first") as first:
+        await crowd.ask()
+        await crowd.let_run()
+        await crowd.under_way(2 * many)
+        await crowd.pause()
+        first.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(first.wait, 60)
+    assert set((await crowd.states()).values()) == {"HandedBack"}
+    engine.release()
+    await crowd.let_run()
+    with in_stack.worker_of("wait-and-go-on", name="second"):
+        assert {run.state_name for run in (await crowd.ended(seconds=300)).values()} == {"Completed"}
+    assert crowd.done_again() == {(name, STEPS[0]) for name in crowd.names}
+
+
+async def test_a_worker_that_had_no_room_looks_again_when_it_has(
+    driver: Driver, engine: StubEngine, in_stack: Stack
+) -> None:
+    crowd = Crowd(driver, engine, "no-room", 2)
+    first, second = crowd.names
+    await crowd.deploy()
+    await crowd.let_run()
+    engine.hold()
+    with in_stack.worker_of("no-room", limit=1, PREFECT_WORKER_QUERY_SECONDS=SELDOM):
+        await crowd.ask([first])
+        await crowd.under_way(1)
+        await crowd.ask([second])
+        await asyncio.sleep(HEARD_SECONDS)
+        engine.release()
+        assert (await crowd.ended(seconds=30))[second].state_name == "Completed"
+
+
+async def test_a_run_that_is_resumed_before_it_has_ended_goes_on_after_that(
+    driver: Driver, engine: StubEngine, in_stack: Stack
+) -> None:
+    crowd = Crowd(driver, engine, "resumed-early", 1)
+    (name,) = crowd.names
+    await crowd.deploy()
+    await crowd.let_run()
+    engine.hold()
+    with in_stack.worker_of("resumed-early", PREFECT_WORKER_QUERY_SECONDS=SELDOM):
+        await crowd.ask()
+        await crowd.under_way(1)
+        run_id = crowd.runs[name].id
+        await driver.client.set_flow_run_state(run_id, Suspended(timeout_seconds=600))
+        await asyncio.sleep(HEARD_SECONDS)
+        await driver.client.resume_flow_run(run_id)
+        await asyncio.sleep(HEARD_SECONDS)
+        engine.release()
+        assert (await crowd.ended(seconds=30))[name].state_name == "Completed"
+    states = sorted(await driver.client.read_flow_run_states(run_id), key=lambda state: state.timestamp)
+    once = ["Pending", "Running"]
+    assert [state.name for state in states] == ["Scheduled", *once, "Suspended", "Resuming", *once, "Completed"]
+    assert not crowd.done_again()
 
 
 async def test_a_worker_that_looks_once_does_what_it_has_taken_up(

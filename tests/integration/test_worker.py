@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from campaign_files import ANALYZE, PROSPECT
 from driving import until
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
-from prefect.states import Cancelled, Cancelling, Scheduled, Suspended
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Scheduled, Suspended
 
 from prefect_campaigns.deployments.compile import WORK_POOL
+from prefect_campaigns.deployments.running.places import Places
+from prefect_campaigns.deployments.running.result_storage import ResultStorage
+from prefect_campaigns.deployments.running.run_loop import RunLoop
+from prefect_campaigns.deployments.running.taken_run import TakenRun
+from prefect_campaigns.flows.control import Leaving
 
 
 async def test_a_run_that_is_suspended_from_outside_ends_before_its_next_step_and_goes_on_when_resumed(
@@ -120,3 +127,23 @@ async def test_another_kind_of_worker_runs_a_campaign_and_stays_calm_when_the_bu
     said = log.read_text()[before:]
     assert "Worker 'test of by-process' started!" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("end", [Completed, Failed, Crashed])
+async def test_a_claim_that_comes_after_the_run_has_ended_leaves_it_as_it_ended(driver, engines, end) -> None:
+    deployment = await driver.deploy(f"Claimed Late {end.__name__}", engines.url, only=1)
+    flow_run = await driver.start(deployment, in_seconds=3600)
+    await driver.client.set_flow_run_state(flow_run.id, end(message="Why it ended"), force=True)
+    taken = TakenRun(
+        flow_run,
+        looked_at=time.monotonic(),
+        leaving=Leaving("late"),
+        client=driver.client,
+        loop=RunLoop(),
+        storage=ResultStorage(),
+        places=Places(1, keep_seconds=60),
+    )
+    assert not await taken.claim()
+    states = sorted(await driver.client.read_flow_run_states(flow_run.id), key=lambda state: state.timestamp)
+    assert [state.name for state in states] == ["Scheduled", end().name, "Pending", end().name]
+    assert states[-1].message == "Why it ended"

@@ -85,6 +85,11 @@ class Crowd:
         assert self.pool is not None
         await self._driver.client.update_work_pool(self.pool, WorkPoolUpdate(is_paused=False))
 
+    async def pause(self) -> None:
+        """Let workers have no more of the runs."""
+        assert self.pool is not None
+        await self._driver.client.update_work_pool(self.pool, WorkPoolUpdate(is_paused=True))
+
     async def under_way(self, count: int, *, seconds: float = 100) -> None:
         """Wait until so many requests wait for their answer."""
 
@@ -115,10 +120,25 @@ class Crowd:
         await self._driver.client.set_flow_run_state(self.runs[name].id, Cancelling())
 
     async def worker_of(self, name: str) -> str:
-        """Return which worker has taken the run up."""
+        """Return which worker has taken the run up last."""
         states = await self._driver.client.read_flow_run_states(self.runs[name].id)
-        (said,) = (state.message or "" for state in states if state.is_pending())
+        said = max((state for state in states if state.is_pending()), key=lambda state: state.timestamp).message or ""
         return said.removeprefix("Taken up by worker '").removesuffix("'")
+
+    async def running_in(self, worker: str) -> set[str]:
+        """Wait until some runs go in a worker, whose requests the engine holds; return which."""
+        seen: set[str] = set()
+
+        async def look() -> set[str]:
+            before = set(seen)
+            seen.clear()
+            for name, state in (await self.states()).items():
+                if state == "Running" and await self.worker_of(name) == worker:
+                    seen.add(name)
+            # Not of those that end while one looks.
+            return before & seen
+
+        return await until(look, f"runs that go in {worker}")
 
     async def retry_what_is_dead(self) -> None:
         """Cancel and retry, as the commands do, the runs that nobody has any more: nothing moves, and they go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -34,12 +35,20 @@ class ServerAtNoon:
     def __init__(self) -> None:
         self.state: State[None] = Scheduled()
         self.answers_are_lost = False
+        self.history: list[State[None]] = []
 
     async def read_flow_run(self, _: UUID) -> FlowRun:
         return FlowRun(flow_id=uuid4(), state=self.state)
 
-    async def set_flow_run_state(self, _: UUID, state: State[None]) -> OrchestrationResult[None]:
-        self.state = state.model_copy(update={"timestamp": NOON})
+    async def read_flow_run_states(self, _: UUID) -> list[State[None]]:
+        return self.history
+
+    async def set_flow_run_state(self, _: UUID, state: State[None], **__: bool) -> OrchestrationResult[None]:
+        self.history.append(self.state)
+        details = state.state_details
+        if self.state.is_scheduled() and state.is_pending():
+            details = details.model_copy(update={"scheduled_time": self.state.state_details.scheduled_time})
+        self.state = state.model_copy(update={"timestamp": NOON, "state_details": details})
         if self.answers_are_lost:
             raise httpx.ReadTimeout("nothing came")
         return OrchestrationResult(status=SetStateStatus.ACCEPT, details=StateAcceptDetails(), state=self.state)
@@ -50,7 +59,7 @@ def server() -> ServerAtNoon:
     return ServerAtNoon()
 
 
-def taken_from(server: ServerAtNoon, *, looked_at: float | None = None) -> TakenRun:
+def taken_from(server: ServerAtNoon, *, looked_at: float | None = None, places: Places | None = None) -> TakenRun:
     return TakenRun(
         FlowRun(flow_id=uuid4(), name="azure-fox"),
         looked_at=time.monotonic() if looked_at is None else looked_at,
@@ -58,7 +67,7 @@ def taken_from(server: ServerAtNoon, *, looked_at: float | None = None) -> Taken
         client=cast(PrefectClient, server),
         loop=RunLoop(),
         storage=ResultStorage(),
-        places=Places(1, keep_seconds=60),
+        places=places or Places(1, keep_seconds=60),
     )
 
 
@@ -101,3 +110,23 @@ async def test_a_claim_whose_answer_is_lost_is_known_again(server: ServerAtNoon)
     taken.let_be()
     assert await taken.claim(), "Prefect has it as this worker's, and nobody else would hand it back"
     assert taken.is_claimed
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_it_begins_when_there_is_a_place_and_if_it_is_still_wanted_then(
+    server: ServerAtNoon, is_cancelled: bool
+) -> None:
+    places = Places(1, keep_seconds=60)
+    another = uuid4()
+    await places.take(another)
+    taken = taken_from(server, places=places)
+    assert await taken.claim()
+    seeing = asyncio.create_task(taken.see_through())
+    await asyncio.sleep(0.05)
+    assert server.state.is_pending()
+    if is_cancelled:
+        taken.cancel_for_a_person()
+    places.leave(another)
+    await asyncio.wait_for(seeing, 5)
+    # It has no deployment, so what begins is refused.
+    assert server.state.name == ("Cancelled" if is_cancelled else "Failed")
