@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from growth import Growth
@@ -152,8 +153,7 @@ def spread(values: Sequence[float]) -> str:
     """Return the median of figures, the least and the largest."""
     if not values:
         return ""
-    ordered = sorted(values)
-    return f"{ordered[len(ordered) // 2]:.0f} ({ordered[0]:.0f} to {ordered[-1]:.0f})"
+    return f"{median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
 
 
 def as_line(kind: str, one: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Many runs at once in campaign workers, with a work pool of their own.
 
-``--at-full-size`` lets it be as many as people have, on a Prefect server with PostgreSQL, which takes half an hour.
+``--at-full-size`` lets it be as many as people have, on a Prefect server with PostgreSQL, which takes ten minutes.
 """
 
 from __future__ import annotations
