@@ -36,15 +36,20 @@ _THIS_MACHINE = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - what a person
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
-_TASK_STATES = {
+_DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+_BY_THE_HUNDRED = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
-"""The states of tasks are written by the hundred, or after a second.
 
-Of itself Prefect's server has a transaction for each, falls behind while many runs go, and drops those that come when
-it is 10,000 behind.
-"""
+
+def recorder_settings(database_url: str) -> dict[str, str]:
+    """Return how Prefect's server is to write the states of tasks: on PostgreSQL by the hundred, or after a second.
+
+    Of itself it has a transaction for each, falls behind while hundreds of runs go, and drops those that come when it
+    is 10,000 behind. SQLite would look through all tasks there ever were for any two of them.
+    """
+    return _BY_THE_HUNDRED if database_url.startswith("postgresql") else {}
 
 
 def configured_api_url() -> str | None:
@@ -195,8 +200,9 @@ class EmbeddedServer:
         inherited = {k: v for k, v in os.environ.items() if k not in left_out}
         if self.password is not None:
             inherited |= dict.fromkeys(("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"), self.password)
+        database_url = {**inherited, **self._extra_env}.get(_DATABASE_URL, "")
         return {
-            **_TASK_STATES,
+            **recorder_settings(database_url),
             **inherited,
             "PREFECT_HOME": str(self.home),
             "PREFECT_UI_URL": self.ui_url,

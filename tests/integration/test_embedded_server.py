@@ -32,11 +32,3 @@ async def test_a_request_that_reads_beside_what_it_writes_does_not_wait_for_itse
     async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
         answers = [await client.patch(queue, json={"is_paused": paused}) for paused in (True, False)]
     assert {answer.status_code for answer in answers} == {204}
-
-
-async def test_the_states_of_tasks_are_written_by_the_hundred(in_stack) -> None:
-    # One by one it would fall behind in a crowd, and drop them: tests/integration/test_many_runs.py at its full size.
-    async with httpx.AsyncClient(base_url=in_stack.server.api_url, trust_env=False, timeout=20) as client:
-        settings = (await client.get("/admin/settings")).json()
-    recorder = settings["server"]["services"]["task_run_recorder"]
-    assert (recorder["batch_size"], recorder["flush_interval"]) == (100, 1)

@@ -1,0 +1,23 @@
+"""How Prefect's server writes the states of tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prefect_campaigns.deployments.running.server import recorder_settings
+
+SCALING = (Path(__file__).parents[4] / "docs" / "scaling.md").read_text()
+
+
+def test_on_postgresql_they_are_written_as_the_documentation_has_it() -> None:
+    settings = recorder_settings("postgresql+asyncpg://prefect@db.internal/prefect")
+    assert settings
+    for name, value in settings.items():
+        assert f"export {name}={value}\n" in SCALING
+
+
+@pytest.mark.parametrize("url", ["", "sqlite+aiosqlite:////home/one/prefect.db"])
+def test_on_sqlite_they_are_written_one_by_one(url: str) -> None:
+    assert recorder_settings(url) == {}
