@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse, SetStateStatus
 from prefect.exceptions import ObjectNotFound, Pause, PrefectException
 from prefect.flow_engine import run_flow_async
@@ -63,11 +63,6 @@ def load_flow(entrypoint: str | None) -> Flow[..., Any]:
     if not isinstance(found, Flow):
         raise UnsupportedFlow(f"{entrypoint!r} is no flow of this version of prefect_campaigns")
     return found
-
-
-def _was_scheduled(pending: State[Any] | None) -> bool:
-    """Whether a run was Scheduled before it became Pending: of that state, and no other, Prefect copies the time."""
-    return pending is not None and pending.state_details.scheduled_time is not None
 
 
 class TakenRun:
@@ -181,34 +176,30 @@ class TakenRun:
         if self._has_asked or time.monotonic() - self._looked_at > STALE_SECONDS:
             state = (await self._client.read_flow_run(self.id)).state
             if state is not None and state.is_pending() and state.message == message:
-                self._claimed_at = state.timestamp
-                return True
+                return await self._keep(state)
             if state is None or not state.is_scheduled():
                 return False
         self._has_asked = True
         claimed: State[Any] = Pending(message=message)
         answer = await self._client.set_flow_run_state(self.id, claimed)
         # A claim that was sent twice, because its answer was lost, is refused the second time: the run is ours already.
-        is_ours_already = (
-            answer.status is SetStateStatus.REJECT
-            and answer.state is not None
-            and answer.state.type is StateType.PENDING
-        )
-        if answer.status is SetStateStatus.ACCEPT and not _was_scheduled(answer.state):
-            await self._put_back()
+        is_ours = answer.status in (SetStateStatus.ACCEPT, SetStateStatus.REJECT)
+        if not is_ours or answer.state is None or not answer.state.is_pending():
             return False
-        if answer.status is not SetStateStatus.ACCEPT and not is_ours_already:
-            return False
-        self._claimed_at = answer.state.timestamp if answer.state is not None else datetime.now(UTC)
-        return True
+        return await self._keep(answer.state)
 
-    async def _put_back(self) -> None:
-        """Have it ended again: another worker has done it while the claim was on its way."""
-        states = await self._client.read_flow_run_states(self.id)
-        ended = max((state for state in states if state.is_final()), key=lambda state: state.timestamp)
-        self._logger.warning("The run was taken up anew after it had ended; it is %s again", ended.name)
-        again = State(type=ended.type, name=ended.name, message=ended.message, data=ended.data)
-        await self._client.set_flow_run_state(self.id, again, force=True)
+    async def _keep(self, pending: State[Any]) -> bool:
+        """Have the run, unless another worker had done it before the claim was heard: then it ends as it had ended."""
+        # Of a Scheduled run, and of no other, Prefect copies the time.
+        if pending.state_details.scheduled_time is None:
+            states = await self._client.read_flow_run_states(self.id)
+            ended = max((state for state in states if state.is_final()), key=lambda state: state.timestamp)
+            self._logger.warning("The run was taken up anew after it had ended; it is %s again", ended.name)
+            again = State(type=ended.type, name=ended.name, message=ended.message, data=ended.data)
+            await self._client.set_flow_run_state(self.id, again, force=True)
+            return False
+        self._claimed_at = pending.timestamp
+        return True
 
     async def see_through(self) -> BaseException | None:
         """Run it, when its time has come, to its end; return what it broke off with, if Prefect has not heard of it.

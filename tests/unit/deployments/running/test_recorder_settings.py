@@ -18,6 +18,6 @@ def test_on_postgresql_they_are_written_as_the_documentation_has_it() -> None:
         assert f"export {name}={value}\n" in SCALING
 
 
-@pytest.mark.parametrize("url", ["", "sqlite+aiosqlite:////home/one/prefect.db"])
+@pytest.mark.parametrize("url", ["", "sqlite+aiosqlite:///prefect.db"])
 def test_on_sqlite_they_are_written_one_by_one(url: str) -> None:
     assert recorder_settings(url) == {}

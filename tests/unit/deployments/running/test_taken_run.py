@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import cast
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus, StateAcceptDetails
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Cancelled, Completed, Failed, Pending, Running, Scheduled
 
 from prefect_campaigns.deployments.running.places import Places
@@ -55,8 +57,10 @@ class ServerAtNoon:
 
 
 @pytest.fixture
-def server() -> ServerAtNoon:
-    return ServerAtNoon()
+def server() -> Iterator[ServerAtNoon]:
+    # Prefect would start a server of its own for what is logged of the run.
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
+        yield ServerAtNoon()
 
 
 def taken_from(server: ServerAtNoon, *, looked_at: float | None = None, places: Places | None = None) -> TakenRun:
@@ -110,6 +114,20 @@ async def test_a_claim_whose_answer_is_lost_is_known_again(server: ServerAtNoon)
     taken.let_be()
     assert await taken.claim(), "Prefect has it as this worker's, and nobody else would hand it back"
     assert taken.is_claimed
+
+
+async def test_a_claim_of_what_has_ended_whose_answer_is_lost_is_put_back_when_it_is_known_again(
+    server: ServerAtNoon,
+) -> None:
+    server.state = Failed(message="why it failed")
+    server.answers_are_lost = True
+    taken = taken_from(server)
+    with pytest.raises(httpx.ReadTimeout):
+        await taken.claim()
+    assert server.state.is_pending()
+    server.answers_are_lost = False
+    assert not await taken.claim()
+    assert (server.state.name, server.state.message) == ("Failed", "why it failed")
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
