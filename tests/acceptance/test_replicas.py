@@ -7,13 +7,13 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from crowd import STEPS, Crowd
 from driving import Driver
 from mails import mails_to
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from real_stack import SCRUBBED
 from replicas import REPLICAS, SERVICES, WORKERS, Replicated, replicated, what_is_missing
@@ -29,8 +29,9 @@ pytestmark = pytest.mark.timeout(900)
 COUNT = 14
 OUTAGE_SECONDS = 10.0
 BEGUN_MEANWHILE = 3
-"""How many runs begin during the outage at the least; one a second is due."""
-FIRST_DUE_SECONDS = 3.0
+"""How many runs begin from the stop to the new start at the least; one a second is due."""
+LEAD_SECONDS = 6.0
+"""From when runs are planned until the first is due."""
 SIGNALS = {"api-2": signal.SIGKILL}
 """What ends them, other than SIGTERM."""
 NOWHERE = "http://127.0.0.1:9"
@@ -63,21 +64,25 @@ async def driver(them: Replicated, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
             yield Driver(client, store, settings)
 
 
-async def due_soon(crowd: Crowd) -> None:
-    """Plan a run of each, one a second, beginning in some seconds."""
-    await crowd.deploy()
-    first = datetime.now(UTC) + timedelta(seconds=FIRST_DUE_SECONDS)
+async def due_soon(crowd: Crowd) -> datetime:
+    """Plan a run of each, one a second; return when the first is due."""
+    first = datetime.now(UTC) + timedelta(seconds=LEAD_SECONDS)
     await crowd.ask(times={name: first + timedelta(seconds=at) for at, name in enumerate(crowd.names)})
+    return first
 
 
-async def fails_soon(driver: Driver, name: str, *, recipient: str) -> FlowRun:
-    """Plan a run of a campaign whose engine is not there, in the middle of the outage."""
+def seconds_until(then: datetime) -> float:
+    return (then - datetime.now(UTC)).total_seconds()
+
+
+async def fails(driver: Driver, name: str, *, recipient: str) -> UUID:
+    """Apply a campaign whose engine is not there; return its deployment's id."""
     step = {"name": "prospecting", "engine": "prospecting", "endpoint": NOWHERE, "retry": {"attempts": 0}}
     told = {"onFailure": {"email": [recipient]}}
     (deployment,) = await driver.apply(
         Campaign.model_validate({"name": name, "budget": {"daily": 5}, "steps": [step], "notifications": told})
     )
-    return await driver.start(deployment, in_seconds=FIRST_DUE_SECONDS + OUTAGE_SECONDS / 2)
+    return deployment
 
 
 @pytest.mark.parametrize("gone", [*REPLICAS, SERVICES, *WORKERS, "redis"])
@@ -85,14 +90,16 @@ async def test_while_one_of_them_is_away_what_is_due_is_done_and_who_is_to_hear_
     them: Replicated, driver: Driver, engine: StubEngine, gone: str
 ) -> None:
     crowd = Crowd(driver, engine, f"without-{gone}", COUNT, has_pool=False)
-    await due_soon(crowd)
-    failing = await fails_soon(driver, f"broken without {gone}", recipient=f"{gone}@example.com")
-    await asyncio.sleep(FIRST_DUE_SECONDS)
+    await crowd.deploy()
+    broken = await fails(driver, f"broken without {gone}", recipient=f"{gone}@example.com")
+    first = await due_soon(crowd)
+    failing = await driver.start(broken, in_seconds=seconds_until(first) + OUTAGE_SECONDS / 2)
+    await asyncio.sleep(seconds_until(first))
+    going = time.monotonic()
     await asyncio.to_thread(them.stop, gone, SIGNALS.get(gone, signal.SIGTERM))
-    away = time.monotonic()
     try:
         await asyncio.sleep(OUTAGE_SECONDS)
-        begun = [name for name in crowd.names if any(at > away for at in crowd.asked(name, STEPS[0]))]
+        begun = [name for name in crowd.names if any(at > going for at in crowd.asked(name, STEPS[0]))]
     finally:
         await asyncio.to_thread(them.start, gone)
     if gone != "redis":
@@ -109,8 +116,9 @@ async def test_a_run_of_a_machine_that_is_gone_goes_on_at_another_one(
     them: Replicated, driver: Driver, engine: StubEngine
 ) -> None:
     crowd = Crowd(driver, engine, "machine-is-gone", COUNT, has_pool=False)
-    await due_soon(crowd)
-    await asyncio.sleep(FIRST_DUE_SECONDS + COUNT / 2)
+    await crowd.deploy()
+    first = await due_soon(crowd)
+    await asyncio.sleep(seconds_until(first) + COUNT / 2)
     engine.hold()
     await crowd.under_way(2)
     going = next(name for name, state in (await crowd.states()).items() if state == "Running")
