@@ -83,6 +83,7 @@ async def test_a_failed_run_is_shown_and_retried_and_its_log_is_read(
     assert (body["slug"], body["state"], len(body["nextRuns"])) == ("driven-show", "active", 3)
     assert body["config"]["steps"][0]["name"] == "prospecting"
 
+    await driver.logged(run.id, "no such industry")
     log, of_newest, near = await asyncio.gather(
         campaigns("logs", run.name), campaigns("logs", "driven-show", "--json"), campaigns("logs", "driven-shwo")
     )

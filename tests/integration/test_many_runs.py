@@ -21,7 +21,6 @@ from uuid import UUID
 import pytest
 from crowd import STEPS, Crowd, now_as_monotonic
 from driving import Driver, until
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.states import Suspended
 from prefect_postgres import prefect_postgres
 from real_stack import Stack
@@ -117,12 +116,7 @@ async def assert_all_is_kept(driver: Driver, run_id: UUID) -> None:
     ]
     task_runs = await driver.step_runs(run_id, len(STEPS))
     assert [(run.name, run.state_name) for run in task_runs] == [(step, "Completed") for step in STEPS]
-
-    async def logged() -> bool:
-        logs = await driver.client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])))
-        return all(any(f"{step}: cost {COST} USD" in line.message for line in logs) for step in STEPS)
-
-    await until(logged, "a line of each step in the log")
+    await driver.logged(run_id, *(f"{step}: cost {COST} USD" for step in STEPS))
 
 
 @pytest.mark.timeout(600)

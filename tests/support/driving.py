@@ -14,6 +14,8 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
     TaskRunFilter,
     TaskRunFilterFlowRunId,
 )
@@ -127,6 +129,15 @@ class Driver:
             return steps if len(done) >= count else None
 
         return await until(look, f"{count} task runs")
+
+    async def logged(self, flow_run_id: UUID, *texts: str) -> None:
+        """Wait until the run's log has these in Prefect, which is a little late."""
+
+        async def look() -> bool:
+            lines = await self.client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])))
+            return all(any(text in line.message for line in lines) for text in texts)
+
+        await until(look, f"{texts} in the log of run {flow_run_id}")
 
     async def runs_of(self, deployment_id: UUID) -> dict[datetime | None, FlowRun]:
         """Return the runs of a deployment, by when they are due."""
