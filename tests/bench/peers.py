@@ -98,6 +98,7 @@ async def bench_peer(
         stub.release()
         await triggering
         await _arrived(stub, held * STEPS)
+        stub.arrivals.clear()
     return cost
 
 

@@ -34,8 +34,7 @@ CAMPAIGNS = str(Path(sys.executable).with_name("campaigns"))
 STEPS = 4
 BESIDE = "beside"
 TRIGGERED_AT_ONCE = 8
-STALL_SECONDS = 400.0
-"""Fifty processes that start at once on two cores all make their first request after minutes."""
+STALL_SECONDS = 120.0
 SETTLE_SECONDS = 4.0
 """How long a server may take to write down what came last."""
 

@@ -17,6 +17,12 @@ ALONE = 10
 SLOW_ALONE = 5
 QUEUED = (50, 200)
 HELD, SLOW_HELD = 50, 8
+PROCESSES = 16
+"""How many processes at once two cores are busy with.
+
+Each holds three or four websockets. A Prefect server on SQLite has a hundred connections at a time, these among them:
+fifty processes take all, and it answers nobody any more.
+"""
 
 
 async def bench_ways(*, with_process: bool) -> AsyncIterator[RunCost]:
@@ -38,7 +44,7 @@ async def bench_ways(*, with_process: bool) -> AsyncIterator[RunCost]:
         await bench.client.create_work_pool(WorkPoolCreate(name=PROCESS_POOL, type="process"))
         crowd = keys[: QUEUED[0]]
         await bench.move(crowd, PROCESS_POOL)
-        async with bench.worker(PROCESS_POOL, "process") as pid:
+        async with bench.worker(PROCESS_POOL, "process", "--limit", str(PROCESSES)) as pid:
             yield await bench_deployments(
                 bench, PROCESS, crowd, pid, alone=SLOW_ALONE, queued=QUEUED[:1], held=SLOW_HELD
             )
