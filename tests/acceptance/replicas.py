@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -97,8 +98,9 @@ class Replicated:
 
     def _command_of(self, name: str, folder: Path) -> tuple[list[str], dict[str, str]]:
         if name == "redis":
-            options = ["--port", str(self._ports[name]), "--bind", "127.0.0.1", "--dir", str(folder)]
-            return ["redis-server", *options, "--appendonly", "yes"], {}
+            (documented,) = re.findall(r"^redis-server .*$", SCALING, re.MULTILINE)
+            here = ["--port", str(self._ports[name]), "--bind", "127.0.0.1", "--dir", str(folder)]
+            return [*shlex.split(documented), *here], {}
         if name == "balancer":
             (folder / "haproxy.cfg").write_text(self._documented_balancer())
             return ["haproxy", "-W", "-db", "-f", "haproxy.cfg"], {}

@@ -1,7 +1,8 @@
-"""``make bench-peers``: the same four requests as an n8n workflow and as an Airflow DAG, beside our worker.
+"""The same four requests as an n8n workflow and as an Airflow DAG, beside our worker (make bench-peers).
 
-Both are installed into a folder that is thrown away, which takes some minutes and 4 GB. ``--folder DIR`` keeps it, and
-the next run uses what is there. Airflow, and Prefect's server here, keep their data in this machine's PostgreSQL.
+Both are installed into a folder that is thrown away, which takes some minutes and 4 GB. With --folder DIR it is kept,
+and the next run uses what is there. Airflow, and Prefect's server here, keep their data in a PostgreSQL that is made
+for the time, of what "apt-get install postgresql" brings.
 """
 
 from __future__ import annotations
@@ -403,7 +404,8 @@ def main() -> None:
     """Install, measure, and print tables or JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="where they are installed; default: a folder that is thrown away")
-    parser.add_argument("--only", nargs="+", default=("n8n", "airflow", "ours"), help="n8n, airflow, ours")
+    ways = ("n8n", "airflow", "ours")
+    parser.add_argument("--only", nargs="+", default=ways, choices=ways, help="measure these alone")
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of tables")
     arguments = parser.parse_args()
     if system_postgres() is None:
