@@ -24,6 +24,8 @@ from prefect_campaigns.blocks.store_types import (
     PausedBy,
     Reservation,
     Stop,
+    UnattendedRun,
+    WorkerRecord,
 )
 from prefect_campaigns.blocks.values import instant, json_value, optional_instant
 from prefect_campaigns.errors import StoreError
@@ -103,6 +105,26 @@ def approval(row: Row) -> ApprovalRecord:
         expires_at=instant(row["expires_at"]),
         decided_at=optional_instant(row["decided_at"]),
         decided_by=row["decided_by"],
+    )
+
+
+def worker(row: Row) -> WorkerRecord:
+    """Return a worker's process."""
+    return WorkerRecord(
+        id=UUID(row["id"]),
+        name=row["name"],
+        expires_at=instant(row["expires_at"]),
+        has_expired=bool(row["has_expired"]),
+    )
+
+
+def unattended(row: Row) -> UnattendedRun:
+    """Return a run that perhaps nobody executes."""
+    return UnattendedRun(
+        run_id=row["run_id"],
+        campaign_key=row["campaign_key"],
+        lease_expires_at=optional_instant(row["lease_expires_at"]),
+        has_expired=bool(row["has_expired"]),
     )
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self
 from uuid import UUID
 
+from prefect_campaigns.blocks.store_liveness import LivenessStore
 from prefect_campaigns.blocks.store_money import MoneyStore
 from prefect_campaigns.blocks.store_types import (
     ApprovalRecord,
@@ -30,8 +31,8 @@ from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, StepResult
 
 
-class CampaignStore(MoneyStore, Protocol):
-    """Keeps campaigns, runs, leases and the ledger, whose methods stand with MoneyStore.
+class CampaignStore(MoneyStore, LivenessStore, Protocol):
+    """Keeps campaigns, runs and leases; the ledger's methods stand with MoneyStore, the workers' with LivenessStore.
 
     Attributes:
         books: names what it writes to, the same from every process: a file's path, a project's URL.

@@ -193,6 +193,37 @@ class LeaseHeld:
     expires_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkerRecord:
+    """A worker's process.
+
+    Attributes:
+        id: names the process; ``name`` is its worker's, which the next one may bear again.
+        expires_at: when it counts as vanished, unless it is heard of again.
+        has_expired: whether that moment is past.
+    """
+
+    id: UUID
+    name: str
+    expires_at: datetime
+    has_expired: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnattendedRun:
+    """A run that counts as running, and that perhaps nobody executes.
+
+    Attributes:
+        lease_expires_at: when its lease expires, or has expired; None where it holds none.
+        has_expired: whether it holds no lease that has not expired.
+    """
+
+    run_id: str
+    campaign_key: str
+    lease_expires_at: datetime | None
+    has_expired: bool
+
+
 class AttemptState(StrEnum):
     """Where the money of one request stands.
 

@@ -329,6 +329,11 @@ class Campaign(_Written):
         description="What it does, in this order."
     )
     notifications: Notifications | None = Field(default=None, description="Who is told.")
+    on_crash: Literal["resume", "fail"] = Field(
+        default="resume",
+        description="When the worker of a run vanishes (killed, machine gone). resume: the run goes on, once, at its"
+        " unfinished step, unless that sends. fail: it stays Crashed.",
+    )
     metadata: JsonObject = Field(
         default_factory=dict, description="Free; project_id goes to every engine as options.projectId."
     )

@@ -12,7 +12,7 @@ from prefect import State, flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
-from prefect.exceptions import PrefectException
+from prefect.exceptions import Pause, PrefectException
 from prefect.states import Cancelled, Failed
 from pydantic import Field
 
@@ -22,7 +22,14 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, describe_limits, first_moment_without
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.errors import ApprovalExpired, BudgetRefused, CampaignsError, ServerError, StoreUnavailable
+from prefect_campaigns.errors import (
+    ApprovalExpired,
+    BudgetRefused,
+    CampaignsError,
+    LeaseLost,
+    ServerError,
+    StoreUnavailable,
+)
 from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.alerts import tell_alerts
 from prefect_campaigns.flows.approval import NOT_APPROVED, Resumption, read_resumption, require_approval
@@ -130,6 +137,10 @@ async def _conduct(
             journal = Journal(settings.journal_folder)
             return await _run(store, wanted, version, flow_run, journal, begin, send_again=send_again)
     except CampaignsError as error:
+        if isinstance(error, LeaseLost) and (state := await leaving.taken_over(flow_run)):
+            logger.error("%s; the run has been given up for lost, and this execution of it ends here", error)
+            # As a run ends that is suspended: the engine writes down nothing more.
+            raise Pause(state=state) from None
         # Said in the state, in words, rather than as a traceback.
         logger.error("%s", error)
         return Failed(message=f"{type(error).__name__}: {error}")

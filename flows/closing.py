@@ -65,7 +65,8 @@ class Closed:
 async def find_ended(client: PrefectClient, store: CampaignStore) -> list[UUID]:
     """Return the runs that have ended in Prefect, or are deleted there, although the books have them going or waiting.
 
-    Asks Prefect once for all of them, or for every two hundred. A run that it does not know is deleted where it knows
+    But none that has crashed, for which ``recovering`` is there. Asks Prefect once for all of them, or for every two
+    hundred. A run that it does not know is deleted where it knows
     the deployment of the run's campaign; otherwise it is the run of another Prefect server.
 
     Raises:
@@ -82,12 +83,12 @@ async def find_ended(client: PrefectClient, store: CampaignStore) -> list[UUID]:
 
 
 async def _are_final(client: PrefectClient, run_ids: Sequence[UUID]) -> dict[UUID, bool]:
-    """Return of the runs that Prefect knows whether they have ended."""
+    """Return of the runs that Prefect knows whether they have ended, and not crashed."""
     found: dict[UUID, bool] = {}
     for start in range(0, len(run_ids), ASKED_AT_ONCE):
         ids = FlowRunFilterId(any_=list(run_ids[start : start + ASKED_AT_ONCE]))
         runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter(id=ids), limit=ASKED_AT_ONCE)
-        found |= {run.id: run.state is not None and run.state.is_final() for run in runs}
+        found |= {run.id: run.state is not None and run.state.is_final() and not run.state.is_crashed() for run in runs}
     return found
 
 
@@ -176,8 +177,7 @@ async def close_record(
         report = await store.get_run(run_id)
         is_going = report is not None and report.status is RunStatus.RUNNING
         if report is not None and is_going:
-            unrecorded = await _unrecorded(store, report, begun)
-            await _abort(store, lease, report, unrecorded, state_name=state_name, why=why)
+            await end_record(store, lease, report, begun=begun, state_name=state_name, why=why)
     finally:
         await store.release_lease(lease)
     return Closed(withdrawn=tuple(withdrawn), is_aborted=is_going)
@@ -190,9 +190,25 @@ async def _unrecorded(store: CampaignStore, report: RunReport, begun: Collection
     return {step.name for step in report.steps if step.status is StepStatus.PENDING} & set(begun) - harmless
 
 
-async def _abort(
-    store: CampaignStore, lease: Lease, report: RunReport, unrecorded: Collection[str], *, state_name: str, why: str
+async def end_record(
+    store: CampaignStore,
+    lease: Lease,
+    report: RunReport,
+    *,
+    begun: Collection[str] = (),
+    status: RunStatus = RunStatus.ABORTED,
+    state_name: str,
+    why: str,
 ) -> None:
+    """Write down the end of the lease's run, which is going in the books, and book what it has left under way.
+
+    Args:
+        begun: as for close_record.
+
+    Raises:
+        StoreError: the store is not there.
+    """
+    unrecorded = await _unrecorded(store, report, begun)
     now, under_way = current_clock().now(), []
     for step in report.steps:
         attempts = await close_attempts(store, lease, step.name)
@@ -205,13 +221,13 @@ async def _abort(
         await store.save_step(lease, failed)
         under_way.append(failure_in_words(failed))
     report = await store.get_run(report.run_id) or report
-    aborted = {
-        "status": RunStatus.ABORTED,
+    ended = {
+        "status": status,
         "state_name": state_name,
         "message": "\n".join([why, *under_way, f"{report.summary()}."]),
         "completed_at": now,
     }
-    await store.finish_run(lease, report.model_copy(update=aborted))
+    await store.finish_run(lease, report.model_copy(update=ended))
 
 
 async def close_attempts(store: CampaignStore, lease: Lease, step_name: str) -> list[Reservation]:

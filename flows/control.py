@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
@@ -25,13 +26,20 @@ class Leaving:
 
     Attributes:
         worker_name: whose runs they are.
+        worker_id: names the worker's process.
         is_asked: it waits for its runs; what should not be cut off is not begun any more.
         is_over: it waits no longer, and cancels them.
     """
 
     worker_name: str
+    worker_id: UUID = field(default_factory=uuid4)
     is_asked: bool = False
     is_over: bool = False
+
+    @property
+    def in_words(self) -> str:
+        """What is said of a run that is handed back."""
+        return f"Handed back by worker {self.worker_name!r}, which stops"
 
 
 class RunControl:

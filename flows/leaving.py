@@ -14,7 +14,7 @@ from uuid import UUID
 import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import Pause, PrefectException
 from prefect.states import Running, Scheduled
@@ -23,6 +23,9 @@ from prefect_campaigns.flows.control import Leaving, current_control, is_unwante
 
 HANDED_BACK = "HandedBack"
 """The name of the state (type SCHEDULED) of a run that waits for another worker to go on with it."""
+
+RECOVERING = "Recovering"
+"""The name of the state (type SCHEDULED) of a run that goes on after nobody executed it any more."""
 
 HAND_BACK_SECONDS = 20.0
 """How long a run that is cut off may take to be handed back. Its worker cuts off all at once: Prefect is busy then."""
@@ -47,7 +50,13 @@ def _leaving() -> Leaving:
 
 
 async def give_back(
-    client: PrefectClient, flow_run_id: UUID, *, worker_name: str, due: datetime, even_crashed: bool = False
+    client: PrefectClient,
+    flow_run_id: UUID,
+    *,
+    why: str,
+    due: datetime,
+    name: str = HANDED_BACK,
+    even_crashed: bool = False,
 ) -> State[Any] | None:
     """Let another worker take the run up when it is due; return the state in which it waits for that.
 
@@ -55,6 +64,8 @@ async def give_back(
     ended or somebody wants it cancelled: Prefect would let it go on all the same.
 
     Args:
+        why: what the state says to people.
+        name: what the state is called.
         even_crashed: whether one that Prefect calls Crashed is given back as well.
 
     Raises:
@@ -65,9 +76,7 @@ async def give_back(
         return None
     if state.is_paused():
         return state
-    wanted: State[Any] = Scheduled(
-        name=HANDED_BACK, scheduled_time=due, message=f"Handed back by worker {worker_name!r}, which stops"
-    )
+    wanted: State[Any] = Scheduled(name=name, scheduled_time=due, message=why)
     answer = await client.set_flow_run_state(flow_run_id, wanted)
     is_given = answer.state is not None and answer.state.type is StateType.SCHEDULED
     return answer.state if is_given and answer.status is not SetStateStatus.ABORT else None
@@ -117,7 +126,27 @@ async def hand_back_at_the_end(flow_run_id: UUID) -> bool:
 
 async def _give_this_back(flow_run_id: UUID) -> State[Any] | None:
     async with get_client() as client:
-        return await give_back(client, flow_run_id, worker_name=_leaving().worker_name, due=datetime.now(UTC))
+        return await give_back(client, flow_run_id, why=_leaving().in_words, due=datetime.now(UTC))
+
+
+async def taken_over(flow_run: FlowRun) -> State[Any] | None:
+    """Return where a run stands that is not this execution's any more: somebody saw it crash, or had it go on.
+
+    None where it is still this one's, for all that Prefect knows.
+
+    Args:
+        flow_run: as this execution of it began.
+
+    Raises:
+        httpx.HTTPError, PrefectException: Prefect does not answer.
+    """
+    async with get_client() as client:
+        states = sorted(await client.read_flow_run_states(flow_run.id), key=lambda state: state.timestamp)
+    began = next((place for place, one in enumerate(states) if flow_run.state and one.id == flow_run.state.id), None)
+    if began is None:
+        return None
+    is_taken = any(one.is_crashed() or one.is_scheduled() for one in states[began + 1 :])
+    return states[-1] if is_taken else None
 
 
 async def _state_of(flow_run_id: UUID) -> State[Any]:

@@ -12,7 +12,14 @@ from prefect_campaigns.errors import StoreError, StoreUnavailable
 APPLICATION_ID = 0x63616D70
 """Marks a file as ours in its header: "camp"."""
 
-MIGRATIONS = ("0001_books.sql", "0002_account.sql", "0003_successor.sql", "0004_drive.sql", "0005_running.sql")
+MIGRATIONS = (
+    "0001_books.sql",
+    "0002_account.sql",
+    "0003_successor.sql",
+    "0004_drive.sql",
+    "0005_running.sql",
+    "0006_workers.sql",
+)
 """What brings a file from each version to the next; a file's version is how many of them it has seen."""
 
 

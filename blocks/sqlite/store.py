@@ -11,7 +11,18 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from prefect_campaigns.blocks.sqlite import alerts, approvals, audit, leases, ledger, limits, records, stopping, verify
+from prefect_campaigns.blocks.sqlite import (
+    alerts,
+    approvals,
+    audit,
+    leases,
+    ledger,
+    limits,
+    liveness,
+    records,
+    stopping,
+    verify,
+)
 from prefect_campaigns.blocks.sqlite.bookings import Author
 from prefect_campaigns.blocks.sqlite.file import SqliteFile
 from prefect_campaigns.blocks.store_types import (
@@ -25,6 +36,8 @@ from prefect_campaigns.blocks.store_types import (
     Pause,
     Reservation,
     Stop,
+    UnattendedRun,
+    WorkerRecord,
 )
 from prefect_campaigns.budget import AccountBudget, BudgetStatus
 from prefect_campaigns.clock import Clock, current_clock
@@ -167,6 +180,20 @@ class SqliteStore:
 
     async def release_lease(self, lease: Lease) -> None:
         await self._file.write(lambda db, now: leases.release(db, lease))
+
+    # Who lives
+
+    async def keep_worker(self, id: UUID, *, name: str, ttl_seconds: float) -> None:
+        await self._file.write(lambda db, now: liveness.keep_worker(db, now, id, name=name, ttl_seconds=ttl_seconds))
+
+    async def remove_worker(self, id: UUID) -> None:
+        await self._file.write(lambda db, now: liveness.remove_worker(db, id))
+
+    async def list_workers(self) -> Sequence[WorkerRecord]:
+        return await self._file.write(liveness.list_workers)
+
+    async def unattended_runs(self, *, within_seconds: float) -> Sequence[UnattendedRun]:
+        return await self._file.write(lambda db, now: liveness.unattended_runs(db, now, within_seconds=within_seconds))
 
     # Money
 

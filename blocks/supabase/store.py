@@ -23,6 +23,8 @@ from prefect_campaigns.blocks.store_types import (
     Pause,
     Reservation,
     Stop,
+    UnattendedRun,
+    WorkerRecord,
 )
 from prefect_campaigns.blocks.supabase import records, values
 from prefect_campaigns.blocks.supabase.client import SupabaseApi
@@ -232,6 +234,27 @@ class SupabaseStore:
 
     async def release_lease(self, lease: Lease) -> None:
         await self._value("campaigns_release_lease", p_lease=values.lease_text(lease))
+
+    # Who lives
+
+    async def keep_worker(self, id: UUID, *, name: str, ttl_seconds: float) -> None:
+        await self._value(
+            "campaigns_keep_worker",
+            p_id=str(id),
+            p_name=values.storable_text(name),
+            p_ttl_seconds=ttl_seconds,
+            p_now=self._now(),
+        )
+
+    async def remove_worker(self, id: UUID) -> None:
+        await self._value("campaigns_remove_worker", p_id=str(id))
+
+    async def list_workers(self) -> Sequence[WorkerRecord]:
+        return [rows.worker(row) for row in await self._value("campaigns_list_workers", p_now=self._now())]
+
+    async def unattended_runs(self, *, within_seconds: float) -> Sequence[UnattendedRun]:
+        found = await self._value("campaigns_unattended_runs", p_within_seconds=within_seconds, p_now=self._now())
+        return [rows.unattended(row) for row in found]
 
     # Money
 

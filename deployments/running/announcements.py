@@ -13,9 +13,11 @@ from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 from prefect.events.schemas.events import Event, ResourceSpecification
 
-from prefect_campaigns.flows.leaving import HANDED_BACK
+from prefect_campaigns.flows.leaving import HANDED_BACK, RECOVERING
 
-ASKED_FOR = tuple(f"prefect.flow-run.{name}" for name in ("Scheduled", "AwaitingRetry", "Resuming", HANDED_BACK))
+ASKED_FOR = tuple(
+    f"prefect.flow-run.{name}" for name in ("Scheduled", "AwaitingRetry", "Resuming", HANDED_BACK, RECOVERING)
+)
 """Events after which there may be a run to take up at once. Runs that the scheduler makes come without one, early."""
 
 CANCELLED = ("prefect.flow-run.Cancelling", "prefect.flow-run.Cancelled")

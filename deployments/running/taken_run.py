@@ -47,6 +47,11 @@ Prefect refuses to have a run Pending that runs, and lets one begin again that h
 """
 
 
+def taken_up_by(worker_name: str, worker_id: UUID) -> str:
+    """Return what the Pending state of a run says that a worker's process has taken up: which one."""
+    return f"Taken up by worker {worker_name!r} ({worker_id})"
+
+
 def load_flow(entrypoint: str | None) -> Flow[..., Any]:
     """Return the flow of a dotted entrypoint inside this package.
 
@@ -172,7 +177,7 @@ class TakenRun:
         """
         if self._given_up.is_set() and not self._has_asked:
             return False
-        message = f"Taken up by worker {self._leaving.worker_name!r}"
+        message = taken_up_by(self._leaving.worker_name, self._leaving.worker_id)
         if self._has_asked or time.monotonic() - self._looked_at > STALE_SECONDS:
             state = (await self._client.read_flow_run(self.id)).state
             if state is not None and state.is_pending() and state.message == message:
@@ -328,6 +333,4 @@ class TakenRun:
 
     async def _give_back(self, due: datetime, *, even_crashed: bool = False) -> None:
         with suppress(ObjectNotFound):
-            await give_back(
-                self._client, self.id, worker_name=self._leaving.worker_name, due=due, even_crashed=even_crashed
-            )
+            await give_back(self._client, self.id, why=self._leaving.in_words, due=due, even_crashed=even_crashed)

@@ -1,12 +1,14 @@
 """What a worker looks after beside its runs.
 
-Money that is not settled yet, campaigns that should have resumed, and runs whose end nobody has told the books.
+That others know that it lives, money that is not settled yet, campaigns that should have resumed, and runs whose end
+nobody has told the books.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 
@@ -21,6 +23,11 @@ from prefect_campaigns.flows.resuming import resume_overdue
 
 WorkerLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
+WORKER_SECONDS = 60.0
+"""After how long a worker that is not heard of counts as vanished."""
+
+KEEP_SECONDS = 15.0
+
 JOURNAL_SECONDS = 30.0
 """How often a worker looks for what engines charged and the store does not know of."""
 
@@ -31,6 +38,33 @@ CLOSED_AT_ONCE = 100
 """How many runs are closed in the books after one look; of each Prefect is asked once more."""
 
 ACTOR = "the campaign worker"
+
+
+async def keep_worker(id: UUID, name: str, logger: WorkerLogger) -> None:
+    """Say in the store that the worker lives; where the store is away, it is said later."""
+    try:
+        async with open_store(load_settings()) as store:
+            await store.keep_worker(id, name=name, ttl_seconds=WORKER_SECONDS)
+    except Exception as error:
+        # Of any kind, as below.
+        logger.warning("The store does not know that this worker lives: %s", error)
+
+
+async def keep_worker_for_ever(id: UUID, name: str, logger: WorkerLogger) -> None:
+    """Say so every fifteen seconds."""
+    while True:
+        await asyncio.sleep(KEEP_SECONDS)
+        await keep_worker(id, name, logger)
+
+
+async def remove_worker(id: UUID, logger: WorkerLogger) -> None:
+    """Say in the store that the worker has ended well."""
+    try:
+        async with open_store(load_settings()) as store:
+            await store.remove_worker(id)
+    except Exception as error:
+        # Of any kind: whoever looks finds nothing left of a worker that has ended.
+        logger.debug("The store does not know that this worker has ended: %s", error)
 
 
 async def settle_journal_for_ever(logger: WorkerLogger) -> None:

@@ -29,12 +29,16 @@ from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import STOP_SECONDS, RunLoop
 from prefect_campaigns.deployments.running.scheduled_event import emit_scheduled
 from prefect_campaigns.deployments.running.taken_run import TakenRun
-from prefect_campaigns.deployments.running.unwanted import read_unwanted
+from prefect_campaigns.deployments.running.unwanted import watch
 from prefect_campaigns.deployments.running.upkeep import (
     close_ended_for_ever,
+    keep_worker,
+    keep_worker_for_ever,
+    remove_worker,
     resume_overdue_for_ever,
     settle_journal_for_ever,
 )
+from prefect_campaigns.deployments.running.zombies import Zombies
 from prefect_campaigns.errors import SettingsError, UnsupportedFlow
 from prefect_campaigns.flows.control import Leaving
 
@@ -53,9 +57,6 @@ of each run, one run after the other: events would be left behind, and with them
 
 BEGIN_SECONDS = 10.0
 """After how long a run that does not begin, or whose claim has no answer, holds up the next no longer."""
-
-WATCH_SECONDS = 2.0
-"""How often Prefect is asked which runs are wanted otherwise, should its events be late."""
 
 BREATH_SECONDS = 0.1
 """How long it waits after a look before the next, however many ask for one."""
@@ -119,7 +120,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         return {"job_configuration": {"labels": {}}, "variables": {"type": "object", "properties": {}}}
 
     async def setup(self) -> None:
-        """Begin to log, to listen for what people do to runs, and to look after money, pauses and ends."""
+        """Begin to log, to listen for what people do to runs, and to look after what upkeep and zombies are about."""
         try:
             self._logs.enter_context(writing_logs(load_settings()))
         except SettingsError as error:
@@ -132,7 +133,13 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         except BaseException:
             self._logs.close()
             raise
+        # Before it takes up any run: of who does not live nobody would notice that it has died.
+        own_id = self._leaving.worker_id
+        await keep_worker(own_id, self.name, self._logger)
+        zombies = Zombies(self.client, own_id=own_id, work_pool=self._work_pool_name, logger=self._logger)
         self._beside = [
+            asyncio.create_task(keep_worker_for_ever(own_id, self.name, self._logger)),
+            asyncio.create_task(zombies.look_for_ever()),
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._take_up_when_asked()),
             asyncio.create_task(settle_journal_for_ever(self._logger)),
@@ -203,6 +210,9 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             await super().teardown(*exc_info)
         finally:
             await self._run_loop.close()
+            if not self._taken:
+                # Otherwise others notice that it is gone, and see to what it leaves behind.
+                await remove_worker(self._leaving.worker_id, self._logger)
             # Last, since a server that has fallen silent makes them wait ten seconds for its goodbye.
             if self._beside:
                 await asyncio.wait(self._beside, timeout=STOP_LISTENING_SECONDS)
@@ -305,7 +315,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         )
         self._idle.clear()
         if self._watching is None or self._watching.done():
-            self._watching = asyncio.create_task(self._watch())
+            self._watching = asyncio.create_task(watch(self.client, self._taken, look_now=self._look_now))
         return taken
 
     def _let_go(self, taken: TakenRun) -> None:
@@ -402,25 +412,3 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
                 self._logger.warning("Not known which runs have been asked for: %s", error)
             # What many ask for at once is looked for a few times, not as often as they ask.
             await asyncio.sleep(BREATH_SECONDS)
-
-    async def _watch(self) -> None:
-        """Ask, once for all runs, which of them somebody wants to end or to hold; end when none is left."""
-        while self._taken:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), WATCH_SECONDS)
-            self._look_now.clear()
-            asked = dict(self._taken)
-            try:
-                unwanted = await read_unwanted(self.client, asked)
-            except (httpx.HTTPError, PrefectException) as error:
-                self._logger.debug("not known which runs are wanted otherwise: %s", error)
-                continue
-            for run_id, state in unwanted.items():
-                taken = asked[run_id]
-                if self._taken.get(run_id) is not taken:
-                    # Of an execution that is over; the run may have been taken up again.
-                    continue
-                if state.is_paused():
-                    taken.suspend(state)
-                else:
-                    taken.cancel_for_a_person()

@@ -137,7 +137,7 @@ async def test_only_what_goes_on_is_given_back(driver, engines, state, given, le
     flow_run = await driver.start_later(await driver.deploy(f"Given Back {state.name}", engines.url, only=1))
     await driver.client.set_flow_run_state(flow_run.id, state, force=True)
     later = datetime.now(UTC) + timedelta(days=1)
-    waits = await give_back(driver.client, flow_run.id, worker_name="one that stops", due=later)
+    waits = await give_back(driver.client, flow_run.id, why="its worker stops", due=later)
     assert (waits and waits.name) == given
     assert (await driver.client.read_flow_run(flow_run.id)).state.name == left
     await driver.client.set_flow_run_state(flow_run.id, Cancelled(), force=True)

@@ -123,7 +123,7 @@ class Crowd:
         """Return which worker has taken the run up last."""
         states = await self._driver.client.read_flow_run_states(self.runs[name].id)
         said = max((state for state in states if state.is_pending()), key=lambda state: state.timestamp).message or ""
-        return said.removeprefix("Taken up by worker '").removesuffix("'")
+        return said.split("'")[1]
 
     async def running_in(self, worker: str) -> set[str]:
         """Wait until some runs go in a worker, whose requests the engine holds; return which."""

@@ -1,0 +1,7 @@
+-- Version 6: which workers live.
+
+CREATE TABLE workers (
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL,
+    expires_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,199 @@
+"""Noticing runs that nobody executes any more, and workers that have vanished.
+
+Each worker says in the store, every few seconds, that it lives; each run that goes on renews its lease there. Who does
+neither is watched for half a minute before anything is done, so that a store that was away, and has come back, finds
+everybody alive again. Prefect's own heartbeats decide nothing: when its server was away, they are missing of those that
+live, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import anyio
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.logging import get_logger
+
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import Lease, UnattendedRun, WorkerRecord
+from prefect_campaigns.blocks.stores import open_store
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.running.taken_run import taken_up_by
+from prefect_campaigns.deployments.running.upkeep import WorkerLogger
+from prefect_campaigns.flows.lease import LEASE_SECONDS, RENEW_SECONDS, keeping
+from prefect_campaigns.flows.recovering import recover
+
+LOOK_SECONDS = 10.0
+"""How often a worker looks who lives."""
+
+WATCHED_SECONDS = 30.0
+"""How long somebody has to be silent before our eyes: whoever lives renews its lease within fifteen seconds."""
+
+SOON_SECONDS = LEASE_SECONDS - RENEW_SECONDS - LOOK_SECONDS
+"""A lease that expires so soon was not renewed when it was time."""
+
+RECOVERING = "@recover"
+"""What one worker is alone at."""
+
+_PAGE = 200
+_logger = get_logger("campaigns.zombies")
+
+
+class Watch:
+    """Since when each of some has been silent: what it last said has not changed."""
+
+    def __init__(self, clock: Callable[[], float] = anyio.current_time) -> None:
+        self._clock = clock
+        self._silent: dict[Hashable, tuple[object, float]] = {}
+
+    def look(self, said: Mapping[Any, object]) -> None:
+        """Take note of what each has said last; who is not among them is forgotten."""
+        now, before = self._clock(), self._silent
+        self._silent = {
+            who: before[who] if who in before and before[who][0] == word else (word, now) for who, word in said.items()
+        }
+
+    def forget(self) -> None:
+        """Begin anew: nobody could be heard."""
+        self._silent = {}
+
+    def is_silent(self, who: Hashable) -> bool:
+        """Whether it has been silent for long enough."""
+        return who in self._silent and self._clock() - self._silent[who][1] >= WATCHED_SECONDS
+
+
+class Zombies:
+    """What one worker does about runs that nobody executes.
+
+    Args:
+        own_id: the worker's own process, which lives.
+    """
+
+    def __init__(self, client: PrefectClient, *, own_id: UUID, work_pool: str, logger: WorkerLogger) -> None:
+        self._client = client
+        self._own_id = own_id
+        self._work_pool = work_pool
+        self._logger = logger
+        self._runs = Watch()
+        self._workers = Watch()
+
+    async def look_for_ever(self) -> None:
+        """Look every ten seconds; what fails is tried at the next look."""
+        while True:
+            try:
+                async with open_store(load_settings()) as store:
+                    await self.look(store)
+            except Exception as error:
+                # Of any kind: nobody else would notice that this task has ended.
+                self._runs.forget()
+                self._workers.forget()
+                self._logger.warning("Not known which runs nobody executes: %s", error)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self, store: CampaignStore) -> None:
+        """Look who has been silent for long enough, and see to that.
+
+        Raises:
+            StoreError: the store is not there.
+            PrefectException, httpx.HTTPError: Prefect is not there.
+        """
+        runs = {one.run_id: one for one in await store.unattended_runs(within_seconds=SOON_SECONDS)}
+        workers = {one.id: one for one in await store.list_workers() if one.id != self._own_id}
+        self._runs.look({run_id: run.lease_expires_at for run_id, run in runs.items()})
+        self._workers.look({id: worker.expires_at for id, worker in workers.items()})
+        lost = [run for run in runs.values() if run.has_expired and self._runs.is_silent(run.run_id)]
+        gone = [worker for worker in workers.values() if worker.has_expired and self._workers.is_silent(worker.id)]
+        if not lost and not gone:
+            return
+        async with _alone(store, self._own_id) as is_alone:
+            if not is_alone:
+                return
+            # Of those that a worker took with it, it is known what has become of whoever executed them.
+            for worker in gone:
+                await self._see_to_worker(store, worker)
+            await self._see_to_runs(store, lost)
+
+    async def _see_to_runs(self, store: CampaignStore, lost: Iterable[UnattendedRun]) -> None:
+        ids = [UUID(run.run_id) for run in lost]
+        for start in range(0, len(ids), _PAGE):
+            found = await self._client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + _PAGE])), limit=_PAGE
+            )
+            for flow_run in found:
+                await self._see_to(store, flow_run, gone="whoever executed it has vanished")
+
+    async def _see_to_worker(self, store: CampaignStore, worker: WorkerRecord) -> None:
+        """See to all runs that a worker took with it, and then forget it."""
+        said = taken_up_by(worker.name, worker.id)
+        is_left = False
+        for flow_run in await self._going():
+            if await self._was_taken_up(flow_run, said):
+                seen_to = await self._see_to(store, flow_run, gone=f"worker {worker.name!r} has vanished")
+                is_left = is_left or not seen_to
+        if not is_left:
+            await store.remove_worker(worker.id)
+
+    async def _going(self) -> list[FlowRun]:
+        """Return the work pool's runs that somebody should be executing."""
+        going = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+        found: list[FlowRun] = []
+        while True:
+            page = await self._client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=going))),
+                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool])),
+                sort=FlowRunSort.ID_DESC,
+                limit=_PAGE,
+                offset=len(found),
+            )
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+    async def _was_taken_up(self, flow_run: FlowRun, said: str) -> bool:
+        """Whether it was this worker that took the run up last."""
+        if flow_run.state is not None and flow_run.state.is_pending():
+            return flow_run.state.message == said
+        states = await self._client.read_flow_run_states(flow_run.id)
+        claims = [state for state in states if state.is_pending()]
+        return bool(claims) and max(claims, key=lambda state: state.timestamp).message == said
+
+    async def _see_to(self, store: CampaignStore, flow_run: FlowRun, *, gone: str) -> bool:
+        """See to a run; return whether that is done."""
+        done = await recover(self._client, store, flow_run, gone=gone)
+        if done:
+            self._logger.warning("Run %s: %s; %s", flow_run.name, gone, done)
+        return done is not None
+
+
+@asynccontextmanager
+async def _alone(store: CampaignStore, own_id: UUID) -> AsyncIterator[bool]:
+    """Yield whether no other worker is at it, and keep it so."""
+    lease = await store.acquire_lease(
+        RECOVERING,
+        run_id=str(own_id),
+        run_name="recover",
+        holder=str(own_id),
+        ttl_seconds=LEASE_SECONDS,
+        waiting_since=current_clock().now(),
+    )
+    if not isinstance(lease, Lease):
+        await store.leave_queue(RECOVERING, run_id=str(own_id))
+        yield False
+        return
+    async with keeping(store, lease, logger=_logger):
+        yield True

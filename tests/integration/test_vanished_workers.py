@@ -1,0 +1,148 @@
+"""``kill -9`` of a worker, while another lives: within 90 seconds its runs are seen to, and people hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from campaign_files import ANALYZE, PROSPECT, campaign
+from driving import Driver, until
+from mails import mails_to
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelling, Running
+from real_stack import Stack
+
+from prefect_campaigns.blocks.store_types import AttemptState
+from prefect_campaigns.deployments.compile import WORK_POOL
+from prefect_campaigns.deployments.demo.engines import DemoEngines
+from prefect_campaigns.flows.leaving import HANDED_BACK, RECOVERING
+
+NOTICED = timedelta(seconds=90)
+ADDRESS = "vanished@example.com"
+ESTIMATE = {"estimatedCost": "0.25"}
+
+CAMPAIGNS: dict[str, dict[str, Any]] = {
+    "going": {"only": 2, "steps": {"analysis": ESTIMATE}},
+    "failing": {"only": 1, "steps": {"prospecting": ESTIMATE}, "onCrash": "fail"},
+    "sending": {"only": 1, "steps": {"prospecting": {"sends": True, **ESTIMATE}}},
+    "cancelled": {"only": 1},
+    "pending": {"only": 1},
+    "unheard": {"only": 1},
+}
+"""By what becomes of a run of theirs when its worker is killed."""
+
+
+@pytest.fixture
+async def no_survivor(in_stack: Stack) -> AsyncIterator[None]:
+    """Let the stack's own worker be away while the test begins."""
+    await asyncio.to_thread(in_stack.stop_worker)
+    yield
+    await asyncio.to_thread(in_stack.stop_worker)
+    await asyncio.to_thread(in_stack.start_worker)
+
+
+async def asked(engines: DemoEngines, path: str, count: int) -> None:
+    async def look() -> bool:
+        return len(engines.requests_to(path)) >= count
+
+    await until(look, f"{count} requests to {path}")
+
+
+async def history(driver: Driver, run_id: UUID) -> list[State[Any]]:
+    return sorted(await driver.client.read_flow_run_states(run_id), key=lambda state: state.timestamp)
+
+
+async def begin_all(driver: Driver, engines: DemoEngines) -> dict[str, FlowRun]:
+    """Bring a run of every campaign to where its worker is killed, and a second one of the first before its turn."""
+    told = {"onFailure": {"email": ADDRESS}, "onComplete": {"email": ADDRESS}}
+    deployments = dict(
+        zip(
+            CAMPAIGNS,
+            await driver.apply(
+                *(
+                    campaign(f"Vanished {name}", engines.url, notifications=told, **options)
+                    for name, options in CAMPAIGNS.items()
+                )
+            ),
+            strict=True,
+        )
+    )
+    engines.hang_next(ANALYZE)
+    runs = {"going": await driver.start(deployments["going"])}
+    await asked(engines, ANALYZE, 1)
+    runs["unheard"] = await driver.run(deployments["unheard"])
+    engines.hang_next(PROSPECT, times=3)
+    for name in ("failing", "sending", "cancelled"):
+        runs[name] = await driver.start(deployments[name])
+    await asked(engines, PROSPECT, 5)
+    runs["waiting"] = await driver.start(deployments["going"])
+    await driver.in_state(runs["waiting"].id, "Waiting")
+    runs["pending"] = await driver.start(deployments["pending"], in_seconds=9)
+    await driver.in_state(runs["pending"].id, "Pending")
+    return runs
+
+
+@pytest.mark.usefixtures("no_survivor")
+@pytest.mark.timeout(400)
+async def test_its_runs_crash_and_go_on_once_on_another_worker(
+    driver: Driver, engines: DemoEngines, in_stack: Stack
+) -> None:
+    with in_stack.worker_of(WORK_POOL, name="mortal") as mortal:
+        runs = await begin_all(driver, engines)
+        # As when Prefect was away when the run ended, and its worker dies before it could say so.
+        await driver.client.set_flow_run_state(runs["unheard"].id, Running(), force=True)
+        await asyncio.to_thread(in_stack.start_worker)
+        mortal.send_signal(signal.SIGKILL)
+        died = datetime.now(UTC)
+    await driver.client.set_flow_run_state(runs["cancelled"].id, Cancelling(), force=True)
+
+    ended = dict(zip(runs, await driver.all_ended([run.id for run in runs.values()], seconds=150), strict=True))
+    assert {name: run.state.name for name, run in ended.items() if run.state} == {
+        "going": "Completed",
+        "failing": "Crashed",
+        "sending": "Crashed",
+        "cancelled": "Cancelled",
+        "pending": "Completed",
+        "unheard": "Completed",
+        "waiting": "Completed",
+    }
+    states = {name: await history(driver, run.id) for name, run in runs.items()}
+    for name in ("going", "failing", "sending"):
+        (crash,) = (state for state in states[name] if state.is_crashed())
+        assert crash.timestamp - died < NOTICED
+        assert (crash.message or "").startswith("The run was broken off: worker 'mortal' has vanished\nStep ")
+    names = {name: Counter(state.name for state in was) for name, was in states.items()}
+    assert {name for name, was in names.items() if was[RECOVERING] == 1} == {"going"}
+    assert {name for name, was in names.items() if was[HANDED_BACK] == 1} == {"waiting", "pending"}
+
+    asked_for = Counter(one.idempotency_key for path in (PROSPECT, ANALYZE) for one in engines.requests_to(path))
+    assert sorted(asked_for.values()) == [1] * 8 + [2], "the step that was broken off is asked for again, by its key"
+    first, second = await driver.store.attempts(str(runs["going"].id), "analysis")
+    assert (first.state, second.state) == (AttemptState.CORRECTED, AttemptState.SETTLED)
+    for name, why in (("failing", "its campaign says so (onCrash)"), ("sending", "must not be sent twice")):
+        (attempt,) = await driver.store.attempts(str(runs[name].id), "prospecting")
+        assert (attempt.state, attempt.booked) == (AttemptState.UNCONFIRMED, Decimal("0.25"))
+        report = await driver.store.get_run(str(runs[name].id))
+        state = ended[name].state
+        assert report is not None
+        assert state is not None
+        assert (report.status, report.state_name) == ("failed", "Crashed")
+        assert why in (state.message or "")
+        assert why in (report.message or "")
+    for run in runs.values():
+        report = await driver.store.get_run(str(run.id))
+        assert report is not None
+        assert report.completed_at is not None
+    assert [worker.name for worker in await driver.store.list_workers()] == [f"test of {WORK_POOL}"]
+
+    mails = await mails_to(in_stack, ADDRESS, 8)
+    # One that ended unheard was heard of before the test took that back.
+    ends = {"Crashed": 3, "Completed": 5}
+    assert Counter(str(mail.message["Subject"]).partition(":")[0] for mail in mails) == ends
