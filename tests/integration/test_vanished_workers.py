@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -35,8 +36,9 @@ CAMPAIGNS: dict[str, dict[str, Any]] = {
     "cancelled": {"only": 1},
     "pending": {"only": 1},
     "unheard": {"only": 1},
+    "frozen": {"only": 1, "steps": {"prospecting": {"timeout": 5_000}}},
 }
-"""By what becomes of a run of theirs when its worker is killed."""
+"""By what becomes of a run of theirs when its worker is killed; that of the last one stands still."""
 
 
 @pytest.fixture
@@ -55,25 +57,24 @@ async def asked(engines: DemoEngines, path: str, count: int) -> None:
     await until(look, f"{count} requests to {path}")
 
 
+async def logged(stack: Stack, text: str) -> bool:
+    return text in (stack.home / "worker.log").read_text()
+
+
 async def history(driver: Driver, run_id: UUID) -> list[State[Any]]:
     return sorted(await driver.client.read_flow_run_states(run_id), key=lambda state: state.timestamp)
 
 
-async def begin_all(driver: Driver, engines: DemoEngines) -> dict[str, FlowRun]:
-    """Bring a run of every campaign to where its worker is killed, and a second one of the first before its turn."""
+async def apply_all(driver: Driver, engines: DemoEngines) -> dict[str, UUID]:
     told = {"onFailure": {"email": ADDRESS}, "onComplete": {"email": ADDRESS}}
-    deployments = dict(
-        zip(
-            CAMPAIGNS,
-            await driver.apply(
-                *(
-                    campaign(f"Vanished {name}", engines.url, notifications=told, **options)
-                    for name, options in CAMPAIGNS.items()
-                )
-            ),
-            strict=True,
-        )
-    )
+    campaigns = [
+        campaign(f"Vanished {name}", engines.url, notifications=told, **options) for name, options in CAMPAIGNS.items()
+    ]
+    return dict(zip(CAMPAIGNS, await driver.apply(*campaigns), strict=True))
+
+
+async def begin_all(driver: Driver, engines: DemoEngines, deployments: dict[str, UUID]) -> dict[str, FlowRun]:
+    """Bring a run of the campaigns to where its worker is killed, and a second one of the first before its turn."""
     engines.hang_next(ANALYZE)
     runs = {"going": await driver.start(deployments["going"])}
     await asked(engines, ANALYZE, 1)
@@ -81,7 +82,7 @@ async def begin_all(driver: Driver, engines: DemoEngines) -> dict[str, FlowRun]:
     engines.hang_next(PROSPECT, times=3)
     for name in ("failing", "sending", "cancelled"):
         runs[name] = await driver.start(deployments[name])
-    await asked(engines, PROSPECT, 5)
+    await asked(engines, PROSPECT, 6)
     runs["waiting"] = await driver.start(deployments["going"])
     await driver.in_state(runs["waiting"].id, "Waiting")
     runs["pending"] = await driver.start(deployments["pending"], in_seconds=9)
@@ -94,16 +95,27 @@ async def begin_all(driver: Driver, engines: DemoEngines) -> dict[str, FlowRun]:
 async def test_its_runs_crash_and_go_on_once_on_another_worker(
     driver: Driver, engines: DemoEngines, in_stack: Stack
 ) -> None:
-    with in_stack.worker_of(WORK_POOL, name="mortal") as mortal:
-        runs = await begin_all(driver, engines)
+    deployments = await apply_all(driver, engines)
+    with ExitStack() as workers:
+        frozen = workers.enter_context(in_stack.worker_of(WORK_POOL, name="frozen"))
+        engines.hang_next(PROSPECT)
+        frozen_run = await driver.start(deployments["frozen"])
+        await asked(engines, PROSPECT, 1)
+        frozen.send_signal(signal.SIGSTOP)
+        workers.callback(frozen.send_signal, signal.SIGCONT)
+        mortal = workers.enter_context(in_stack.worker_of(WORK_POOL, name="mortal"))
+        runs = {**await begin_all(driver, engines, deployments), "frozen": frozen_run}
         # As when Prefect was away when the run ended, and its worker dies before it could say so.
         await driver.client.set_flow_run_state(runs["unheard"].id, Running(), force=True)
         await asyncio.to_thread(in_stack.start_worker)
         mortal.send_signal(signal.SIGKILL)
         died = datetime.now(UTC)
-    await driver.client.set_flow_run_state(runs["cancelled"].id, Cancelling(), force=True)
+        await driver.client.set_flow_run_state(runs["cancelled"].id, Cancelling(), force=True)
 
-    ended = dict(zip(runs, await driver.all_ended([run.id for run in runs.values()], seconds=150), strict=True))
+        ended = dict(zip(runs, await driver.all_ended([run.id for run in runs.values()], seconds=150), strict=True))
+        # Whoever wakes up finds that its run has gone on without it.
+        frozen.send_signal(signal.SIGCONT)
+        await until(lambda: logged(in_stack, "given up for lost"), "the end of the frozen execution")
     assert {name: run.state.name for name, run in ended.items() if run.state} == {
         "going": "Completed",
         "failing": "Crashed",
@@ -112,18 +124,20 @@ async def test_its_runs_crash_and_go_on_once_on_another_worker(
         "pending": "Completed",
         "unheard": "Completed",
         "waiting": "Completed",
+        "frozen": "Completed",
     }
     states = {name: await history(driver, run.id) for name, run in runs.items()}
-    for name in ("going", "failing", "sending"):
+    for name in ("going", "failing", "sending", "frozen"):
         (crash,) = (state for state in states[name] if state.is_crashed())
         assert crash.timestamp - died < NOTICED
-        assert (crash.message or "").startswith("The run was broken off: worker 'mortal' has vanished\nStep ")
+        who = "frozen" if name == "frozen" else "mortal"
+        assert (crash.message or "").startswith(f"The run was broken off: worker {who!r} has vanished\nStep ")
     names = {name: Counter(state.name for state in was) for name, was in states.items()}
-    assert {name for name, was in names.items() if was[RECOVERING] == 1} == {"going"}
+    assert {name for name, was in names.items() if was[RECOVERING] == 1} == {"going", "frozen"}
     assert {name for name, was in names.items() if was[HANDED_BACK] == 1} == {"waiting", "pending"}
 
     asked_for = Counter(one.idempotency_key for path in (PROSPECT, ANALYZE) for one in engines.requests_to(path))
-    assert sorted(asked_for.values()) == [1] * 8 + [2], "the step that was broken off is asked for again, by its key"
+    assert sorted(asked_for.values()) == [1] * 8 + [2, 2], "what was broken off is asked for again, by its key"
     first, second = await driver.store.attempts(str(runs["going"].id), "analysis")
     assert (first.state, second.state) == (AttemptState.CORRECTED, AttemptState.SETTLED)
     for name, why in (("failing", "its campaign says so (onCrash)"), ("sending", "must not be sent twice")):
@@ -142,7 +156,7 @@ async def test_its_runs_crash_and_go_on_once_on_another_worker(
         assert report.completed_at is not None
     assert [worker.name for worker in await driver.store.list_workers()] == [f"test of {WORK_POOL}"]
 
-    mails = await mails_to(in_stack, ADDRESS, 8)
+    mails = await mails_to(in_stack, ADDRESS, 10)
     # One that ended unheard was heard of before the test took that back.
-    ends = {"Crashed": 3, "Completed": 5}
+    ends = {"Crashed": 4, "Completed": 6}
     assert Counter(str(mail.message["Subject"]).partition(":")[0] for mail in mails) == ends
