@@ -15,6 +15,7 @@ import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from email import policy
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -27,7 +28,14 @@ from prefect_email import EmailServerCredentials
 from prefect_email.credentials import SMTPServer, SMTPType
 from pydantic import Field, HttpUrl, PrivateAttr, field_validator
 
-from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, RUN_KIND, compose, one_line, parse_address
+from prefect_campaigns.blocks.email_composing import (
+    BUDGET_ALERT_STATE,
+    RUN_KIND,
+    RunNotice,
+    compose,
+    one_line,
+    parse_address,
+)
 from prefect_campaigns.clock import Clock, SystemClock
 
 LIMIT_SECONDS = 10.0
@@ -35,6 +43,10 @@ LIMIT_SECONDS = 10.0
 
 QUIT_SECONDS = 1.0
 """How long the goodbye may take once the mail was accepted; within the limit above."""
+
+LATE = timedelta(seconds=90)
+"""How long after an event an automation still mails about it. What waits in line for longer, because the mail server is
+slow or was away, is sent by whoever sends what is owed: it waits until nobody else may be at it any more."""
 
 LOG_CHARACTERS = 700
 
@@ -51,6 +63,8 @@ _OCCURRED = "event.occurred|default(flow_run.state.timestamp, true)|default('', 
 _RELATED_DEPLOYMENT = "event.related|selectattr('role', 'equalto', 'deployment')|map(attribute='name')|first"
 _DEPLOYMENT = f"deployment.name|default({_RELATED_DEPLOYMENT}, true)|default('', true)"
 _CAMPAIGN_NAME = f"flow_run.parameters.campaign.name|default({_DEPLOYMENT}, true)|string"
+_EVENT = "event.id|string"
+_RECEIVED = "event.received|default('', true)|string"
 # None until PREFECT_UI_URL is set on the server.
 _URL = "flow_run|ui_url|default('', true)"
 
@@ -81,6 +95,8 @@ def _templates(*, state: str, message: str) -> NoticeTemplates:
         "message": message,
         "occurred": _OCCURRED,
         "url": _URL,
+        "event": _EVENT,
+        "received": _RECEIVED,
     }
     fields = ",\n".join(f'  "{name}": {{{{ {value}|tojson }}}}' for name, value in values.items())
     return NoticeTemplates(
@@ -116,6 +132,29 @@ def _hello_name() -> str:
     # Not socket.getfqdn: its look-up can outlast the whole limit where the name server is silent.
     name = socket.gethostname()
     return name if "." in name and re.fullmatch(r"[A-Za-z0-9.-]+", name) else "[127.0.0.1]"
+
+
+_OF_ONE_MAIL = ("addressing", "sending")
+"""What is done for one mail alone; all that comes before fails for every other mail, too."""
+
+
+class MailFailed(NotificationError):
+    """A mail was not sent, or nobody knows whether it was.
+
+    Attributes:
+        is_refused: the mail server is there, and did not take this one.
+    """
+
+    def __init__(self, log: str, *, is_refused: bool) -> None:
+        super().__init__(log)
+        self.is_refused = is_refused
+
+
+def _is_answer(error: Exception) -> bool:
+    """Whether it is what a mail server has said."""
+    return isinstance(error, aiosmtplib.SMTPNotSupported) or (
+        isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 0
+    )
 
 
 @dataclass
@@ -191,6 +230,9 @@ class CampaignEmail(NotificationBlock):
     async def notify(self, body: str, subject: str | None = None) -> None:
         """Send a mail, within ten seconds.
 
+        An event that Prefect's server has heard of more than 90 seconds ago is not mailed about: that mail is owed,
+        and a worker sends it.
+
         As with Prefect's own blocks, a failure is raised inside ``with block.raise_on_failure():``, where
         automations call this. It is logged in any case.
 
@@ -199,26 +241,40 @@ class CampaignEmail(NotificationBlock):
                 the mail server said.
         """
         try:
-            await self.send(body, subject)
+            await self._attempt(body, subject, refuses_late=True)
         except NotificationError as error:
             self.logger.error(error.log)
             if self._raise_on_failure:
                 raise
 
+    def _refuse_what_is_late(self, body: str) -> None:
+        notice = RunNotice.parse(body)
+        received_at = notice.received_at if notice else None
+        if received_at is not None and self._clock.now() - received_at > LATE:
+            late = f"its turn came more than {LATE.total_seconds():g} seconds late"
+            raise MailFailed(f"The mail to {self.recipient} is left to a worker: {late}", is_refused=False)
+
     async def send(self, body: str, subject: str | None = None) -> None:
         """Send a mail, within ten seconds, and log nothing.
 
         Raises:
-            NotificationError: as for ``notify``.
+            MailFailed: as for ``notify``.
         """
+        await self._attempt(body, subject, refuses_late=False)
+
+    async def _attempt(self, body: str, subject: str | None, *, refuses_late: bool) -> None:
         progress = _Progress()
         try:
+            if refuses_late:
+                self._refuse_what_is_late(body)
             await self._send(body, subject, progress)
+        except MailFailed:
+            raise
         except Exception as error:  # whatever it is, the server must take it for a failed notification
-            log = self._explain(error, progress)
+            log, is_refused = self._explain(error, progress), _is_answer(error) and progress.doing in _OF_ONE_MAIL
         else:
             return
-        raise NotificationError(log)
+        raise MailFailed(log, is_refused=is_refused)
 
     async def _send(self, body: str, subject: str | None, progress: _Progress) -> None:
         deadline = asyncio.get_running_loop().time() + self._limit_seconds
@@ -321,9 +377,8 @@ class CampaignEmail(NotificationBlock):
 
     def _explain(self, error: Exception, progress: _Progress) -> str:
         """Return why the mail was not sent, with what the server said and without what it must not repeat."""
-        refused = isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 0
         # The content may have left, and nobody has read an answer to it.
-        lost = progress.doing == "sending" and not refused
+        lost = progress.doing == "sending" and not _is_answer(error)
         fate = "may or may not have been sent" if lost else "was not sent"
         log = f"The mail to {self.recipient} {fate}: {self._failure(error, progress)}"
         return one_line(self._redacted(log), LOG_CHARACTERS)

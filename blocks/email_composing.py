@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from email import policy
 from email.errors import HeaderParseError, NonASCIILocalPartDefect
@@ -15,6 +15,7 @@ from email.utils import make_msgid
 from importlib.resources import files
 from typing import Any, Self
 from urllib.parse import urlsplit
+from uuid import UUID, uuid5
 
 from jinja2 import Environment, StrictUndefined
 
@@ -28,6 +29,7 @@ RUN_KIND = "campaign-run"
 BUDGET_ALERT_STATE = "Budget alert"
 """What stands in the place of a run's state where a mail is about a budget."""
 
+_MAILS = UUID("5f0c7d5e-2b1f-4a53-9d43-0d6f3a0a4c1e")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 # They make text read in another order than it is written in; right-to-left scripts need none of them.
 _BIDI_OVERRIDES = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
@@ -117,6 +119,10 @@ class RunNotice:
     message: str = ""
     occurred: str = ""
     url: str = ""
+    event: str = ""
+    """The id of the Prefect event that it is about."""
+    received: str = ""
+    """When Prefect's server heard of that."""
 
     @classmethod
     def parse(cls, body: str) -> Self | None:
@@ -129,6 +135,19 @@ class RunNotice:
             return None
         known = {field.name: said.get(field.name) for field in fields(cls)}
         return cls(**{name: value for name, value in known.items() if isinstance(value, str)})
+
+    def dump(self) -> str:
+        """Return the body that says this."""
+        return json.dumps({"kind": RUN_KIND, **asdict(self)})
+
+    @property
+    def received_at(self) -> datetime | None:
+        """When Prefect's server heard of what it is about; None where it does not say."""
+        try:
+            at = datetime.fromisoformat(self.received)
+        except ValueError:
+            return None
+        return at if at.tzinfo else None
 
     @property
     def headline(self) -> str:
@@ -174,6 +193,11 @@ class _MailPolicy(policy.EmailPolicy):
         return self.fold(name, value).encode("utf-8" if self.utf8 else "ascii", "surrogateescape")
 
 
+def message_id(event: str, recipient: Address, *, domain: str) -> str:
+    """Return the Message-ID of the mail about an event to a recipient: a repetition of it can be told by that."""
+    return f"<{uuid5(_MAILS, f'{event} {recipient.addr_spec}')}@{domain}>"
+
+
 def compose(body: str, *, subject: str | None, sender: Address, recipient: Address, sent_at: datetime) -> EmailMessage:
     """Return the mail for a body, as plain text and HTML.
 
@@ -204,7 +228,9 @@ def compose(body: str, *, subject: str | None, sender: Address, recipient: Addre
     # The standard library decodes "=?utf-8?q?=0A?=" even where it is a text that was never encoded.
     mail["Subject"] = title.replace("=?", "= ?")
     mail["Date"] = sent_at
-    mail["Message-ID"] = make_msgid(domain=sender.domain)
+    event = notice.event if notice else ""
+    domain = sender.domain
+    mail["Message-ID"] = message_id(event, recipient, domain=domain) if event else make_msgid(domain=domain)
     # Keeps out-of-office replies from being sent to the sender (RFC 3834).
     mail["Auto-Submitted"] = "auto-generated"
     # Quoted-printable passes every server, whatever it says of 8-bit mail and long lines.

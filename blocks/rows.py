@@ -20,6 +20,8 @@ from prefect_campaigns.blocks.store_types import (
     AuditEntry,
     CampaignFigures,
     CampaignRecord,
+    MailRecord,
+    MailState,
     Pause,
     PausedBy,
     Reservation,
@@ -115,6 +117,23 @@ def worker(row: Row) -> WorkerRecord:
         name=row["name"],
         expires_at=instant(row["expires_at"]),
         has_expired=bool(row["has_expired"]),
+    )
+
+
+def mail(row: Row) -> MailRecord:
+    """Return a mail that is owed, or was."""
+    return MailRecord(
+        event_id=UUID(row["event_id"]),
+        recipient=row["recipient"],
+        campaign_key=row["campaign_key"],
+        run_id=row["run_id"],
+        subject=row["subject"],
+        state=MailState(row["state"]),
+        attempts=row["attempts"],
+        owed_since=instant(row["owed_since"]),
+        next_try_at=optional_instant(row["next_try_at"]),
+        sent_at=optional_instant(row["sent_at"]),
+        error=row["error"],
     )
 
 

@@ -15,6 +15,7 @@ from typing import Protocol, Self
 from uuid import UUID
 
 from prefect_campaigns.blocks.store_liveness import LivenessStore
+from prefect_campaigns.blocks.store_mails import MailStore
 from prefect_campaigns.blocks.store_money import MoneyStore
 from prefect_campaigns.blocks.store_types import (
     ApprovalRecord,
@@ -31,8 +32,10 @@ from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, StepResult
 
 
-class CampaignStore(MoneyStore, LivenessStore, Protocol):
-    """Keeps campaigns, runs and leases; the ledger's methods stand with MoneyStore, the workers' with LivenessStore.
+class CampaignStore(MoneyStore, LivenessStore, MailStore, Protocol):
+    """Keeps campaigns, runs and leases.
+
+    What is about the ledger stands with MoneyStore, about workers with LivenessStore, about mails with MailStore.
 
     Attributes:
         books: names what it writes to, the same from every process: a file's path, a project's URL.

@@ -209,6 +209,42 @@ class WorkerRecord:
     has_expired: bool
 
 
+class MailState(StrEnum):
+    """Where a mail stands: owed → sent, or given up when a day has passed."""
+
+    OWED = "owed"
+    SENT = "sent"
+    GIVEN_UP = "given up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailRecord:
+    """That somebody is to be mailed about something, or was.
+
+    Attributes:
+        event_id: the Prefect event that it is about; that of a run's state has the state's id.
+        recipient: the address.
+        campaign_key, run_id: what it is about; None where nobody knows.
+        attempts: how often it was tried.
+        owed_since: when what it is about happened.
+        next_try_at: before which it is not tried again; None where it is tried whenever the mail server is there.
+        sent_at: when the mail server took it; None while it is not sent.
+        error: why the last attempt failed, in one line.
+    """
+
+    event_id: UUID
+    recipient: str
+    campaign_key: str | None = None
+    run_id: str | None = None
+    subject: str
+    state: MailState
+    attempts: int = 0
+    owed_since: datetime
+    next_try_at: datetime | None = None
+    sent_at: datetime | None = None
+    error: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnattendedRun:
     """A run that counts as running, and that perhaps nobody executes.

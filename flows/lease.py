@@ -19,7 +19,7 @@ from prefect.states import Running
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease, LeaseHeld
-from prefect_campaigns.clock import Clock
+from prefect_campaigns.clock import Clock, current_clock
 from prefect_campaigns.errors import LeaseLost, LeaseTimeout, StoreUnavailable
 from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.closing import CLOSING
@@ -149,6 +149,25 @@ async def keeping(store: CampaignStore, lease: Lease, *, logger: RunLogger) -> A
             await to_its_end(store.release_lease(lease), seconds=LEAVE_SECONDS)
         except (StoreUnavailable, TimeoutError) as error:
             logger.warning("The lease was not given back and runs out by itself: %s", error)
+
+
+@asynccontextmanager
+async def if_alone(store: CampaignStore, doing: str, *, who: str, logger: RunLogger) -> AsyncIterator[bool]:
+    """Yield whether nobody else is doing something of this name, and let nobody else begin it meanwhile.
+
+    Raises:
+        StoreError: the store is not there.
+    """
+    key, since = f"@{doing}", current_clock().now()
+    lease = await store.acquire_lease(
+        key, run_id=who, run_name=doing, holder=who, ttl_seconds=LEASE_SECONDS, waiting_since=since
+    )
+    if isinstance(lease, Lease):
+        async with keeping(store, lease, logger=logger):
+            yield True
+    else:
+        await store.leave_queue(key, run_id=who)
+        yield False
 
 
 async def _renew(store: CampaignStore, lease: Lease, logger: RunLogger) -> None:

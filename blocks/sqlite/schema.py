@@ -19,6 +19,7 @@ MIGRATIONS = (
     "0004_drive.sql",
     "0005_running.sql",
     "0006_workers.sql",
+    "0007_mails.sql",
 )
 """What brings a file from each version to the next; a file's version is how many of them it has seen."""
 

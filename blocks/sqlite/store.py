@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +19,7 @@ from prefect_campaigns.blocks.sqlite import (
     ledger,
     limits,
     liveness,
+    mails,
     records,
     stopping,
     verify,
@@ -33,6 +34,8 @@ from prefect_campaigns.blocks.store_types import (
     CampaignRecord,
     Lease,
     LeaseHeld,
+    MailRecord,
+    MailState,
     Pause,
     Reservation,
     Stop,
@@ -194,6 +197,17 @@ class SqliteStore:
 
     async def unattended_runs(self, *, within_seconds: float) -> Sequence[UnattendedRun]:
         return await self._file.write(lambda db, now: liveness.unattended_runs(db, now, within_seconds=within_seconds))
+
+    # Who was mailed
+
+    async def record_mails(self, records: Sequence[MailRecord]) -> None:
+        await self._file.write(lambda db, now: mails.record(db, records))
+
+    async def mails_about(self, event_ids: Collection[UUID]) -> Sequence[MailRecord]:
+        return await self._file.read(lambda db: mails.about(db, event_ids))
+
+    async def list_mails(self, state: MailState, *, limit: int = 200) -> Sequence[MailRecord]:
+        return await self._file.read(lambda db: mails.listed(db, state, limit=limit))
 
     # Money
 

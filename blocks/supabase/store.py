@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -20,6 +20,8 @@ from prefect_campaigns.blocks.store_types import (
     CampaignRecord,
     Lease,
     LeaseHeld,
+    MailRecord,
+    MailState,
     Pause,
     Reservation,
     Stop,
@@ -255,6 +257,19 @@ class SupabaseStore:
     async def unattended_runs(self, *, within_seconds: float) -> Sequence[UnattendedRun]:
         found = await self._value("campaigns_unattended_runs", p_within_seconds=within_seconds, p_now=self._now())
         return [rows.unattended(row) for row in found]
+
+    # Who was mailed
+
+    async def record_mails(self, records: Sequence[MailRecord]) -> None:
+        await self._value("campaigns_record_mails", p_mails=values.mails_text(records))
+
+    async def mails_about(self, event_ids: Collection[UUID]) -> Sequence[MailRecord]:
+        found = await self._value("campaigns_mails_about", p_event_ids=json.dumps(list(map(str, event_ids))))
+        return [rows.mail(row) for row in found]
+
+    async def list_mails(self, state: MailState, *, limit: int = 200) -> Sequence[MailRecord]:
+        found = await self._value("campaigns_list_mails", p_state=state, p_limit=max(limit, 0))
+        return [rows.mail(row) for row in found]
 
     # Money
 

@@ -7,7 +7,7 @@ text, which no server on the way reads and writes anew.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -17,6 +17,7 @@ from prefect_campaigns.blocks.rows import Row
 from prefect_campaigns.blocks.store_types import (
     AuditEntry,
     Lease,
+    MailRecord,
     Pause,
     Stop,
 )
@@ -73,6 +74,28 @@ def lease_text(lease: Lease) -> str:
             "holder": lease.holder,
             "fence": lease.fence,
         }
+    )
+
+
+def mails_text(mails: Iterable[MailRecord]) -> str:
+    """Return what writes down mails."""
+    return json.dumps(
+        [
+            {
+                "event_id": str(mail.event_id),
+                "recipient": storable_text(mail.recipient),
+                "campaign_key": mail.campaign_key,
+                "run_id": mail.run_id,
+                "subject": storable_text(mail.subject),
+                "state": mail.state,
+                "attempts": mail.attempts,
+                "owed_since": instant_text(mail.owed_since),
+                "next_try_at": optional_instant_text(mail.next_try_at),
+                "sent_at": optional_instant_text(mail.sent_at),
+                "error": optional_storable_text(mail.error),
+            }
+            for mail in mails
+        ]
     )
 
 

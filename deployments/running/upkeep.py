@@ -1,7 +1,7 @@
 """What a worker looks after beside its runs.
 
-That others know that it lives, money that is not settled yet, campaigns that should have resumed, and runs whose end
-nobody has told the books.
+That others know that it lives, money that is not settled yet, mails that are owed, campaigns that should have resumed,
+and runs whose end nobody has told the books.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import StoreError, StoreUnavailable
 from prefect_campaigns.flows.closing import close_ended, find_ended
+from prefect_campaigns.flows.lease import if_alone
+from prefect_campaigns.flows.mailing import OwedMails
 from prefect_campaigns.flows.resuming import resume_overdue
 
 WorkerLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -30,6 +32,9 @@ KEEP_SECONDS = 15.0
 
 JOURNAL_SECONDS = 30.0
 """How often a worker looks for what engines charged and the store does not know of."""
+
+MAIL_SECONDS = 30.0
+"""How often a worker looks for mails that are owed."""
 
 LOOK_SECONDS = 300.0
 """How often a worker looks for campaigns that should have been resumed, and for runs that have ended."""
@@ -95,6 +100,27 @@ async def resume_overdue_for_ever(client: PrefectClient, logger: WorkerLogger) -
         except Exception as error:
             # Of any kind, as above.
             logger.warning("Not known which campaigns should have been resumed: %s", error)
+
+
+async def send_owed_for_ever(client: PrefectClient, id: UUID, logger: WorkerLogger) -> None:
+    """Send the mails that Prefect's automations could not; of all workers one does so.
+
+    Args:
+        id: the worker's own process.
+    """
+    owed = OwedMails(client, logger=logger)
+    while True:
+        await asyncio.sleep(MAIL_SECONDS)
+        try:
+            async with open_store(load_settings()) as store:
+                if id == min((one.id for one in await store.list_workers() if not one.has_expired), default=id):
+                    # It may not be the first any more, and another one begin: so that none is mailed twice.
+                    async with if_alone(store, "mail", who=str(id), logger=logger) as is_alone:
+                        if is_alone:
+                            await owed.look(store, now=current_clock().now())
+        except Exception as error:
+            # Of any kind, as above.
+            logger.warning("Not known which mails are owed: %s", error)
 
 
 async def close_ended_for_ever(client: PrefectClient, logger: WorkerLogger) -> None:

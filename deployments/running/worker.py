@@ -36,6 +36,7 @@ from prefect_campaigns.deployments.running.upkeep import (
     keep_worker_for_ever,
     remove_worker,
     resume_overdue_for_ever,
+    send_owed_for_ever,
     settle_journal_for_ever,
 )
 from prefect_campaigns.deployments.running.zombies import Zombies
@@ -145,6 +146,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             asyncio.create_task(settle_journal_for_ever(self._logger)),
             asyncio.create_task(resume_overdue_for_ever(self.client, self._logger)),
             asyncio.create_task(close_ended_for_ever(self.client, self._logger)),
+            asyncio.create_task(send_owed_for_ever(self.client, own_id, self._logger)),
         ]
 
     async def start(self, *args: Any, **kwargs: Any) -> None:

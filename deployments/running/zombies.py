@@ -9,12 +9,9 @@ live, too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterable
 from uuid import UUID
 
-import anyio
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -26,17 +23,16 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.logging import get_logger
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import Lease, UnattendedRun, WorkerRecord
+from prefect_campaigns.blocks.store_types import UnattendedRun, WorkerRecord
 from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.running.taken_run import taken_up_by
 from prefect_campaigns.deployments.running.upkeep import WorkerLogger
-from prefect_campaigns.flows.lease import LEASE_SECONDS, RENEW_SECONDS, keeping
+from prefect_campaigns.flows.lease import LEASE_SECONDS, RENEW_SECONDS, if_alone
 from prefect_campaigns.flows.recovering import recover
+from prefect_campaigns.flows.silence import Watch
 
 LOOK_SECONDS = 10.0
 """How often a worker looks who lives."""
@@ -47,34 +43,7 @@ WATCHED_SECONDS = 30.0
 SOON_SECONDS = LEASE_SECONDS - RENEW_SECONDS - LOOK_SECONDS
 """A lease that expires so soon was not renewed when it was time."""
 
-RECOVERING = "@recover"
-"""What one worker is alone at."""
-
 _PAGE = 200
-_logger = get_logger("campaigns.zombies")
-
-
-class Watch:
-    """Since when each of some has been silent: what it last said has not changed."""
-
-    def __init__(self, clock: Callable[[], float] = anyio.current_time) -> None:
-        self._clock = clock
-        self._silent: dict[Hashable, tuple[object, float]] = {}
-
-    def look(self, said: Mapping[Any, object]) -> None:
-        """Take note of what each has said last; who is not among them is forgotten."""
-        now, before = self._clock(), self._silent
-        self._silent = {
-            who: before[who] if who in before and before[who][0] == word else (word, now) for who, word in said.items()
-        }
-
-    def forget(self) -> None:
-        """Begin anew: nobody could be heard."""
-        self._silent = {}
-
-    def is_silent(self, who: Hashable) -> bool:
-        """Whether it has been silent for long enough."""
-        return who in self._silent and self._clock() - self._silent[who][1] >= WATCHED_SECONDS
 
 
 class Zombies:
@@ -89,8 +58,8 @@ class Zombies:
         self._own_id = own_id
         self._work_pool = work_pool
         self._logger = logger
-        self._runs = Watch()
-        self._workers = Watch()
+        self._runs = Watch(WATCHED_SECONDS)
+        self._workers = Watch(WATCHED_SECONDS)
 
     async def look_for_ever(self) -> None:
         """Look every ten seconds; what fails is tried at the next look."""
@@ -120,7 +89,7 @@ class Zombies:
         gone = [worker for worker in workers.values() if worker.has_expired and self._workers.is_silent(worker.id)]
         if not lost and not gone:
             return
-        async with _alone(store, self._own_id) as is_alone:
+        async with if_alone(store, "recover", who=str(self._own_id), logger=self._logger) as is_alone:
             if not is_alone:
                 return
             # Of those that a worker took with it, it is known what has become of whoever executed them.
@@ -178,22 +147,3 @@ class Zombies:
         if done:
             self._logger.warning("Run %s: %s; %s", flow_run.name, gone, done)
         return done is not None
-
-
-@asynccontextmanager
-async def _alone(store: CampaignStore, own_id: UUID) -> AsyncIterator[bool]:
-    """Yield whether no other worker is at it, and keep it so."""
-    lease = await store.acquire_lease(
-        RECOVERING,
-        run_id=str(own_id),
-        run_name="recover",
-        holder=str(own_id),
-        ttl_seconds=LEASE_SECONDS,
-        waiting_since=current_clock().now(),
-    )
-    if not isinstance(lease, Lease):
-        await store.leave_queue(RECOVERING, run_id=str(own_id))
-        yield False
-        return
-    async with keeping(store, lease, logger=_logger):
-        yield True

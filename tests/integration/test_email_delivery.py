@@ -516,6 +516,8 @@ async def test_the_server_renders_json_whatever_an_engine_said(message: str, kno
         message=message,
         occurred="2026-03-01 09:00:05+00:00",
         url=f"http://prefect.example.com:4200/runs/flow-run/{RUN_ID}" if known else "",
+        event=str(UUID(int=1)),
+        received="2026-03-01 09:00:06+00:00",
     )
     assert subject == f"Failed: {name} (azure-fox)"
 

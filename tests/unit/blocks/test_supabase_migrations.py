@@ -183,7 +183,7 @@ class TestPrivileges:
         allowed = {name: set(privileges) for name, privileges in rows}
         assert allowed.pop("campaign_ledger") == allowed.pop("campaign_audit") == {"select", "insert"}
         assert allowed.pop("campaign_migrations") == {"select"}
-        assert len(allowed) == 13
+        assert len(allowed) == 14
         assert all(privileges == {"select", "insert", "update", "delete"} for privileges in allowed.values())
 
     def test_the_secret_key_may_call_every_function(self, supabase: Project) -> None:
