@@ -84,8 +84,12 @@ class NoticeTemplates:
     slack: str
 
 
-def _templates(*, state: str, message: str) -> NoticeTemplates:
-    headline = f"{{{{ {state} }}}}: {{{{ {_CAMPAIGN_NAME}|truncate(120, true, '…') }}}} ({{{{ {_RUN} }}}})"
+def _templates(*, state: str, message: str, **others: str) -> NoticeTemplates:
+    """Return what an automation says.
+
+    Args:
+        others: what stands in the place of a run's values, where it is about something else.
+    """
     values = {
         "campaign": _DEPLOYMENT,
         "campaign_name": _CAMPAIGN_NAME,
@@ -97,7 +101,10 @@ def _templates(*, state: str, message: str) -> NoticeTemplates:
         "url": _URL,
         "event": _EVENT,
         "received": _RECEIVED,
+        **others,
     }
+    run = f" ({{{{ {_RUN} }}}})" if values["run"] == _RUN else ""
+    headline = f"{{{{ {state} }}}}: {{{{ {values['campaign_name']}|truncate(120, true, '…') }}}}{run}"
     fields = ",\n".join(f'  "{name}": {{{{ {value}|tojson }}}}' for name, value in values.items())
     return NoticeTemplates(
         subject=headline,
@@ -106,7 +113,7 @@ def _templates(*, state: str, message: str) -> NoticeTemplates:
         # into a mention of everybody. Escaped here, a "<" would be shown as "&lt;"; without angle brackets there is
         # nothing to turn back.
         slack="{% filter replace('<', '\u2039')|replace('>', '\u203a') %}"
-        f"{headline}\n{{{{ {message}|truncate(3000, true, '…') }}}}\n{{{{ {_URL} }}}}"
+        f"{headline}\n{{{{ {message}|truncate(3000, true, '…') }}}}\n{{{{ {values['url']} }}}}"
         "{% endfilter %}",
     )
 
@@ -116,6 +123,38 @@ RUN_ENDED = _templates(state=_STATE, message=_MESSAGE)
 
 BUDGET_ALERT = _templates(state=f"'{BUDGET_ALERT_STATE}'", message="event.payload.message|default('', true)|string")
 """A share of a limit is spent; the event is one of ours."""
+
+
+POOL_STATES = {
+    "prefect.work-pool.not-ready": (
+        "Nobody works",
+        "No worker is alive, and campaigns that are due do not run. Start one: prefect worker start --pool campaigns"
+        " (campaigns up starts one beside its server).",
+    ),
+    "prefect.work-pool.paused": (
+        "Paused",
+        "The pool is paused, and campaigns that are due do not run. Resume it: prefect work-pool resume campaigns.",
+    ),
+    "prefect.work-pool.ready": ("Works again", "A worker is alive; what is due runs."),
+}
+"""What is said of a work pool, by Prefect's event: a state, and what follows from it."""
+
+
+def _of_pool(part: int) -> str:
+    said = ", ".join(f"'{event}': '{texts[part]}'" for event, texts in POOL_STATES.items())
+    return f"{{{said}}}.get(event.event, '')"
+
+
+POOL_STATE = _templates(
+    state=_of_pool(0),
+    message=_of_pool(1),
+    campaign="''",
+    campaign_name="('work pool ' ~ event.resource.name)",
+    run="''",
+    run_id="''",
+    url="''",
+)
+"""Whether anybody works in a work pool has changed."""
 
 
 @lru_cache(maxsize=8)

@@ -36,10 +36,12 @@ from prefect_campaigns.blocks.settings_checks import (
     validate_database_url,
     validate_folder,
     validate_from,
+    validate_heartbeat_url,
     validate_host,
     validate_key,
     validate_log_format,
     validate_log_level,
+    validate_operators,
     validate_origins,
     validate_port,
     validate_seconds,
@@ -151,6 +153,12 @@ class Settings(BaseSettings):
     campaigns_grace_seconds: Annotated[float, BeforeValidator(validate_seconds)] = Field(
         default=20.0, description="how long a worker that is told to stop waits for its runs"
     )
+    campaigns_operators: Annotated[str, BeforeValidator(validate_operators)] | None = Field(
+        default=None, description="who is mailed when campaigns are not being run, and when they are again"
+    )
+    campaigns_heartbeat_url: Annotated[SecretStr, BeforeValidator(validate_heartbeat_url)] | None = Field(
+        default=None, description="the watchdog that is pinged as long as campaigns are being run"
+    )
     log_level: Annotated[LogLevel, BeforeValidator(validate_log_level)] = Field(
         default="info", description="the least that is logged"
     )
@@ -211,6 +219,11 @@ class Settings(BaseSettings):
     def api_origins(self) -> Sequence[str]:
         """The origins whose web pages may use the REST API, as browsers write them."""
         return self.campaigns_api_cors_origins.split(",") if self.campaigns_api_cors_origins else ()
+
+    @property
+    def operators(self) -> Sequence[str]:
+        """The addresses of those who are mailed when campaigns are not being run."""
+        return self.campaigns_operators.split(",") if self.campaigns_operators else ()
 
     @property
     def secret_variables(self) -> frozenset[str]:

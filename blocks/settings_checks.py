@@ -196,6 +196,21 @@ def validate_api_keys(value: Any) -> SecretStr:
     return SecretStr(str(value))
 
 
+def validate_operators(value: Any) -> str:
+    addresses = [address.strip() for address in str(value).split(",")]
+    if not all(map(is_address, addresses)):
+        raise ValueError("allowed are mail addresses such as ops@example.com, with commas between")
+    return ",".join(dict.fromkeys(addresses))
+
+
+def validate_heartbeat_url(value: Any) -> SecretStr:
+    text = str(value).strip()
+    # Not shown: whoever knows it can ping in our place.
+    if not re.fullmatch(r"https?://[^\s/?#@]+[^\s#@]*", text):
+        raise ValueError("allowed is the http or https URL that a watchdog gives for pings")
+    return SecretStr(text)
+
+
 def validate_origins(value: Any) -> str:
     origins = [origin.strip().rstrip("/") for origin in str(value).split(",")]
     for origin in origins:

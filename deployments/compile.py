@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,6 +12,7 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 from slugify import slugify
 
+from prefect_campaigns.blocks.email import POOL_STATES
 from prefect_campaigns.deployments.secrets_in_files import CompiledSecret, digest, without_secrets
 from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
 from prefect_campaigns.flows.approval import EXPIRE_DEPLOYMENT, NOT_APPROVED
@@ -76,6 +77,7 @@ class NotificationKind(StrEnum):
     BUDGET = "budget"
     ALERT = "alert"
     APPROVAL = "approval"
+    POOL = "pool"
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -85,18 +87,24 @@ class NotificationKind(StrEnum):
     @property
     def events(self) -> tuple[str, ...]:
         """The Prefect events that send this mail."""
+        if self is NotificationKind.POOL:
+            return tuple(POOL_STATES)
         return tuple(f"prefect.flow-run.{name}" for name in self.state_names) or (ALERT_EVENT,)
 
     @property
-    def resource(self) -> str:
-        """What these events are about, as a pattern of resource ids."""
-        return "prefect.flow-run.*" if self.state_names else f"{CAMPAIGN_RESOURCE}.*"
+    def resource(self) -> dict[str, str]:
+        """What these events are about, by its labels."""
+        if self is NotificationKind.POOL:
+            return {"prefect.resource.id": "prefect.work-pool.*", "prefect.resource.name": WORK_POOL}
+        return {"prefect.resource.id": "prefect.flow-run.*" if self.state_names else f"{CAMPAIGN_RESOURCE}.*"}
 
     @property
     def description(self) -> str:
         """The occasion, in words."""
         if self.state_names:
             return f"campaign runs that become {', '.join(self.state_names)}"
+        if self is NotificationKind.POOL:
+            return f"work pool {WORK_POOL}: whether anybody works there"
         return "campaigns that have spent most of a limit"
 
 
@@ -143,7 +151,10 @@ Recipient = MailRecipient | SlackChannel
 
 @dataclass(frozen=True)
 class CompiledAutomation:
-    """A Prefect automation that tells one recipient of one kind of end, for all campaigns that carry its tag."""
+    """A Prefect automation that tells one recipient of one kind of end, for all campaigns that carry its tag.
+
+    One that is about the work pool has a tag, too, which no campaign carries.
+    """
 
     kind: NotificationKind
     recipient: Recipient
@@ -195,6 +206,11 @@ class CompiledCampaign:
     def full_name(self) -> str:
         """What ``prefect deployment run`` takes."""
         return f"{self.flow_name}/{self.slug}"
+
+
+def compile_operators(addresses: Iterable[str]) -> tuple[CompiledAutomation, ...]:
+    """Return the automations that tell the operators whether anybody works."""
+    return tuple(CompiledAutomation(NotificationKind.POOL, MailRecipient(address)) for address in addresses)
 
 
 def compile_campaign(campaign: Campaign) -> CompiledCampaign:

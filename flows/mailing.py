@@ -11,7 +11,7 @@ Slack channels are told by Prefect's own block, once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -37,7 +37,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging.loggers import flow_run_logger
 from prefect.utilities.urls import url_for
 
-from prefect_campaigns.blocks.email import LATE, CampaignEmail, MailFailed
+from prefect_campaigns.blocks.email import LATE, POOL_STATES, CampaignEmail, MailFailed
 from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, RunNotice
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import MailRecord, MailState
@@ -64,6 +64,8 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 _FLOW_RUN_EVENT = "prefect.flow-run."
 _RUNS, _EVENTS = 200, 50
 _RUN_TAG = "campaign"
+_POOL = frozenset({"work pool"})
+"""What stands for the tags of what is about the work pool."""
 
 
 @dataclass(frozen=True)
@@ -290,9 +292,9 @@ class OwedMails:
                 states = await self._states(flow_run)
                 names = [state for state in states if f"{_FLOW_RUN_EVENT}{state.name}" in events]
                 found += [_of_run(flow_run, state) for state in names if state.timestamp > since - OVERLAP]
-        if ALERT_EVENT in events:
-            alerts = {"event": {"name": [ALERT_EVENT]}, "occurred": {"since": since.isoformat()}}
-            found += [_of_alert(event) for event in await self._read_events(alerts)]
+        if others := sorted(events & _OTHERS.keys()):
+            wanted_events = {"event": {"name": others}, "occurred": {"since": since.isoformat()}}
+            found += [_OTHERS[event["event"]](event) for event in await self._read_events(wanted_events)]
         return found
 
     async def _read_runs(self, wanted: FlowRunFilter) -> list[FlowRun]:
@@ -323,7 +325,7 @@ def _teller(said: Mapping[str, Any]) -> _Teller | None:
     if not automation.enabled or not isinstance(trigger, EventTrigger) or len(actions) != 1:
         return None
     (action,) = actions
-    tags = _tags(trigger)
+    tags = _POOL if trigger.expect <= POOL_STATES.keys() else _tags(trigger)
     if not tags or not isinstance(action, SendNotification):
         return None
     since = datetime.fromisoformat(said["updated"])
@@ -401,3 +403,30 @@ def _of_alert(event: Mapping[str, Any]) -> _Happening:
         notice=notice,
         at=datetime.fromisoformat(event["occurred"]),
     )
+
+
+def _of_pool(event: Mapping[str, Any]) -> _Happening:
+    state, message = POOL_STATES[event["event"]]
+    notice = RunNotice(
+        campaign_name=f"work pool {event['resource'].get('prefect.resource.name', '')}",
+        state=state,
+        message=message,
+        occurred=event["occurred"],
+        event=event["id"],
+    )
+    return _Happening(
+        event_id=UUID(event["id"]),
+        event=event["event"],
+        tags=_POOL,
+        campaign_key=None,
+        run_id=None,
+        notice=notice,
+        at=datetime.fromisoformat(event["occurred"]),
+    )
+
+
+_OTHERS: Mapping[str, Callable[[Mapping[str, Any]], _Happening]] = {
+    ALERT_EVENT: _of_alert,
+    **dict.fromkeys(POOL_STATES, _of_pool),
+}
+"""What people may be told of beside the states of runs, by Prefect's event."""

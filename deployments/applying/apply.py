@@ -30,6 +30,7 @@ from prefect_campaigns.deployments.compile import (
     WORK_POOL_TYPE,
     UpkeepDeployment,
     compile_campaign,
+    compile_operators,
 )
 from prefect_campaigns.deployments.driving.audit import Deed, local_actor, record_all
 from prefect_campaigns.deployments.running.server import connect
@@ -149,6 +150,7 @@ class _Apply:
         notifiers = Notifiers(self.client, self.settings)
         if plan.telling:
             await notifiers.look()
+            await notifiers.ensure(compile_operators(self.settings.operators))
             for one in plan.campaigns:
                 for secret in one.compiled.secrets:
                     await save_secret(secret)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,26 +10,27 @@ from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from prefect_campaigns.blocks.email import BUDGET_ALERT, RUN_ENDED
+from prefect_campaigns.blocks.email import BUDGET_ALERT, POOL_STATE, RUN_ENDED
 from prefect_campaigns.deployments.compile import OUR_TAG, CompiledAutomation, MailRecipient, NotificationKind
+
+_TEMPLATES = {NotificationKind.ALERT: BUDGET_ALERT, NotificationKind.POOL: POOL_STATE}
 
 
 def wanted_automation(automation: CompiledAutomation, block_id: UUID) -> AutomationCore:
     """Return the automation that tells one recipient of one kind of occasion."""
     kind = automation.kind
     is_mail = isinstance(automation.recipient, MailRecipient)
-    templates = BUDGET_ALERT if kind is NotificationKind.ALERT else RUN_ENDED
+    templates = _TEMPLATES.get(kind, RUN_ENDED)
+    of_campaigns = {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{automation.tag}"}
     return AutomationCore(
         name=automation.name,
         description=f"Tells {automation.recipient.label} of {kind.description}. Kept by `campaigns apply`.",
-        tags=[OUR_TAG],
+        tags=[OUR_TAG, automation.tag] if kind is NotificationKind.POOL else [OUR_TAG],
         enabled=True,
         trigger=EventTrigger(
             expect=set(kind.events),
-            match=ResourceSpecification({"prefect.resource.id": kind.resource}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{automation.tag}"}
-            ),
+            match=ResourceSpecification(dict(kind.resource)),
+            match_related=ResourceSpecification({} if kind is NotificationKind.POOL else dict(of_campaigns)),
             for_each={"prefect.resource.id"},
             posture=Posture.Reactive,
             threshold=1,
@@ -65,13 +66,20 @@ def _comparable(value: object) -> object:
 
 
 def tags_of(automation: Automation) -> set[str]:
-    """Return the tags of the runs that an automation is about."""
+    """Return the tags of the runs that an automation is about; of one about the work pool its own."""
+    if own := set(automation.tags) - {OUR_TAG}:
+        return own
     trigger = automation.trigger
     if not isinstance(trigger, EventTrigger):
         return set()
     related = trigger.match_related
     specifications = related if isinstance(related, list) else [related]
     return {value.removeprefix("prefect.tag.") for specification in specifications for value in _values(specification)}
+
+
+def is_of_pool(tags: Iterable[str]) -> bool:
+    """Whether these are the tags of an automation about the work pool."""
+    return any(tag.startswith(f"on-{NotificationKind.POOL}:") for tag in tags)
 
 
 def _values(specification: ResourceSpecification | dict[str, str | list[str]]) -> list[str]:

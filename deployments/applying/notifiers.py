@@ -17,7 +17,7 @@ from prefect.events.schemas.automations import Automation
 
 from prefect_campaigns.blocks.email import CampaignEmail
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.deployments.applying.automations import is_same, tags_of, wanted_automation
+from prefect_campaigns.deployments.applying.automations import is_of_pool, is_same, tags_of, wanted_automation
 from prefect_campaigns.deployments.applying.saved_blocks import (
     Saving,
     UnusableBlock,
@@ -35,7 +35,14 @@ from prefect_campaigns.deployments.applying.saved_mail import (
     saving_of_mail,
 )
 from prefect_campaigns.deployments.applying.saved_secrets import read_secret_state
-from prefect_campaigns.deployments.compile import OUR_TAG, CompiledAutomation, MailRecipient, Recipient, SlackChannel
+from prefect_campaigns.deployments.compile import (
+    OUR_TAG,
+    CompiledAutomation,
+    MailRecipient,
+    Recipient,
+    SlackChannel,
+    compile_operators,
+)
 from prefect_campaigns.deployments.secrets_in_files import CompiledSecret, SecretKind
 from prefect_campaigns.errors import ServerError, UnknownBlock
 
@@ -266,7 +273,10 @@ class Notifiers:
         """
         ours = [(one, tags_of(one)) for several in self._on_server.values() for one in several]
         candidates = [(one, tags) for one, tags in ours if not tags & tags_in_use]
-        return [one for one, tags in candidates if not await self._has_recent_runs(tags)]
+        unused = [one for one, tags in candidates if not is_of_pool(tags) and not await self._has_recent_runs(tags)]
+        # Where nobody says who operates, those are told who were.
+        wanted = {automation.tag for automation in compile_operators(self._settings.operators)}
+        return unused + [one for one, tags in candidates if wanted and is_of_pool(tags) and not tags & wanted]
 
     async def _has_recent_runs(self, tags: set[str]) -> bool:
         since = datetime.now(UTC) - RETRIED_WITHIN

@@ -26,7 +26,7 @@ from prefect_campaigns.deployments.applying.plan import (
 from prefect_campaigns.deployments.applying.saved_secrets import unused_secrets
 from prefect_campaigns.deployments.checking.campaigns_checks import check_secrets
 from prefect_campaigns.deployments.checking.findings import Health
-from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE, CompiledCampaign
+from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE, CompiledCampaign, compile_operators
 from prefect_campaigns.deployments.driving.strays import describe_strays, strays_among
 from prefect_campaigns.flows.pausing import who_paused
 from prefect_campaigns.flows.stopping import describe
@@ -76,7 +76,7 @@ async def make_plan(
     deleted = {one.row.key for one in deletions}
     notifiers = Notifiers(client, settings)
     telling = await notifiers.plan(
-        [automation for one in compiled for automation in one.automations],
+        [*compile_operators(settings.operators), *(one for campaign in compiled for one in campaign.automations)],
         tags_in_use=tags_in_use(observed, compiled, deleted),
         secrets=[secret for one in compiled for secret in one.secrets],
     )

@@ -39,6 +39,7 @@ from prefect_campaigns.deployments.running.upkeep import (
     send_owed_for_ever,
     settle_journal_for_ever,
 )
+from prefect_campaigns.deployments.running.vigil import Vigil
 from prefect_campaigns.deployments.running.zombies import Zombies
 from prefect_campaigns.errors import SettingsError, UnsupportedFlow
 from prefect_campaigns.flows.control import Leaving
@@ -137,10 +138,13 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
         # Before it takes up any run: of who does not live nobody would notice that it has died.
         own_id = self._leaving.worker_id
         await keep_worker(own_id, self.name, self._logger)
-        zombies = Zombies(self.client, own_id=own_id, work_pool=self._work_pool_name, logger=self._logger)
+        pool = self._work_pool_name
+        zombies = Zombies(self.client, own_id=own_id, work_pool=pool, logger=self._logger)
+        vigil = Vigil(self.client, own_id=own_id, worker_name=self.name, work_pool=pool, logger=self._logger)
         self._beside = [
             asyncio.create_task(keep_worker_for_ever(own_id, self.name, self._logger)),
             asyncio.create_task(zombies.look_for_ever()),
+            asyncio.create_task(vigil.keep_for_ever()),
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._take_up_when_asked()),
             asyncio.create_task(settle_journal_for_ever(self._logger)),
