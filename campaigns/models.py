@@ -7,6 +7,7 @@ Keys that are not listed here are errors, except in ``params`` and ``metadata``,
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
@@ -65,6 +66,9 @@ __all__ = [
 DEFAULT_TIMEOUTS_MS = {"prospecting": 300_000, "outreach": 300_000, "analysis": 600_000, "sender": 600_000}
 """How long a step may take when it does not say, by engine; any other engine: 300,000 ms."""
 
+ON_TIME = timedelta(minutes=10)
+"""How late a run may begin that is not to be caught up: with many due at once the last ones begin some minutes late."""
+
 MAX_NAME = 200
 MAX_STEPS = 100
 
@@ -108,6 +112,25 @@ class Schedule(_Written):
         default="queue",
         description="What a run does while another run of the campaign is going: wait for it, or end as Skipped.",
     )
+    catch_up: Literal["latest", "none", "all"] = Field(
+        default="latest",
+        description="What becomes of runs that were missed, because nobody could begin them. latest: the last one runs,"
+        " for all of them; none: none that could not begin within ten minutes (or maxLateness); all: each of them, one"
+        " after another.",
+    )
+    max_lateness_ms: Milliseconds | None = Field(
+        default=None,
+        alias="maxLateness",
+        description="Milliseconds after its time until which a run may begin; later it ends as Skipped. Default: no"
+        " limit; ten minutes where catchUp is none.",
+    )
+
+    @property
+    def max_lateness(self) -> timedelta | None:
+        """How late a run may begin; None where it may at any time."""
+        if self.max_lateness_ms is not None:
+            return timedelta(milliseconds=self.max_lateness_ms)
+        return ON_TIME if self.catch_up == "none" else None
 
 
 class Budget(_Written):

@@ -37,6 +37,7 @@ from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_
 from prefect_campaigns.flows.closing import failure_in_words
 from prefect_campaigns.flows.control import current_control
 from prefect_campaigns.flows.ending import (
+    another_is_going,
     break_off,
     end,
     finish,
@@ -47,9 +48,10 @@ from prefect_campaigns.flows.ending import (
 )
 from prefect_campaigns.flows.exchange import new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
+from prefect_campaigns.flows.missed import why_missed
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
 from prefect_campaigns.flows.resuming import MOMENT, resume_after_budget
-from prefect_campaigns.flows.run import CampaignRun, StartAt
+from prefect_campaigns.flows.run import CampaignRun, StartAt, patiently
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, must_not_repeat, task_for
 from prefect_campaigns.flows.stopping import describe
@@ -94,8 +96,8 @@ async def run_campaign(
     The run ends as Completed, Partial (type COMPLETED: a step failed and the campaign went on), Failed,
     BudgetExceeded (type CANCELLED; a limit pauses the campaign), Paused (type CANCELLED: the budget has paused it
     already), NotApproved (type CANCELLED: nobody approved a step in time), Stopped (type CANCELLED: the emergency stop
-    stands) or Skipped (type COMPLETED: another run of the campaign was going). Before a step that needs an approval it
-    is Suspended.
+    stands) or Skipped (type COMPLETED: another run of the campaign was going, or its time was missed). Before a step
+    that needs an approval it is Suspended.
 
     Args:
         campaign: what to do, as it was written.
@@ -178,9 +180,11 @@ async def _run(
     send_again: bool,
 ) -> State[Any]:
     clock, logger = current_clock(), get_run_logger()
+    if why := await patiently(lambda: why_missed(store, campaign.slug, flow_run, now=clock.now()), logger=logger):
+        return await skip(store, campaign, flow_run, why, at=clock.now())
     turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)
     if isinstance(turn, Overlapping):
-        return await skip(store, campaign, flow_run, turn.held, at=clock.now())
+        return await skip(store, campaign, flow_run, another_is_going(turn.held), at=clock.now())
     async with keeping(store, turn.lease, logger=logger), new_client() as http:
         if turn.waited:
             await show_running(flow_run, logger=logger)

@@ -39,11 +39,14 @@ API_SECONDS = 10.0
 """How long a run that is being cancelled may still ask Prefect who wants it cancelled."""
 
 
-async def skip(
-    store: CampaignStore, campaign: Campaign, flow_run: FlowRun, held: LeaseHeld, *, at: datetime
-) -> State[Any]:
-    """End a run that never got its turn, since another run of the campaign is going."""
-    message = f"Skipped: run {held.run_name!r} of this campaign is still going"
+def another_is_going(held: LeaseHeld) -> str:
+    """Say why a run is skipped that does not get its turn."""
+    return f"run {held.run_name!r} of this campaign is still going"
+
+
+async def skip(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, why: str, *, at: datetime) -> State[Any]:
+    """End a run that does not begin."""
+    message = f"Skipped: {why}"
     await store.record_skipped_run(
         RunReport(
             run_id=str(flow_run.id),

@@ -66,6 +66,26 @@ class StartAt:
     results_of: str
 
 
+async def patiently(work: Callable[[], Awaitable[T]], *, logger: RunLogger) -> T:
+    """Do what needs the store; wait for one that is away, five minutes at the most.
+
+    Raises:
+        StoreUnavailable: it is still away.
+    """
+    deadline = anyio.current_time() + OUTAGE_SECONDS
+    is_said = False
+    while True:
+        try:
+            return await work()
+        except StoreUnavailable as error:
+            if anyio.current_time() >= deadline:
+                raise
+            if not is_said:
+                logger.warning("Waiting for the store, %g seconds at the most: %s", OUTAGE_SECONDS, error)
+                is_said = True
+        await anyio.sleep(OUTAGE_RETRY_SECONDS)
+
+
 class CampaignRun:
     """What the steps of a run share, and what they have done so far.
 
@@ -262,18 +282,7 @@ class CampaignRun:
         Raises:
             StoreUnavailable: it is still away.
         """
-        deadline = anyio.current_time() + OUTAGE_SECONDS
-        is_said = False
-        while True:
-            try:
-                return await work()
-            except StoreUnavailable as error:
-                if anyio.current_time() >= deadline:
-                    raise
-                if not is_said:
-                    self.logger.warning("Waiting for the store, %g seconds at the most: %s", OUTAGE_SECONDS, error)
-                    is_said = True
-            await anyio.sleep(OUTAGE_RETRY_SECONDS)
+        return await patiently(work, logger=self.logger)
 
     async def _settle_journal(self) -> None:
         await settle_journal(self.journal, self.store)
