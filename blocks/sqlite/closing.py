@@ -177,6 +177,10 @@ class HeldBooks:
         """Yield all lines of the audit, oldest first."""
         return self._rows("SELECT * FROM audit ORDER BY id")
 
+    def mails(self) -> AsyncIterator[list[sqlite3.Row]]:
+        """Yield all mails that are owed, or were."""
+        return self._rows("SELECT * FROM mails ORDER BY owed_since, event_id, recipient")
+
     async def runs(self) -> AsyncIterator[list[RunReport]]:
         """Yield all runs with their steps, oldest first."""
         last = 0

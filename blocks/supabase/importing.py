@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from prefect_campaigns.blocks.rows import mail
 from prefect_campaigns.blocks.sqlite import limits, records, stopping
 from prefect_campaigns.blocks.sqlite.backup import Figures
 from prefect_campaigns.blocks.sqlite.closing import HeldBooks, Successor
@@ -28,6 +29,7 @@ from prefect_campaigns.blocks.supabase.migrate import STATEMENT_SECONDS, connect
 from prefect_campaigns.blocks.supabase.records import config_text, slugs_of
 from prefect_campaigns.blocks.supabase.values import (
     difference,
+    mails_text,
     optional_storable_text,
     pause_text,
     report_text,
@@ -181,6 +183,7 @@ class _Import:
         await self._write_alerts()
         await self._write_approvals()
         await self._write_audit()
+        await self._write_mails()
         await self._verify(before)
 
     async def _adopt(self) -> None:
@@ -305,6 +308,10 @@ class _Import:
     async def _write_audit(self) -> None:
         async for rows in self._held.audit():
             await self._copy("campaign_audit", import_rows.AUDIT, map(import_rows.audit_line, rows))
+
+    async def _write_mails(self) -> None:
+        async for found in self._held.mails():
+            await self._call("SELECT public.campaigns_record_mails($1)", mails_text(map(mail, found)))
 
     async def _verify(self, before: int) -> None:
         """Add up the ledger of the account and of every campaign that has new lines."""

@@ -22,6 +22,7 @@ from prefect_campaigns.blocks.journal import Journal
 from prefect_campaigns.blocks.settings import ENV_FILE, Settings, load_settings
 from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
 from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.blocks.store_types import MailRecord, MailState
 from prefect_campaigns.blocks.stores import DEFAULT_API_URL, StoreChoice, SupabaseChoice, choose_store, open_chosen
 from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials, key_kind
@@ -44,6 +45,12 @@ from prefect_campaigns.words import hide_login
 
 SERVER_SECONDS = 30.0
 """How long all checks of the server may take."""
+
+MAIL_PATIENCE = timedelta(minutes=5)
+"""How long a mail may wait before anybody needs to know."""
+
+LOST_FOR = timedelta(days=7)
+_MAIL_REMEDY = "see whether the mail server takes mail for that address: campaigns test-email --to ADDRESS"
 
 VERIFY_SECONDS = 5.0
 """How long adding up the ledger may take; longer than that is not what somebody asks a doctor for."""
@@ -201,6 +208,7 @@ async def check_store(settings: Settings, deployed: Sequence[str], campaigns: li
                 yield check_stop(stop)
             yield await check_books(store)
             yield await check_journal(Journal(settings.journal_folder), store.books)
+            yield await check_owed_mails(store)
     except StoreUnavailable as error:
         yield broken("Store", f"{choice}: {error}", _reach(choice))
     except StoreError as error:
@@ -265,6 +273,24 @@ async def check_journal(journal: Journal, books: str) -> Finding:
     if waiting := content.waiting.get(books, 0):
         return doubtful("Journal", f"{_answers(waiting, 'wait')} to be settled", "a worker on this machine does it")
     return well("Journal", "empty: all that engines charged runs of this machine is in the books")
+
+
+async def check_owed_mails(store: CampaignStore) -> Finding:
+    """See whether everybody was told who had to be: mails that wait to be sent, and those given up within a week."""
+    now = current_clock().now()
+    owed = [mail for mail in await store.list_mails(MailState.OWED) if now - mail.owed_since > MAIL_PATIENCE]
+    lost = [mail for mail in await store.list_mails(MailState.GIVEN_UP) if now - mail.owed_since < LOST_FOR]
+    if lost:
+        return broken("Mails", f"never sent, and given up after a day: {_shown(lost)}", _MAIL_REMEDY)
+    if owed:
+        return doubtful("Mails", f"waiting to be sent: {_shown(owed)}", _MAIL_REMEDY)
+    return well("Mails", "none waits to be sent")
+
+
+def _shown(mails: Sequence[MailRecord]) -> str:
+    newest = mails[0]
+    more = "" if len(mails) == 1 else f", and {len(mails) - 1} more"
+    return f"to {newest.recipient} ({newest.subject}){more}{f'; {newest.error}' if newest.error else ''}"
 
 
 def _answers(count: int, verb: str) -> str:

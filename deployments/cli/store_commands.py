@@ -45,6 +45,8 @@ SUPABASE_TABLES = (
     "campaign_stop",
     "campaign_approvals",
     "campaign_audit",
+    "campaign_workers",
+    "campaign_mails",
 )
 """What a backup of the books in Supabase is made of; which migrations were applied is not part of it."""
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from campaign_files import campaign_json
@@ -23,7 +25,7 @@ from processes import Ended
 from starlette.applications import Starlette
 
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
-from prefect_campaigns.blocks.store_types import Stop
+from prefect_campaigns.blocks.store_types import MailRecord, MailState, Stop
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.demo.serving import serve
 from prefect_campaigns.deployments.demo.smtp_sink import SmtpSink
@@ -75,8 +77,8 @@ async def test_where_all_is_well_doctor_says_so_and_an_engine_that_goes_is_named
     lines = ended.out.splitlines()
     assert [line.split()[0] for line in lines] == ["✓"] * len(lines)
     found = {one["part"]: one["found"] for one in findings(as_json)}
-    of_prefect, ours = ["Prefect API", "Blocks", "Work pool", "Worker"], ["Store", "Books", "Journal", "Engine", "Mail"]
-    assert list(found) == ["Settings", *of_prefect, *ours]
+    of_prefect, ours = ["Prefect API", "Blocks", "Work pool", "Worker"], ["Store", "Books", "Journal", "Mails"]
+    assert list(found) == ["Settings", *of_prefect, *ours, "Engine", "Mail"]
     assert found["Work pool"] == "campaigns, type campaign"
     # Of a worker that another test has ended, the server hears nothing for a while.
     assert " alive, last heard of " in found["Worker"]
@@ -105,6 +107,33 @@ async def test_a_login_that_the_mail_server_refuses_is_said_with_what_it_said(do
     assert found.startswith(f"127.0.0.1:{mail.port}, logging in: the server answered 535 ")
     assert remedy == "correct the SMTP_… settings; campaigns setup saves them"
     assert "swordfish" not in ended.text
+
+
+async def test_whom_nobody_could_tell_is_named(doctor: Campaigns, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    mail = MailRecord(
+        event_id=uuid4(),
+        recipient="ops@example.com",
+        subject="Failed: One (azure-fox)",
+        state=MailState.OWED,
+        owed_since=now - timedelta(minutes=4),
+        error="the server answered 550 no such user",
+    )
+    async with SqliteStore(tmp_path / "own.db") as store:
+        await store.record_mails([mail])
+    assert unwell(await doctor("doctor", "--json")) == [], "it may be sent any moment"
+    older = [replace(mail, event_id=uuid4(), owed_since=now - timedelta(minutes=minutes)) for minutes in (6, 60)]
+    async with SqliteStore(tmp_path / "own.db") as store:
+        await store.record_mails(older)
+    (waiting,) = unwell(await doctor("doctor", "--json"))
+    said = "to ops@example.com (Failed: One (azure-fox)), and 1 more; the server answered 550 no such user"
+    assert waiting[:3] == ("Mails", "doubtful", f"waiting to be sent: {said}")
+    async with SqliteStore(tmp_path / "own.db") as store:
+        await store.record_mails([replace(older[0], state=MailState.GIVEN_UP)])
+    (lost,) = unwell(await doctor("doctor", "--json"))
+    assert lost[:2] == ("Mails", "broken")
+    assert lost[2].startswith("never sent, and given up after a day: to ops@example.com")
+    assert lost[3].startswith("see whether the mail server takes mail for that address")
 
 
 async def test_what_campaigns_refer_to_and_is_nowhere_a_stop_and_keys_that_can_be_guessed(

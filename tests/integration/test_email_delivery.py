@@ -18,6 +18,7 @@ from uuid import UUID
 
 import pytest
 from apprise.plugins.slack import NotifySlack
+from clocks import SettableClock
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,6 +40,9 @@ from prefect_campaigns.blocks.email_composing import RunNotice, compose
 from prefect_campaigns.deployments.demo.smtp_sink import Command, LoopbackServer, SilentServer, SmtpSink
 
 PASSWORD = "correct horse"
+
+
+NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
 
 
 def block_for(
@@ -432,6 +436,23 @@ async def test_a_refusal_is_not_forgotten_when_the_server_then_falls_silent() ->
         log = await log_of_failing(block_for(port, limit_seconds=0.3))
     assert "was not sent" in log
     assert "the server answered 550 5.1.1 no such user" in log
+
+
+@pytest.mark.parametrize(("seconds", "is_sent"), [(89, True), (91, False)])
+async def test_an_automation_whose_turn_comes_late_leaves_the_mail_to_a_worker(seconds: int, is_sent: bool) -> None:
+    """By then a worker may be at it: it takes over what nothing is heard of."""
+    with SmtpSink() as sink:
+        block = block_for(sink)
+        block._clock = SettableClock(NOON)
+        body = RunNotice(state="Failed", received=(NOON - timedelta(seconds=seconds)).isoformat()).dump()
+        if is_sent:
+            await send(block, body)
+        else:
+            log = await log_of_failing(block, body)
+            assert "is left to a worker: its turn came more than 90 seconds late" in log
+        assert len(sink.messages) == is_sent
+        await block.send(body)
+        assert len(sink.messages) == is_sent + 1, "a worker sends it, however late"
 
 
 async def test_a_process_that_shuts_down_cancels_the_mail() -> None:

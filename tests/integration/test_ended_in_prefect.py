@@ -255,10 +255,10 @@ async def test_a_run_that_is_due_while_one_is_closed_waits_and_is_not_skipped(
     async def held_up(*args: Any, **options: Any) -> None:
         is_closing.set()
         await is_waited_for.wait()
-        await abort(*args, **options)
+        await end_record(*args, **options)
 
-    abort = closing._abort
-    monkeypatch.setattr(closing, "_abort", held_up)
+    end_record = closing.end_record
+    monkeypatch.setattr(closing, "end_record", held_up)
     made = campaign("Ended Overlapping", engines.url, steps=ASKED, schedule={"cron": "0 9 1 1 *", "overlap": "skip"})
     (deployment_id,) = await driver.apply(made)
     first = await driver.start(deployment_id)

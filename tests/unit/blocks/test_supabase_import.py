@@ -49,6 +49,8 @@ from prefect_campaigns.blocks.store_types import (
     AuditAction,
     AuditEntry,
     CampaignFigures,
+    MailRecord,
+    MailState,
     Pause,
     PausedBy,
     Stop,
@@ -126,7 +128,7 @@ def contents(project: Project) -> list[tuple[object, ...]]:
     """Return how many rows there are of all that an import may write."""
     tables = ("campaigns", "campaign_runs", "campaign_ledger", "campaign_reservations", "campaign_totals")
     tables += ("campaign_alerts", "campaign_imports", "campaign_run_steps", "campaign_stop", "campaign_approvals")
-    tables += ("campaign_audit",)
+    tables += ("campaign_audit", "campaign_mails")
     return project.rows("select " + ", ".join(f"(select count(*) from {table})" for table in tables))  # noqa: S608
 
 
@@ -271,6 +273,19 @@ class TestWhatIsCarriedOver:
         assert await new.read_stop() == STOP
         record = await new.get_campaign(KEY)
         assert (record.pause, record.origin) == (BY_STOP, "/srv/campaigns")
+
+    async def test_mails_that_are_owed_and_those_that_were_sent(
+        self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
+    ) -> None:
+        """None is sent again because other books go on."""
+        owed = MailRecord(
+            event_id=uuid4(), recipient="a@example.com", subject="One", state=MailState.OWED, owed_since=clock.now()
+        )
+        sent = replace(owed, recipient="b@example.com", state=MailState.SENT, attempts=2, sent_at=clock.now())
+        await old.record_mails([owed, sent])
+        await carry_over(path, clean_supabase, clock)
+        found = {mail.recipient: mail for mail in await new.mails_about([owed.event_id])}
+        assert found == {owed.recipient: owed, sent.recipient: sent}
 
     async def test_approvals_that_wait_and_those_that_were_given(
         self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
@@ -585,7 +600,7 @@ class TestOnce:
             name = project_name(first.database_url)
             with pytest.raises(StoreError, match=rf"is closed: its books go on in {name}, and not in "):
                 await carry_over(path, second, clock)
-            assert contents(second) == [(0,) * 11]
+            assert contents(second) == [(0,) * 12]
 
     async def test_a_kill_leaves_both_as_they_were(
         self, old: SqliteStore, new: SupabaseStore, path: Path, clean_supabase: Project, clock: SettableClock
