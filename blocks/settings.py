@@ -38,9 +38,11 @@ from prefect_campaigns.blocks.settings_checks import (
     validate_from,
     validate_heartbeat_url,
     validate_host,
+    validate_hosts,
     validate_key,
     validate_log_format,
     validate_log_level,
+    validate_megabytes,
     validate_operators,
     validate_origins,
     validate_port,
@@ -52,6 +54,7 @@ from prefect_campaigns.blocks.settings_checks import (
 from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials, check_supabase_url
 from prefect_campaigns.checks import check_timezone
 from prefect_campaigns.errors import SettingsError
+from prefect_campaigns.hosts import AllowedHosts
 
 ENV_FILE = ".env"
 
@@ -159,6 +162,12 @@ class Settings(BaseSettings):
     campaigns_heartbeat_url: Annotated[SecretStr, BeforeValidator(validate_heartbeat_url)] | None = Field(
         default=None, description="the watchdog that is pinged as long as campaigns are being run"
     )
+    campaigns_allowed_hosts: Annotated[str, BeforeValidator(validate_hosts)] | None = Field(
+        default=None, description="the hosts that steps may ask; without any, all"
+    )
+    campaigns_max_answer_mb: Annotated[int, BeforeValidator(validate_megabytes)] = Field(
+        default=16, description="how large an engine's answer may be, in megabytes"
+    )
     log_level: Annotated[LogLevel, BeforeValidator(validate_log_level)] = Field(
         default="info", description="the least that is logged"
     )
@@ -219,6 +228,16 @@ class Settings(BaseSettings):
     def api_origins(self) -> Sequence[str]:
         """The origins whose web pages may use the REST API, as browsers write them."""
         return self.campaigns_api_cors_origins.split(",") if self.campaigns_api_cors_origins else ()
+
+    @property
+    def allowed_hosts(self) -> AllowedHosts:
+        """The hosts that steps may ask."""
+        return AllowedHosts.parse(self.campaigns_allowed_hosts) if self.campaigns_allowed_hosts else AllowedHosts()
+
+    @property
+    def max_answer_bytes(self) -> int:
+        """How large an engine's answer may be, decompressed."""
+        return self.campaigns_max_answer_mb * 1024 * 1024
 
     @property
     def operators(self) -> Sequence[str]:

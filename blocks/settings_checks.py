@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from prefect_campaigns.blocks.api_keys import parse_api_keys
 from prefect_campaigns.blocks.email_composing import parse_address
 from prefect_campaigns.blocks.supabase_credentials import check_supabase_key, is_loopback
+from prefect_campaigns.hosts import AllowedHosts
 
 SMTP_TYPES = ("SSL", "STARTTLS", "INSECURE")
 SmtpType = Literal["SSL", "STARTTLS", "INSECURE"]
@@ -31,6 +32,7 @@ LOG_FORMATS = ("text", "json")
 LogFormat = Literal["text", "json"]
 
 MAX_SECONDS = 86_400
+MAX_MEGABYTES = 1024
 
 NO_SENDER = "SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who the mails come from"
 _OWN_VARIABLES = ("CAMPAIGNS_", "PREFECT_", "SMTP_", "SUPABASE_")
@@ -92,6 +94,17 @@ def validate_seconds(value: Any) -> float:
     if not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"allowed are seconds from 0 to {MAX_SECONDS:,}")
     return seconds
+
+
+def validate_megabytes(value: Any) -> int:
+    text = str(value).strip()
+    if not text.isdecimal() or len(text) > 4 or not 1 <= int(text) <= MAX_MEGABYTES:
+        raise ValueError(f"allowed is a whole number of megabytes from 1 to {MAX_MEGABYTES}")
+    return int(text)
+
+
+def validate_hosts(value: Any) -> str:
+    return str(AllowedHosts.parse(str(value)))
 
 
 def validate_database(value: Any) -> Path:

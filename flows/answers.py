@@ -36,6 +36,9 @@ _GOING = frozenset(
 _DONE = frozenset({"completed", "complete", "succeeded", "finished", "done"})
 _FAILED = frozenset({"failed", "failure", "error"})
 _STOPPED = frozenset({"errored", "cancelled", "canceled", "aborted", "expired", "timed_out"})
+MAX_JOBS = 1_000
+"""How many jobs of one request are asked for, one after the other."""
+
 _JOB_KEYS = ("jobId", "job_id", "job_ids")
 _RESULT_KEYS = COUNT_KEYS | {*COST_KEYS, "costs", "results", "result"}
 _NO_RESULT_KEYS = frozenset({"error", "errors", "detail", "details", "message", "links", "_links", "meta", "metadata"})
@@ -123,7 +126,7 @@ def job_urls(said: Any, *, location: str | None, endpoint: httpx.URL, where: str
             raise EngineAnswerInvalid(
                 one_line(f"{where} took a job, and the place to ask for it is no URL: {named!r}"), payload=said
             ) from None
-        if _origin(url) != _origin(endpoint):
+        if origin_of(url) != origin_of(endpoint):
             raise EngineAnswerInvalid(
                 f"{where} took a job and wants to be asked for it at {show_url(url)}; only the endpoint's own origin"
                 " (scheme, host and port) is asked",
@@ -131,6 +134,10 @@ def job_urls(said: Any, *, location: str | None, endpoint: httpx.URL, where: str
             )
         return (url,)
     ids = _job_ids(fields)
+    if len(ids) > MAX_JOBS:
+        raise EngineAnswerInvalid(
+            f"{where} took {len(ids):,} jobs at once; at most {MAX_JOBS:,} are asked for", payload={}
+        )
     if not ids:
         raise EngineAnswerInvalid(
             f"{where} took a job and does not say where to ask for it: there is no Location, statusUrl or job id",
@@ -163,5 +170,6 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+def origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
+    """Return scheme, host and port."""
     return url.scheme, url.host, url.port or _DEFAULT_PORTS.get(url.scheme)

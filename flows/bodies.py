@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import zlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
@@ -14,8 +15,8 @@ import httpx
 from prefect_campaigns.errors import EngineAnswerInvalid, EngineAnswerLost
 from prefect_campaigns.flows.messages import one_line
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
-"""How much of an answer, decompressed, is read; also how large one event of a stream may be."""
+PIECE_BYTES = 64 * 1024
+"""How much is decompressed at a time: a thousandth of the bytes, or less, may have come over the network."""
 
 MAX_JSON_DEPTH = 100
 """How deep a result may be nested: serializers on its way to the store give up at about 250."""
@@ -49,25 +50,75 @@ def reading(response: httpx.Response, where: str) -> Iterator[None]:
 
 
 def chunks_of(response: httpx.Response) -> aclosing[AsyncGenerator[bytes]]:
-    """Return the decompressed chunks of an answer, to be iterated in a block that ends their iteration with it."""
-    return aclosing(cast(AsyncGenerator[bytes], response.aiter_bytes()))
+    """Return the decompressed chunks of an answer, to be iterated in a block that ends their iteration with it.
+
+    We ask for no compression. What comes compressed all the same is decompressed a piece at a time: httpx would do it
+    with all that has come at once, which an engine can make into as much memory as it likes.
+    """
+    return aclosing(_chunks(response))
 
 
-async def read_body(response: httpx.Response, where: str) -> bytes:
-    """Return the body of a successful answer.
+async def _chunks(response: httpx.Response) -> AsyncGenerator[bytes]:
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    async with aclosing(cast(AsyncGenerator[bytes], response.aiter_raw())) as raw:
+        if encoding in ("", "identity"):
+            async for chunk in raw:
+                yield chunk
+            return
+        decompress = _Decompressor(encoding)
+        async for chunk in raw:
+            for piece in decompress.feed(chunk):
+                yield piece
+        decompress.end()
+
+
+class _Decompressor:
+    """Decompresses piece by piece.
+
+    Raises:
+        httpx.DecodingError: what came does not decompress, or nobody here can.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise httpx.DecodingError(f"it is encoded as {encoding!r}, and gzip and deflate are understood")
+        # With a header of either kind; some write deflate without any.
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._may_be_bare = encoding == "deflate"
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk and not self._inflate.eof:
+            try:
+                piece = self._inflate.decompress(chunk, PIECE_BYTES)
+            except zlib.error as error:
+                if not self._may_be_bare:
+                    raise httpx.DecodingError(str(error)) from error
+                self._inflate, piece = zlib.decompressobj(-zlib.MAX_WBITS), b""
+            else:
+                chunk = self._inflate.unconsumed_tail
+            self._may_be_bare = False
+            yield piece
+
+    def end(self) -> None:
+        if not self._inflate.eof:
+            raise httpx.DecodingError("it ends too early")
+
+
+async def read_body(response: httpx.Response, where: str, *, max_bytes: int) -> bytes:
+    """Return the body of a successful answer, decompressed.
 
     Raises:
         EngineAnswerLost: it was cut.
-        EngineAnswerInvalid: it is larger than MAX_BODY_BYTES, or does not decompress.
+        EngineAnswerInvalid: it is larger than ``max_bytes``, or does not decompress.
     """
     body = bytearray()
     with reading(response, where):
         async with chunks_of(response) as chunks:
             async for chunk in chunks:
                 body += chunk
-                if len(body) > MAX_BODY_BYTES:
+                if len(body) > max_bytes:
                     raise EngineAnswerInvalid(
-                        f"{where} answered with more than {MAX_BODY_BYTES:,} bytes", status_code=response.status_code
+                        f"{where} answered with more than {max_bytes:,} bytes", status_code=response.status_code
                     )
     return bytes(body)
 

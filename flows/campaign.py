@@ -46,7 +46,7 @@ from prefect_campaigns.flows.ending import (
     unrecorded,
     was_cancelled_by_a_person,
 )
-from prefect_campaigns.flows.exchange import new_client
+from prefect_campaigns.flows.exchange import ExchangeLimits, new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
 from prefect_campaigns.flows.missed import why_missed
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
@@ -137,7 +137,8 @@ async def _conduct(
             await refuse_another(wanted, version, flow_run)
             begin = _start_at(*start_at)
             journal = Journal(settings.journal_folder)
-            return await _run(store, wanted, version, flow_run, journal, begin, send_again=send_again)
+            limits = ExchangeLimits(max_answer_bytes=settings.max_answer_bytes, allowed_hosts=settings.allowed_hosts)
+            return await _run(store, wanted, version, flow_run, journal, begin, limits, send_again=send_again)
     except CampaignsError as error:
         if isinstance(error, LeaseLost) and (state := await leaving.taken_over(flow_run)):
             logger.error("%s; the run has been given up for lost, and this execution of it ends here", error)
@@ -176,6 +177,7 @@ async def _run(
     flow_run: FlowRun,
     journal: Journal,
     start_at: StartAt | None,
+    limits: ExchangeLimits,
     *,
     send_again: bool,
 ) -> State[Any]:
@@ -194,6 +196,7 @@ async def _run(
             store=store,
             lease=turn.lease,
             http=http,
+            limits=limits,
             clock=clock,
             journal=journal,
             logger=logger,

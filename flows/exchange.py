@@ -27,12 +27,13 @@ from prefect_campaigns.errors import (
     EngineReportedFailure,
     EngineUnreachable,
 )
-from prefect_campaigns.flows.answers import failure_in, is_job, job_urls
+from prefect_campaigns.flows.answers import failure_in, is_job, job_urls, origin_of
 from prefect_campaigns.flows.bodies import parse_json, read_body
 from prefect_campaigns.flows.jobs import PollPace, await_jobs
 from prefect_campaigns.flows.messages import (
     EngineAnswer,
     EngineRequest,
+    ExchangeLimits,
     OnProgress,
     Progress,
     encode_headers,
@@ -45,7 +46,7 @@ from prefect_campaigns.flows.messages import (
 from prefect_campaigns.flows.redaction import Redactor, hidden, hiding
 from prefect_campaigns.flows.streams import last_message, read_stream
 
-__all__ = ["EngineAnswer", "EngineRequest", "PollPace", "Progress", "call_engine", "new_client"]
+__all__ = ["EngineAnswer", "EngineRequest", "ExchangeLimits", "PollPace", "Progress", "call_engine", "new_client"]
 
 CONNECT_TIMEOUT_SECONDS = 30.0
 REFUSAL_TIMEOUT_SECONDS = 10.0
@@ -53,10 +54,14 @@ REFUSAL_TIMEOUT_SECONDS = 10.0
 
 GRACE_SECONDS = 5.0
 
+MAX_REDIRECTS = 5
+
 _T = TypeVar("_T")
 _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 _SYSTEM_CLOCK = SystemClock()
 _DEFAULT_PACE = PollPace()
+_DEFAULT_LIMITS = ExchangeLimits()
+_KEEPS_METHOD = (httpx.codes.TEMPORARY_REDIRECT, httpx.codes.PERMANENT_REDIRECT)
 
 # Before any of these a byte of the request can have left; anything else that breaks may have broken later.
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -100,6 +105,7 @@ async def call_engine(
     on_progress: OnProgress | None = None,
     pace: PollPace = _DEFAULT_PACE,
     clock: Clock = _SYSTEM_CLOCK,
+    limits: ExchangeLimits = _DEFAULT_LIMITS,
     grace_seconds: float = GRACE_SECONDS,
 ) -> EngineAnswer:
     """Make a request to an engine and see it through to its result: the answer, the stream, every poll.
@@ -110,16 +116,20 @@ async def call_engine(
     The caller bounds the whole by cancelling it after ``timeout_seconds``, which closes the connection at once. Only
     connecting has a limit of its own. The result can always be written as JSON, and is ``{}`` for an empty answer.
 
+    A redirect is followed where the request stays what it is (307 and 308; of a GET any), on the same origin, or to a
+    host that ``allowed_hosts`` lists; there the step's headers do not go.
+
     Args:
         on_progress: told how far the engine is; what it raises is logged and goes no further.
         pace: how often a job is asked for.
+        limits: how large the answer may be, and which hosts may be asked.
         grace_seconds: how long after ``timeout_seconds`` the exchange gives up by itself, should the caller not have
             cancelled it.
 
     Raises:
-        EngineUnreachable: the request never left.
+        EngineUnreachable: the request never left; also because its host may not be asked.
         EngineAnswerLost: it left, and its answer was not read to the end; also a job nobody can ask for any more.
-        EngineRefused: the HTTP status is no success. Redirects are not followed.
+        EngineRefused: the HTTP status is no success.
         EngineReportedFailure: the engine says that the work failed.
         EngineAnswerInvalid: the answer cannot be used.
     """
@@ -128,7 +138,9 @@ async def call_engine(
     report = reporter(on_progress)
 
     async def exchange() -> EngineAnswer:
-        answer, retry_after_seconds = await _request(client, request, where=where, report=report, clock=clock)
+        answer, retry_after_seconds = await _request(
+            client, request, where=where, report=report, clock=clock, limits=limits
+        )
         if isinstance(answer, EngineAnswer):
             return answer
         said, status_code = await await_jobs(
@@ -139,6 +151,7 @@ async def call_engine(
             pace=pace,
             report=report,
             clock=clock,
+            max_bytes=limits.max_answer_bytes,
         )
         return _answer(said, status_code)
 
@@ -180,19 +193,26 @@ async def _in_own_task(work: Callable[[], Awaitable[_T]]) -> _T:
 
 
 async def _request(
-    client: httpx.AsyncClient, request: EngineRequest, *, where: str, report: OnProgress, clock: Clock
+    client: httpx.AsyncClient,
+    request: EngineRequest,
+    *,
+    where: str,
+    report: OnProgress,
+    clock: Clock,
+    limits: ExchangeLimits,
 ) -> tuple[EngineAnswer | tuple[httpx.URL, ...], float | None]:
     """Return the answer; or the URLs of the jobs that the engine has queued, and when it wants to be asked."""
-    response = await _send(client, request, where)
+    response, request = await _send_on(client, request, where, limits)
+    max_bytes = limits.max_answer_bytes
     try:
         retry_after_seconds = parse_retry_after(response.headers.get("Retry-After"), now=clock.now())
         if not response.is_success:
-            raise await _refusal(response, where, retry_after_seconds)
+            raise await _refusal(response, where, retry_after_seconds, max_bytes)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if content_type == "text/event-stream":
-            result, warnings = await read_stream(response, where=where, report=report)
+            result, warnings = await read_stream(response, where=where, report=report, max_event_bytes=max_bytes)
             return EngineAnswer(result=result, warnings=warnings, status_code=response.status_code), None
-        said = await _read_json(response, where, content_type)
+        said = await _read_json(response, where, content_type, max_bytes)
     finally:
         await response.aclose()
     failure = failure_in(said)
@@ -214,6 +234,41 @@ def _answer(said: Any, status_code: int) -> EngineAnswer:
     # An error beside a result has not spoilt it, and is not lost.
     error = engine_words(said.get("error")) if isinstance(said, Mapping) else None
     return EngineAnswer(result=said, warnings=(error,) if error else (), status_code=status_code)
+
+
+async def _send_on(
+    client: httpx.AsyncClient, request: EngineRequest, where: str, limits: ExchangeLimits
+) -> tuple[httpx.Response, EngineRequest]:
+    """Send the request, and again where it is redirected; return the answer, and the request that it answers."""
+    if not limits.allowed_hosts.allow(request.url):
+        raise EngineUnreachable(
+            f"{where} may not be asked: its host is none of CAMPAIGNS_ALLOWED_HOSTS ({limits.allowed_hosts})",
+            retryable=False,
+        )
+    for _ in range(MAX_REDIRECTS):
+        response = await _send(client, request, where)
+        following = _redirected(request, response, limits)
+        if following is None:
+            return response, request
+        await response.aclose()
+        request = following
+    return await _send(client, request, where), request
+
+
+def _redirected(request: EngineRequest, response: httpx.Response, limits: ExchangeLimits) -> EngineRequest | None:
+    """Return the request that an answer asks for instead; None where it asks for none, or for one we do not make."""
+    if response.next_request is None:
+        return None
+    is_get = request.method.upper() == "GET"
+    if response.status_code not in _KEEPS_METHOD and not is_get:
+        # It would become another request, without its body.
+        return None
+    target = response.next_request.url
+    # The address that is pointed to has its query already.
+    following = replace(request, url=str(target), params={} if is_get else request.params)
+    if origin_of(target) == origin_of(response.request.url):
+        return following
+    return replace(following, headers={}) if limits.allowed_hosts.list(str(target)) else None
 
 
 async def _send(client: httpx.AsyncClient, request: EngineRequest, where: str) -> httpx.Response:
@@ -259,8 +314,8 @@ def _query_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-async def _read_json(response: httpx.Response, where: str, content_type: str) -> Any:
-    body = await read_body(response, where)
+async def _read_json(response: httpx.Response, where: str, content_type: str, max_bytes: int) -> Any:
+    body = await read_body(response, where, max_bytes=max_bytes)
     if not body.strip():
         return {}
     try:
@@ -275,12 +330,14 @@ async def _read_json(response: httpx.Response, where: str, content_type: str) ->
         ) from None
 
 
-async def _refusal(response: httpx.Response, where: str, retry_after_seconds: float | None) -> EngineError:
+async def _refusal(
+    response: httpx.Response, where: str, retry_after_seconds: float | None, max_bytes: int
+) -> EngineError:
     """Return the error of an answer that is no success, with as much of its body as there is."""
     body = b""
     try:
         with anyio.fail_after(REFUSAL_TIMEOUT_SECONDS):
-            body = await read_body(response, where)
+            body = await read_body(response, where, max_bytes=max_bytes)
     except (EngineError, TimeoutError):
         # The status was read, and it decides; the body would only have said why.
         body = b""
@@ -288,8 +345,9 @@ async def _refusal(response: httpx.Response, where: str, retry_after_seconds: fl
     message = f"{where} answered {response.status_code}: {words}"
     if response.next_request is not None:
         message = (
-            f"{where} answered {response.status_code} and pointed to {show_url(response.next_request.url)}; redirects"
-            " are not followed, the step's endpoint must be the final address"
+            f"{where} answered {response.status_code} and pointed to {show_url(response.next_request.url)}, which is"
+            " not followed: the step's endpoint must be the final address, save for a 307 or 308 to the same origin, or"
+            " to a host of CAMPAIGNS_ALLOWED_HOSTS"
         )
     return EngineRefused(
         one_line(message),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +23,7 @@ from prefect_campaigns.errors import (
 from prefect_campaigns.flows.answers import failure_in, is_going
 from prefect_campaigns.flows.bodies import parse_json, read_body
 from prefect_campaigns.flows.messages import (
+    MAX_ANSWER_BYTES,
     OnProgress,
     Progress,
     encode_headers,
@@ -71,6 +73,7 @@ async def await_jobs(
     pace: PollPace,
     report: OnProgress,
     clock: Clock,
+    max_bytes: int = MAX_ANSWER_BYTES,
 ) -> tuple[Any, int]:
     """Poll the jobs until all have ended; return the result, and the status code of the last poll.
 
@@ -82,6 +85,7 @@ async def await_jobs(
         urls: where to ask, on the endpoint's own origin (job_urls takes no other): what the headers carry is for it.
         headers: the step's headers, which the polls have too, except for what kind of answer is wanted.
         retry_after_seconds: what the engine asked to wait before the first poll.
+        max_bytes: how large the answer to a poll may be.
 
     Raises:
         EngineReportedFailure: a job has failed or was cancelled; the payload has what all jobs said.
@@ -94,7 +98,11 @@ async def await_jobs(
     while True:
         await anyio.sleep(unasked if asked is None else max(asked, pace.shortest_seconds))
         unasked = pace.following(unasked)
-        waits = [await _poll(client, job, headers=headers or {}, clock=clock) for job in jobs if job.going]
+        waits = [
+            await _poll(client, job, headers=headers or {}, clock=clock, max_bytes=max_bytes)
+            for job in jobs
+            if job.going
+        ]
         if not any(job.going for job in jobs):
             break
         asked = max((wait for wait in waits if wait is not None), default=None)
@@ -110,7 +118,9 @@ async def await_jobs(
     return said, jobs[-1].status_code
 
 
-async def _poll(client: httpx.AsyncClient, job: _Job, *, headers: Mapping[str, str], clock: Clock) -> float | None:
+async def _poll(
+    client: httpx.AsyncClient, job: _Job, *, headers: Mapping[str, str], clock: Clock, max_bytes: int
+) -> float | None:
     """Ask for a job once and write down what it says; return how many seconds to wait, if it says so."""
     where = show_url(job.url)
     outgoing = encode_headers(headers, {"Accept": "application/json"})
@@ -123,7 +133,7 @@ async def _poll(client: httpx.AsyncClient, job: _Job, *, headers: Mapping[str, s
                 if not response.is_success:
                     _refuse_unless_passing(response.status_code, where)
                     return retry_after
-                body = await read_body(response, where)
+                body = await read_body(response, where, max_bytes=max_bytes)
             finally:
                 await response.aclose()
     except (httpx.TransportError, EngineAnswerLost, TimeoutError) as error:
@@ -198,8 +208,8 @@ def _merge_values(key: str, values: Sequence[Any], *, amounts: bool) -> Any:
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         total = sum((Decimal(str(value)) for value in values), Decimal(0))
         if key.lower().startswith(("avg", "average")):
-            return float(total / len(values))
-        return int(total) if all(isinstance(value, int) for value in values) else float(total)
+            return _finite(total / len(values))
+        return int(total) if all(isinstance(value, int) for value in values) else _finite(total)
     return values[0]
 
 
@@ -211,3 +221,9 @@ def _add_amounts(values: Sequence[Any]) -> Any:
         except InvalidCost:
             return value
     return float(total)
+
+
+def _finite(total: Decimal) -> float | str:
+    """Return a number that JSON can write: what is too large for a float is left as text, as where it is read."""
+    number = float(total)
+    return number if math.isfinite(number) else str(total)

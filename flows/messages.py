@@ -15,8 +15,10 @@ from typing import Any
 import httpx
 
 from prefect_campaigns.flows.redaction import hidden
+from prefect_campaigns.hosts import AllowedHosts
 
 MAX_MESSAGE_LENGTH = 500
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 _MAX_PROGRESS_LENGTH = 200
@@ -60,6 +62,19 @@ class Progress:
 
     message: str
     fraction: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExchangeLimits:
+    """What an exchange may cost this machine, and where it may go.
+
+    Attributes:
+        max_answer_bytes: how large an answer may be, decompressed; of a stream how large each of its events.
+        allowed_hosts: the hosts that may be asked.
+    """
+
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+    allowed_hosts: AllowedHosts = field(default_factory=AllowedHosts)
 
 
 OnProgress = Callable[[Progress], Awaitable[None]]

@@ -20,6 +20,7 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease, Reservation
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import CampaignsError, LeaseLost, StoreError, StoreUnavailable
+from prefect_campaigns.flows.messages import ExchangeLimits
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
@@ -101,6 +102,7 @@ class CampaignRun:
         store: CampaignStore,
         lease: Lease,
         http: httpx.AsyncClient,
+        limits: ExchangeLimits | None = None,
         clock: Clock,
         journal: Journal,
         logger: RunLogger,
@@ -112,6 +114,7 @@ class CampaignRun:
         self.store = store
         self.lease = lease
         self.http = http
+        self.limits = limits or ExchangeLimits()
         self.clock = clock
         self.journal = journal
         self.logger = logger

@@ -186,7 +186,7 @@ async def _exchange(
     """Make the request; where it ends without a result, settle its reservation."""
     store, lease = run.store, run.lease
     try:
-        answer = await call_engine(run.http, request, on_progress=on_progress)
+        answer = await call_engine(run.http, request, on_progress=on_progress, limits=run.limits)
         cost = read_cost(answer.result, cost_path=step.cost_path)
     except asyncio.CancelledError:
         # The step's timeout, or somebody cancelled the run: the engine may go on working, and charging.

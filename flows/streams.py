@@ -11,7 +11,7 @@ import httpx
 from prefect_campaigns.costs import COST_KEYS
 from prefect_campaigns.errors import EngineAnswerInvalid, EngineAnswerLost, EngineReportedFailure
 from prefect_campaigns.flows.answers import failure_in
-from prefect_campaigns.flows.bodies import MAX_BODY_BYTES, chunks_of, parse_json, reading
+from prefect_campaigns.flows.bodies import chunks_of, parse_json, reading
 from prefect_campaigns.flows.messages import OnProgress, engine_words, one_line, progress_from
 from prefect_campaigns.flows.sse import SseDecoder, SseEvent, SseEventTooLarge
 
@@ -47,7 +47,9 @@ class _Errors:
         return (*self.words, *([f"and {self.dropped} more warnings"] if self.dropped else []))
 
 
-async def read_stream(response: httpx.Response, *, where: str, report: OnProgress) -> tuple[Any, tuple[str, ...]]:
+async def read_stream(
+    response: httpx.Response, *, where: str, report: OnProgress, max_event_bytes: int
+) -> tuple[Any, tuple[str, ...]]:
     """Read a stream up to its ``complete`` event; return the result and the warnings.
 
     Nothing behind ``complete`` is waited for. Events that are no JSON object, and types nobody knows, are passed
@@ -57,13 +59,13 @@ async def read_stream(response: httpx.Response, *, where: str, report: OnProgres
     Raises:
         EngineReportedFailure: ``complete`` says ``success: false``, or there were errors and no ``complete``.
         EngineAnswerLost: the stream ended, or was cut, without ``complete``.
-        EngineAnswerInvalid: an event is larger than MAX_BODY_BYTES, the last one is no usable JSON, or the stream
+        EngineAnswerInvalid: an event is larger than ``max_event_bytes``, the last one is no usable JSON, or the stream
             does not decompress.
     """
     errors = _Errors()
     unreadable: str | None = None
     with reading(response, where):
-        async with aclosing(_messages(response, where)) as messages:
+        async with aclosing(_messages(response, where, max_event_bytes)) as messages:
             async for kind, said in messages:
                 unreadable = str(said["why"]) if kind == _UNREADABLE else None
                 if kind == "complete":
@@ -92,14 +94,16 @@ async def read_stream(response: httpx.Response, *, where: str, report: OnProgres
 
 def last_message(body: bytes) -> Mapping[str, Any] | None:
     """Return the last message in a stream of events that was read as a whole: what a refusal says."""
-    decoder = SseDecoder(max_event_bytes=MAX_BODY_BYTES)
+    decoder = SseDecoder(max_event_bytes=len(body))
     events = [*decoder.feed(body), decoder.end()]
     messages = [message for event in events if event is not None and (message := _message(event)) is not None]
     return next((said for kind, said in reversed(messages) if kind != _UNREADABLE), None)
 
 
-async def _messages(response: httpx.Response, where: str) -> AsyncGenerator[tuple[str, Mapping[str, Any]]]:
-    decoder = SseDecoder(max_event_bytes=MAX_BODY_BYTES)
+async def _messages(
+    response: httpx.Response, where: str, max_event_bytes: int
+) -> AsyncGenerator[tuple[str, Mapping[str, Any]]]:
+    decoder = SseDecoder(max_event_bytes=max_event_bytes)
     async with chunks_of(response) as chunks:
         try:
             async for chunk in chunks:

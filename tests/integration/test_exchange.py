@@ -1,7 +1,12 @@
 import asyncio
+import gzip
 import json
+import re
 import socket
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import anyio
 import httpx
@@ -15,8 +20,8 @@ from prefect_campaigns.errors import (
     EngineReportedFailure,
     EngineUnreachable,
 )
-from prefect_campaigns.flows import bodies
-from prefect_campaigns.flows.exchange import EngineRequest, call_engine, new_client
+from prefect_campaigns.flows.exchange import EngineRequest, ExchangeLimits, call_engine, new_client
+from prefect_campaigns.hosts import AllowedHosts
 
 
 @pytest.fixture
@@ -179,15 +184,64 @@ async def test_a_body_without_end_is_not_read_to_its_end(client: httpx.AsyncClie
     async def flood(connection: Connection) -> None:
         piece = chunk(b" " * 1_000_000)
         await connection.say(STREAM_HEAD.replace(b"text/event-stream", b"application/json"))
-        with_margin = bodies.MAX_BODY_BYTES // 1_000_000 + 100
-        for _ in range(with_margin):
+        for _ in range(100):
             try:
                 await connection.say(piece)
             except ConnectionError:
                 return
 
     async with raw_server(flood) as server:
-        with pytest.raises(EngineAnswerInvalid, match="more than 67,108,864 bytes"):
+        with pytest.raises(EngineAnswerInvalid, match="more than 3,000,000 bytes"):
+            await call_engine(client, request_to(server.url), limits=ExchangeLimits(max_answer_bytes=3_000_000))
+
+
+def test_an_answer_may_have_sixteen_megabytes_unless_told_otherwise() -> None:
+    assert ExchangeLimits().max_answer_bytes == 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "bare deflate"])
+async def test_what_comes_compressed_unasked_is_read(client: httpx.AsyncClient, encoding: str) -> None:
+    body = json.dumps({"found": list(range(50_000))}).encode()
+    window = {"deflate": zlib.MAX_WBITS, "bare deflate": -zlib.MAX_WBITS}.get(encoding, zlib.MAX_WBITS | 16)
+    compressor = zlib.compressobj(wbits=window)
+    compressed = compressor.compress(body) + compressor.flush()
+    headers = [f"Content-Encoding: {encoding.split()[-1]}", "Content-Type: application/json"]
+    async with raw_server(saying(http("200 OK", headers=headers, body=compressed))) as server:
+        answer = await call_engine(client, request_to(server.url))
+    assert answer.result == {"found": list(range(50_000))}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "layers", "said"),
+    [
+        ("gzip", 1, "answered with more than 3,000,000 bytes"),
+        # Each layer makes a thousand times as much of it.
+        ("gzip, gzip", 2, "does not decompress: it is encoded as 'gzip, gzip'"),
+        ("br", 0, "does not decompress: it is encoded as 'br', and gzip and deflate are understood"),
+    ],
+)
+async def test_a_bomb_of_a_few_kilobytes_takes_no_more_memory_than_an_answer_may(
+    client: httpx.AsyncClient, encoding: str, layers: int, said: str
+) -> None:
+    bomb = b" " * 200_000_000
+    for _ in range(layers):
+        bomb = gzip.compress(bomb)
+    headers = [f"Content-Encoding: {encoding}", "Content-Type: application/json"]
+    async with raw_server(saying(http("200 OK", headers=headers, body=bomb[:1_000_000]))) as server:
+        del bomb
+        tracemalloc.start()
+        with pytest.raises(EngineAnswerInvalid, match=re.escape(said)):
+            await call_engine(client, request_to(server.url), limits=ExchangeLimits(max_answer_bytes=3_000_000))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+async def test_compressed_data_that_is_cut_does_not_count(client: httpx.AsyncClient) -> None:
+    cut = gzip.compress(b'{"found": 20}          ')[:-12]
+    headers = ["Content-Encoding: gzip", "Content-Type: application/json"]
+    async with raw_server(saying(http("200 OK", headers=headers, body=cut))) as server:
+        with pytest.raises(EngineAnswerInvalid, match="does not decompress: it ends too early"):
             await call_engine(client, request_to(server.url))
 
 
@@ -281,22 +335,86 @@ async def test_a_refusal_says_how_long_to_wait(client: httpx.AsyncClient) -> Non
     assert caught.value.retry_after_seconds == 7
 
 
+def redirect(to: str, *, status: str = "307 Temporary Redirect") -> bytes:
+    return http(status, headers=[f"Location: {to}"])
+
+
+ANSWER = json_answer(b'{"found": 1}')
+ELSEWHERE = "http://elsewhere.example/api?token=sesame"
+
+
 @pytest.mark.parametrize(
-    ("location", "shown"),
+    ("method", "status", "location", "shown"),
     [
-        ("http://elsewhere.example/api?token=secret", "pointed to http://elsewhere.example/api;"),
-        ("/moved", "/moved;"),
+        # Another origin, which was never part of the campaign.
+        ("POST", "307 Temporary Redirect", ELSEWHERE, "pointed to http://elsewhere.example/api,"),
+        ("GET", "302 Found", ELSEWHERE, "pointed to http://elsewhere.example/api,"),
+        # A request that would become another one, without its body.
+        ("POST", "301 Moved Permanently", "/moved", "/moved,"),
+        ("POST", "302 Found", "/moved", "/moved,"),
+        ("POST", "303 See Other", "/moved", "/moved,"),
     ],
 )
-async def test_a_redirect_is_refused_and_not_followed(client: httpx.AsyncClient, location: str, shown: str) -> None:
-    answer = http("307 Temporary Redirect", headers=[f"Location: {location}"])
-    async with raw_server(saying(answer)) as server:
+async def test_a_redirect_that_leads_astray_is_refused_and_not_followed(
+    client: httpx.AsyncClient, method: str, status: str, location: str, shown: str
+) -> None:
+    async with raw_server(saying(redirect(location, status=status))) as server:
         with pytest.raises(EngineRefused) as caught:
-            await call_engine(client, request_to(server.url))
+            await call_engine(client, request_to(server.url, method=method))
     assert len(server.heads) == 1
     assert shown in str(caught.value)
-    assert "secret" not in str(caught.value)
+    assert "sesame" not in str(caught.value)
     assert not caught.value.retryable
+    assert not caught.value.ambiguous
+
+
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [("POST", "307 Temporary Redirect"), ("PUT", "308 Permanent Redirect"), ("GET", "301 Moved Permanently")],
+)
+async def test_a_redirect_on_the_same_origin_is_followed_with_all_that_the_request_has(
+    client: httpx.AsyncClient, method: str, status: str
+) -> None:
+    async with raw_server(saying(redirect("/moved?q=2", status=status)), saying(ANSWER)) as server:
+        request = replace(request_to(server.url, method=method, count=3), headers={"Authorization": "Bearer 1"})
+        answer = await call_engine(client, request)
+    assert answer.result == {"found": 1}
+    assert server.heads[1].startswith(f"{method} /moved?q=2 HTTP/1.1")
+    for line in ("\r\nidempotency-key: run-1/step-1", "\r\nauthorization: bearer 1"):
+        assert line in server.heads[1].lower()
+    assert server.bodies[1] == server.bodies[0]
+
+
+async def test_a_redirect_to_a_host_that_is_listed_is_followed_without_the_steps_headers(
+    client: httpx.AsyncClient,
+) -> None:
+    async with raw_server(saying(ANSWER)) as other, raw_server(saying(redirect(f"{other.url}/api"))) as server:
+        ports = (url.rpartition(":")[2] for url in (server.url, other.url))
+        limits = ExchangeLimits(allowed_hosts=AllowedHosts(tuple(f"127.0.0.1:{port}" for port in ports)))
+        request = replace(request_to(server.url, count=3), headers={"Authorization": "Bearer sesame"})
+        assert (await call_engine(client, request, limits=limits)).result == {"found": 1}
+    assert "sesame" in server.heads[0]
+    assert "sesame" not in other.heads[0]
+    assert "idempotency-key: run-1/step-1" in other.heads[0].lower()
+    assert other.bodies == server.bodies
+
+
+async def test_redirects_in_a_circle_end(client: httpx.AsyncClient) -> None:
+    async with raw_server(saying(redirect("/round"))) as server:
+        with pytest.raises(EngineRefused, match="answered 307 and pointed to"):
+            await call_engine(client, request_to(server.url))
+    assert len(server.heads) == 6
+
+
+async def test_a_host_that_may_not_be_asked_is_not(client: httpx.AsyncClient) -> None:
+    async with raw_server(saying(ANSWER)) as server:
+        limits = ExchangeLimits(allowed_hosts=AllowedHosts(("api.example.com", "*.example.org")))
+        with pytest.raises(EngineUnreachable) as caught:
+            await call_engine(client, request_to(server.url), limits=limits)
+        assert server.heads == []
+    assert not caught.value.retryable
+    said = "may not be asked: its host is none of CAMPAIGNS_ALLOWED_HOSTS (api.example.com,*.example.org)"
+    assert said in str(caught.value)
 
 
 # Did the request leave?

@@ -238,3 +238,17 @@ async def test_a_call_cancelled_at_any_moment_leaves_no_connection_open(client: 
             calling.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await calling
+
+
+async def test_more_jobs_than_anybody_would_ask_for_are_refused(client: httpx.AsyncClient) -> None:
+    async with raw_server(said({"job_ids": list(range(1_001))})) as server:
+        with pytest.raises(EngineAnswerInvalid, match="took 1,001 jobs at once; at most 1,000 are asked for"):
+            await call(client, server.url)
+    assert len(server.heads) == 1
+
+
+async def test_costs_and_counts_too_large_to_add_are_still_json(client: httpx.AsyncClient) -> None:
+    large = {"status": "completed", "found": 1.7e308, "avgQuality": 1.7e308}
+    async with raw_server(said({"job_ids": ["a", "b"]}), said(large), said(large)) as server:
+        answer = await call(client, server.url)
+    assert json.dumps(answer.result, allow_nan=False)

@@ -7,8 +7,7 @@ from raw_http import STREAM_END, STREAM_HEAD, Connection, chunk, raw_server, say
 
 from prefect_campaigns.costs import read_cost
 from prefect_campaigns.errors import EngineAnswerInvalid, EngineAnswerLost, EngineReportedFailure
-from prefect_campaigns.flows import bodies
-from prefect_campaigns.flows.exchange import EngineRequest, Progress, call_engine, new_client
+from prefect_campaigns.flows.exchange import EngineRequest, ExchangeLimits, Progress, call_engine, new_client
 
 
 @pytest.fixture
@@ -185,15 +184,15 @@ async def test_an_event_without_end_is_refused(client: httpx.AsyncClient) -> Non
     async def flood(connection: Connection) -> None:
         await connection.say(STREAM_HEAD, chunk(b"data: "))
         piece = chunk(b"x" * 1_000_000)
-        for _ in range(bodies.MAX_BODY_BYTES // 1_000_000 + 100):
+        for _ in range(100):
             try:
                 await connection.say(piece)
             except ConnectionError:
                 return
 
     async with raw_server(flood) as server:
-        with pytest.raises(EngineAnswerInvalid, match="an event of more than 67,108,864 bytes"):
-            await call_engine(client, request_to(server.url))
+        with pytest.raises(EngineAnswerInvalid, match="an event of more than 3,000,000 bytes"):
+            await call_engine(client, request_to(server.url), limits=ExchangeLimits(max_answer_bytes=3_000_000))
 
 
 async def test_the_charset_of_the_header_changes_nothing(client: httpx.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
@@ -80,6 +81,11 @@ NONSENSE = [
 ]
 
 
+async def streamed(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Yield the body as it comes over a network: not read beforehand."""
+    yield json.dumps(body).encode()
+
+
 @pytest.mark.parametrize(("status", "body", "came"), NONSENSE)
 @pytest.mark.parametrize(
     ("estimate", "booked"),
@@ -88,7 +94,7 @@ NONSENSE = [
 async def test_a_cost_that_is_none_is_booked_at_the_estimate_and_told_of(
     store: SqliteStore, tmp_path: Path, status: int, body: dict[str, Any], came: str, estimate: str | None, booked: str
 ) -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(status, json=body))
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, content=streamed(body)))
     async with httpx.AsyncClient(transport=transport) as http:
         run = await begin(store, tmp_path / "journal", http, estimatedCost=estimate)
         (step,) = run.campaign.steps
