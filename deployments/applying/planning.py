@@ -24,7 +24,7 @@ from prefect_campaigns.deployments.applying.plan import (
     upkeep_changes,
 )
 from prefect_campaigns.deployments.applying.saved_secrets import unused_secrets
-from prefect_campaigns.deployments.checking.campaigns_checks import check_secrets
+from prefect_campaigns.deployments.checking.campaigns_checks import check_hosts, check_secrets
 from prefect_campaigns.deployments.checking.findings import Health
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE, CompiledCampaign, compile_operators
 from prefect_campaigns.deployments.driving.strays import describe_strays, strays_among
@@ -101,7 +101,8 @@ async def make_plan(
         [one.campaign for one in compiled],
         to_come=[secret.block_name for one in compiled for secret in one.secrets],
     )
-    notes += [f"{one.found}; {one.remedy}." for one in secrets if one.health is not Health.WELL]
+    hosts = check_hosts(settings, [one.campaign for one in compiled])
+    notes += [f"{one.found}; {one.remedy}." for one in (*hosts, *secrets) if one.health is not Health.WELL]
     notes += _renamings(campaigns, gone, deleted)
     if left := [row.key for row in gone if row.key not in deleted]:
         notes.append(f"No file any more: {_listed(left)}; campaigns apply FOLDER --prune deletes what has none.")

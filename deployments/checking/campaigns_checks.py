@@ -1,9 +1,10 @@
-"""Is everything there that the campaigns in the books need? Their engines, their secrets, and nobody's stop."""
+"""Is everything there that the campaigns in the books need: engines, hosts, secrets? Has nobody stopped them?"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Sequence
+from urllib.parse import urlsplit
 
 from prefect.client.orchestration import PrefectClient
 
@@ -32,7 +33,7 @@ async def check_engines(campaigns: Iterable[Campaign]) -> list[Finding]:
 def _engine(health: EngineHealth, needed_by: Sequence[str]) -> Finding:
     if health.answering is Answering.HEALTHY:
         return well("Engine", f"{health.origin} is healthy")
-    found = f"{health.origin}, which {_named(needed_by)} {'needs' if len(needed_by) == 1 else 'need'}: {health.said}"
+    found = f"{health.origin}, which {_needs(needed_by)}: {health.said}"
     if health.answering is Answering.UNCLEAR:
         return doubtful("Engine", found, f"see whether that is the engine; a healthy one says so at {HEALTH_PATH}")
     return broken("Engine", found, "start it, or correct the steps' endpoint; campaigns apply")
@@ -40,6 +41,26 @@ def _engine(health: EngineHealth, needed_by: Sequence[str]) -> Finding:
 
 def _named(campaigns: Sequence[str]) -> str:
     return ", ".join(campaigns[:3]) + ("" if len(campaigns) <= 3 else f" and {len(campaigns) - 3} more")
+
+
+def check_hosts(settings: Settings, campaigns: Iterable[Campaign]) -> list[Finding]:
+    """See whether steps may ask the hosts of their endpoints, by the settings here."""
+    needed_by: dict[str, list[str]] = {}
+    for campaign in campaigns:
+        for step in campaign.steps:
+            if not settings.allowed_hosts.allow(step.endpoint):
+                names = needed_by.setdefault(urlsplit(step.endpoint).netloc, [])
+                if campaign.slug not in names:
+                    names.append(campaign.slug)
+    remedy = "list it there, where the workers run, or correct the steps' endpoint"
+    return [
+        broken("Hosts", f"{host}, which {_needs(names)}, is none of CAMPAIGNS_ALLOWED_HOSTS", remedy)
+        for host, names in needed_by.items()
+    ]
+
+
+def _needs(campaigns: Sequence[str]) -> str:
+    return f"{_named(campaigns)} {'needs' if len(campaigns) == 1 else 'need'}"
 
 
 async def check_secrets(
@@ -84,7 +105,7 @@ async def _blocks(client: PrefectClient, names: Sequence[str]) -> set[str]:
 
 def _missing(reference: SecretReference, names: Sequence[str], settings: Settings) -> Finding | None:
     """Return what is the matter with a secret that is no block; None where a variable of this machine stands for it."""
-    needs = f"{_named(names)} {'needs' if len(names) == 1 else 'need'}"
+    needs = _needs(names)
     if reference.name not in settings.secret_variables:
         return broken(
             "Secrets",

@@ -31,6 +31,7 @@ from prefect_campaigns.deployments.applying.saved_mail import SMTP_BLOCK_NAME, M
 from prefect_campaigns.deployments.checking.campaigns_checks import (
     check_api_keys,
     check_engines,
+    check_hosts,
     check_secrets,
     check_stop,
 )
@@ -73,6 +74,7 @@ async def examine() -> list[Finding]:
     return [
         *(check_settings(settings), *server.findings, *of_store),
         *await check_engines(campaigns),
+        *check_hosts(settings, campaigns),
         *await _examine_secrets(settings, campaigns),
         await check_mail(settings, server.mail),
         *check_api_keys(settings),
