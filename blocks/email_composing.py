@@ -103,7 +103,7 @@ _GREEN, _AMBER, _RED, _GREY = "#2e7d32", "#b7791f", "#c0392b", "#7a7a7a"
 _ACCENTS = {
     "Completed": _GREEN,
     **dict.fromkeys(("Partial", "BudgetExceeded", "Skipped", "Paused", BUDGET_ALERT_STATE), _AMBER),
-    **dict.fromkeys(("Failed", "Crashed", "TimedOut", "Cancelled"), _RED),
+    **dict.fromkeys(("Failed", "Crashed", "TimedOut", "EngineDown", "Cancelled"), _RED),
 }
 
 

@@ -20,6 +20,7 @@ from prefect_campaigns.blocks.store_types import (
     AuditEntry,
     CampaignFigures,
     CampaignRecord,
+    EngineTrouble,
     MailRecord,
     MailState,
     Pause,
@@ -117,6 +118,18 @@ def worker(row: Row) -> WorkerRecord:
         name=row["name"],
         expires_at=instant(row["expires_at"]),
         has_expired=bool(row["has_expired"]),
+    )
+
+
+def engine_trouble(row: Row) -> EngineTrouble:
+    """Return by which engine runs fail."""
+    return EngineTrouble(
+        endpoint=row["endpoint"],
+        runs=row["runs"],
+        since=instant(row["since"]),
+        left_alone_since=optional_instant(row["left_alone_since"]),
+        left_alone_until=optional_instant(row["left_alone_until"]),
+        error=row["error"],
     )
 
 

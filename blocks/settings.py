@@ -32,6 +32,7 @@ from prefect_campaigns.blocks.settings_checks import (
     incomplete,
     missing_beside_a_host,
     validate_api_keys,
+    validate_count,
     validate_database,
     validate_database_url,
     validate_folder,
@@ -43,6 +44,7 @@ from prefect_campaigns.blocks.settings_checks import (
     validate_log_format,
     validate_log_level,
     validate_megabytes,
+    validate_minutes,
     validate_operators,
     validate_origins,
     validate_port,
@@ -164,6 +166,12 @@ class Settings(BaseSettings):
     )
     campaigns_allowed_hosts: Annotated[str, BeforeValidator(validate_hosts)] | None = Field(
         default=None, description="the hosts that steps may ask; without any, all"
+    )
+    campaigns_breaker_runs: Annotated[int, BeforeValidator(validate_count)] = Field(
+        default=5, description="how many runs fail by an engine, one after the other, until it is left alone; 0 never"
+    )
+    campaigns_breaker_minutes: Annotated[float, BeforeValidator(validate_minutes)] = Field(
+        default=15.0, description="how long an engine is left alone"
     )
     campaigns_max_answer_mb: Annotated[int, BeforeValidator(validate_megabytes)] = Field(
         default=16, description="how large an engine's answer may be, in megabytes"

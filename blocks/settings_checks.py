@@ -33,6 +33,7 @@ LogFormat = Literal["text", "json"]
 
 MAX_SECONDS = 86_400
 MAX_MEGABYTES = 1024
+MAX_MINUTES = 1440
 
 NO_SENDER = "SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who the mails come from"
 _OWN_VARIABLES = ("CAMPAIGNS_", "PREFECT_", "SMTP_", "SUPABASE_")
@@ -105,6 +106,23 @@ def validate_megabytes(value: Any) -> int:
 
 def validate_hosts(value: Any) -> str:
     return str(AllowedHosts.parse(str(value)))
+
+
+def validate_count(value: Any) -> int:
+    text = str(value).strip()
+    if not text.isdecimal() or len(text) > 4:
+        raise ValueError("allowed is a whole number from 0 to 9999")
+    return int(text)
+
+
+def validate_minutes(value: Any) -> float:
+    try:
+        minutes = float(str(value).strip())
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes <= MAX_MINUTES:
+        raise ValueError(f"allowed are minutes, more than 0 and at most {MAX_MINUTES:,}")
+    return minutes
 
 
 def validate_database(value: Any) -> Path:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self
 from uuid import UUID
 
+from prefect_campaigns.blocks.store_engines import EngineStore
 from prefect_campaigns.blocks.store_liveness import LivenessStore
 from prefect_campaigns.blocks.store_mails import MailStore
 from prefect_campaigns.blocks.store_money import MoneyStore
@@ -32,10 +33,11 @@ from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, StepResult
 
 
-class CampaignStore(MoneyStore, LivenessStore, MailStore, Protocol):
+class CampaignStore(MoneyStore, LivenessStore, MailStore, EngineStore, Protocol):
     """Keeps campaigns, runs and leases.
 
-    What is about the ledger stands with MoneyStore, about workers with LivenessStore, about mails with MailStore.
+    What is about the ledger stands with MoneyStore, about workers with LivenessStore, about mails with MailStore, about
+    engines with EngineStore.
 
     Attributes:
         books: names what it writes to, the same from every process: a file's path, a project's URL.

@@ -209,6 +209,27 @@ class WorkerRecord:
     has_expired: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineTrouble:
+    """That runs fail by an engine, one after the other.
+
+    Attributes:
+        endpoint: what of the engine, without a query.
+        runs: how many have failed by it since it worked last.
+        since: when the first of these did.
+        left_alone_since: since when it is left alone, over and over; None where it is not yet.
+        left_alone_until: until when; a run after that tries it again.
+        error: why the last of these failed, in one line.
+    """
+
+    endpoint: str
+    runs: int
+    since: datetime
+    left_alone_since: datetime | None
+    left_alone_until: datetime | None
+    error: str
+
+
 class MailState(StrEnum):
     """Where a mail stands: owed → sent, or given up when a day has passed."""
 

@@ -17,6 +17,7 @@ from prefect_campaigns.deployments.secrets_in_files import CompiledSecret, diges
 from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
 from prefect_campaigns.flows.approval import EXPIRE_DEPLOYMENT, NOT_APPROVED
 from prefect_campaigns.flows.approval_timeout import EXPIRE_ENTRYPOINT, expire_approval
+from prefect_campaigns.flows.breaker import ENGINE_DOWN
 from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME, run_campaign
 from prefect_campaigns.flows.paused_deployment import RESUME_DEPLOYMENT, RESUME_ENTRYPOINT
 from prefect_campaigns.flows.resume import resume_campaign
@@ -109,7 +110,7 @@ class NotificationKind(StrEnum):
 
 
 _STATE_NAMES = {
-    NotificationKind.FAILURE: ("Failed", "Crashed", "TimedOut"),
+    NotificationKind.FAILURE: ("Failed", "Crashed", "TimedOut", ENGINE_DOWN),
     NotificationKind.PARTIAL: ("Partial",),
     NotificationKind.COMPLETE: ("Completed",),
     NotificationKind.BUDGET: ("BudgetExceeded",),

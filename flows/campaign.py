@@ -33,6 +33,7 @@ from prefect_campaigns.errors import (
 from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.alerts import tell_alerts
 from prefect_campaigns.flows.approval import NOT_APPROVED, Resumption, read_resumption, require_approval
+from prefect_campaigns.flows.breaker import Breaker, told_once
 from prefect_campaigns.flows.budget import check_budget, per_lead_excess, reach_store
 from prefect_campaigns.flows.closing import failure_in_words
 from prefect_campaigns.flows.control import current_control
@@ -93,7 +94,8 @@ async def run_campaign(
 
     What it may spend is read from the store by the campaign's key, never from the parameter.
 
-    The run ends as Completed, Partial (type COMPLETED: a step failed and the campaign went on), Failed,
+    The run ends as Completed, Partial (type COMPLETED: a step failed and the campaign went on), Failed, EngineDown or
+    LeftAlone (type FAILED: an engine by which runs have failed is left alone for a while),
     BudgetExceeded (type CANCELLED; a limit pauses the campaign), Paused (type CANCELLED: the budget has paused it
     already), NotApproved (type CANCELLED: nobody approved a step in time), Stopped (type CANCELLED: the emergency stop
     stands) or Skipped (type COMPLETED: another run of the campaign was going, or its time was missed). Before a step
@@ -225,6 +227,11 @@ async def _run(
 async def _gate_and_steps(run: CampaignRun) -> State[Any]:
     if stop := await run.patiently(run.store.read_stop):
         return await finish(run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name="Stopped"), describe(stop))
+    breaker = Breaker(run, load_settings())
+    if trouble := await breaker.open():
+        state = await finish(run, RunStatus.FAILED, await breaker.state(trouble), *told_once(trouble))
+        await breaker.told()
+        return state
     await _lift_pause(run)
     status = await check_budget(run.store, run.campaign.slug)
     if await _is_about_to_reset(status):
@@ -255,6 +262,7 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         await run.patiently(lambda: _look_at_alerts(run))
         if state.is_completed() or run.steps[index].status is StepStatus.COMPLETED:
             await _take_over(run, index, state)
+            await breaker.note_answer(step)
             if step.on_success == "abort":
                 await _skip_rest(run, index)
                 return await end(run, failures, f"Step {step.name!r} says to stop there")
@@ -262,6 +270,7 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         error = await state.aresult(raise_on_failure=False)
         if isinstance(error, BudgetRefused):
             return await over_budget(run, error.limits, str(error), failures)
+        await breaker.note(step, error)
         failed = await failed_result(run, index, failure_message(step, error))
         if step.on_failure == "abort":
             return await finish(run, RunStatus.FAILED, Failed(), failure_in_words(failed))

@@ -15,6 +15,7 @@ from prefect_campaigns.blocks.sqlite import (
     alerts,
     approvals,
     audit,
+    engines,
     leases,
     ledger,
     limits,
@@ -32,6 +33,7 @@ from prefect_campaigns.blocks.store_types import (
     AuditEntry,
     CampaignFigures,
     CampaignRecord,
+    EngineTrouble,
     Lease,
     LeaseHeld,
     MailRecord,
@@ -208,6 +210,23 @@ class SqliteStore:
 
     async def list_mails(self, state: MailState, *, limit: int = 200) -> Sequence[MailRecord]:
         return await self._file.read(lambda db: mails.listed(db, state, limit=limit))
+
+    # Engines that do not work
+
+    async def engine_troubles(self) -> Sequence[EngineTrouble]:
+        return await self._file.read(engines.troubles)
+
+    async def engine_failed(
+        self, endpoint: str, *, run_id: str, error: str, after_runs: int, pause_seconds: float
+    ) -> EngineTrouble:
+        return await self._file.write(
+            lambda db, now: engines.failed(
+                db, now, endpoint, run_id=run_id, error=error, after_runs=after_runs, pause_seconds=pause_seconds
+            )
+        )
+
+    async def engine_answered(self, endpoint: str) -> None:
+        await self._file.write(lambda db, now: engines.answered(db, endpoint))
 
     # Money
 

@@ -18,6 +18,7 @@ from prefect_campaigns.blocks.store_types import (
     AuditEntry,
     CampaignFigures,
     CampaignRecord,
+    EngineTrouble,
     Lease,
     LeaseHeld,
     MailRecord,
@@ -270,6 +271,28 @@ class SupabaseStore:
     async def list_mails(self, state: MailState, *, limit: int = 200) -> Sequence[MailRecord]:
         found = await self._value("campaigns_list_mails", p_state=state, p_limit=max(limit, 0))
         return [rows.mail(row) for row in found]
+
+    # Engines that do not work
+
+    async def engine_troubles(self) -> Sequence[EngineTrouble]:
+        return [rows.engine_trouble(row) for row in await self._value("campaigns_engine_troubles")]
+
+    async def engine_failed(
+        self, endpoint: str, *, run_id: str, error: str, after_runs: int, pause_seconds: float
+    ) -> EngineTrouble:
+        row = await self._value(
+            "campaigns_engine_failed",
+            p_endpoint=values.storable_text(endpoint),
+            p_run_id=run_id,
+            p_error=values.storable_text(error),
+            p_after_runs=after_runs,
+            p_pause_seconds=pause_seconds,
+            p_now=self._now(),
+        )
+        return rows.engine_trouble(row)
+
+    async def engine_answered(self, endpoint: str) -> None:
+        await self._value("campaigns_engine_answered", p_endpoint=values.storable_text(endpoint))
 
     # Money
 

@@ -47,6 +47,7 @@ SUPABASE_TABLES = (
     "campaign_audit",
     "campaign_workers",
     "campaign_mails",
+    "campaign_engines",
 )
 """What a backup of the books in Supabase is made of; which migrations were applied is not part of it."""
 

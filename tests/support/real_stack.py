@@ -55,6 +55,8 @@ class Stack:
             "DO_NOT_TRACK": "1",
             "PYTHONFAULTHANDLER": "1",
             "CAMPAIGNS_GRACE_SECONDS": "1",
+            # Tests break engines on purpose, and may be given each other's ports.
+            "CAMPAIGNS_BREAKER_RUNS": "0",
         }
 
     def start_worker(self) -> None:
