@@ -113,7 +113,7 @@ def test_every_automation_has_its_tag_on_the_deployment() -> None:
         "on-budget:a@example.com",
         "on-alert:a@example.com",
     }
-    assert NotificationKind.FAILURE.state_names == ("Failed", "Crashed", "TimedOut")
+    assert NotificationKind.FAILURE.state_names == ("Failed", "Crashed", "TimedOut", "EngineDown")
 
 
 def test_a_slack_webhook_is_in_nothing_that_is_shown() -> None:
