@@ -6,13 +6,19 @@ export UV_PYTHON_DOWNLOADS := never
 # Some machines tell Python to keep no bytecode, without which each process takes two to three times as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint format bench bench-peers clean
+.PHONY: demo test faults lint format bench bench-peers clean
 
 demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
 
 test: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
 	.venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+N := 50
+SEED := 1
+
+faults: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
+	PYTHONPATH=tests/support .venv/bin/python tests/faults/faults.py --count $(N) --seed $(SEED) $(ARGS)
 
 lint: .venv/dev.stamp
 	.venv/bin/ruff check .

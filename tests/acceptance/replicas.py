@@ -68,7 +68,7 @@ class Replicated:
             SMTP_PORT=str(mail.port),
             SMTP_TYPE="INSECURE",
             SMTP_FROM="campaigns@example.com",
-            CAMPAIGNS_GRACE_SECONDS="1",
+            CAMPAIGNS_GRACE_SECONDS="5",
         )
 
     def _documented_settings(self) -> dict[str, str]:

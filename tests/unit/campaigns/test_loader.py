@@ -137,7 +137,7 @@ FAULTS = [
     # a typo in a key
     ('"budget"', '"bugdet"', 4, 3, "/bugdet",
      'the unknown key "bugdet" came; did you mean "budget"? allowed in a campaign are "name", "description",'
-     ' "schedule", "budget", "steps", "notifications", "metadata" and "$schema"'),
+     ' "schedule", "budget", "steps", "notifications", "onCrash", "metadata" and "$schema"'),
     # another spelling of a key
     ('"retry": {"attempts": 2}', '"on_failure": "log"', 8, 55, "/steps/1/on_failure",
      f'the unknown key "on_failure" came; did you mean "onFailure"? allowed in a step are {IN_A_STEP}'),
