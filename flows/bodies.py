@@ -87,7 +87,10 @@ class _Decompressor:
         self._may_be_bare = encoding == "deflate"
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        while chunk and not self._inflate.eof:
+        while chunk:
+            if self._inflate.eof:
+                # Several may follow one another (RFC 1952, section 2.2).
+                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
             try:
                 piece = self._inflate.decompress(chunk, PIECE_BYTES)
             except zlib.error as error:
@@ -95,7 +98,7 @@ class _Decompressor:
                     raise httpx.DecodingError(str(error)) from error
                 self._inflate, piece = zlib.decompressobj(-zlib.MAX_WBITS), b""
             else:
-                chunk = self._inflate.unconsumed_tail
+                chunk = self._inflate.unused_data or self._inflate.unconsumed_tail
             self._may_be_bare = False
             yield piece
 

@@ -211,6 +211,13 @@ async def test_what_comes_compressed_unasked_is_read(client: httpx.AsyncClient, 
     assert answer.result == {"found": list(range(50_000))}
 
 
+async def test_compressed_data_may_come_in_several_members(client: httpx.AsyncClient) -> None:
+    body = gzip.compress(b'{"found":') + gzip.compress(b" 20}")
+    headers = ["Content-Encoding: gzip", "Content-Type: application/json"]
+    async with raw_server(saying(http("200 OK", headers=headers, body=body))) as server:
+        assert (await call_engine(client, request_to(server.url))).result == {"found": 20}
+
+
 @pytest.mark.parametrize(
     ("encoding", "layers", "said"),
     [

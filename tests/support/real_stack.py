@@ -59,6 +59,12 @@ class Stack:
             "CAMPAIGNS_BREAKER_RUNS": "0",
         }
 
+    @property
+    def worker_pid(self) -> int:
+        """The id of the worker's process."""
+        assert self._worker is not None
+        return self._worker.pid
+
     def start_worker(self) -> None:
         """Start the worker."""
         self._worker = self._spawn_worker(WORK_POOL, self.environment)

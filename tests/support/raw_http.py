@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ def saying(*chunks: bytes) -> Handler:
 
 
 @asynccontextmanager
-async def raw_server(*handlers: Handler) -> AsyncIterator[RawServer]:
+async def raw_server(*handlers: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
     """Serve on loopback; the n-th connection goes to the n-th handler, later ones to the last."""
     seen = RawServer()
     tasks: set[asyncio.Task[None]] = set()
@@ -105,8 +106,8 @@ async def raw_server(*handlers: Handler) -> AsyncIterator[RawServer]:
         task = asyncio.ensure_future(handle(reader, writer))
         tasks.add(task)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    seen.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    seen.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield seen
     finally:
