@@ -116,6 +116,7 @@ def worker(row: Row) -> WorkerRecord:
     return WorkerRecord(
         id=UUID(row["id"]),
         name=row["name"],
+        pool=row["pool"],
         expires_at=instant(row["expires_at"]),
         has_expired=bool(row["has_expired"]),
     )

@@ -16,11 +16,12 @@ from prefect_campaigns.blocks.store_types import UnattendedRun, WorkerRecord
 class LivenessStore(Protocol):
     """Keeps which workers live, and knows which runs nobody attends to."""
 
-    async def keep_worker(self, id: UUID, *, name: str, ttl_seconds: float) -> None:
+    async def keep_worker(self, id: UUID, *, name: str, pool: str, ttl_seconds: float) -> None:
         """Write down that a worker's process lives, for ``ttl_seconds`` from now on.
 
         Args:
             id: names the process: a worker that is started again under its name is another one.
+            pool: the work pool whose runs it takes up.
         """
         ...
 

@@ -199,12 +199,14 @@ class WorkerRecord:
 
     Attributes:
         id: names the process; ``name`` is its worker's, which the next one may bear again.
+        pool: the work pool whose runs it takes up.
         expires_at: when it counts as vanished, unless it is heard of again.
         has_expired: whether that moment is past.
     """
 
     id: UUID
     name: str
+    pool: str
     expires_at: datetime
     has_expired: bool
 

@@ -19,7 +19,7 @@ from prefect_campaigns.flows.approval import EXPIRE_DEPLOYMENT, NOT_APPROVED
 from prefect_campaigns.flows.approval_timeout import EXPIRE_ENTRYPOINT, expire_approval
 from prefect_campaigns.flows.breaker import ENGINE_DOWN
 from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME, run_campaign
-from prefect_campaigns.flows.paused_deployment import RESUME_DEPLOYMENT, RESUME_ENTRYPOINT
+from prefect_campaigns.flows.paused_deployment import OUR_TAG, RESUME_DEPLOYMENT, RESUME_ENTRYPOINT
 from prefect_campaigns.flows.resume import resume_campaign
 from prefect_campaigns.flows.versions import parameters_of
 from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients, Schedule
@@ -27,9 +27,6 @@ from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients, S
 WORK_POOL = "campaigns"
 WORK_POOL_TYPE = "campaign"
 CAMPAIGN_TAG = "campaign"
-
-OUR_TAG = "prefect-campaigns"
-"""The tag that marks an automation or a deployment as made by this package for itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

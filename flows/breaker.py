@@ -40,7 +40,6 @@ class Breaker:
         self._after_runs = settings.campaigns_breaker_runs
         self._pause_seconds = settings.campaigns_breaker_minutes * 60.0
         self._troubled: set[str] = set()
-        self._told: tuple[str, ...] = ()
 
     async def open(self) -> EngineTrouble | None:
         """Return the trouble of an engine that is left alone and that the run would ask; None where it asks none."""
@@ -60,13 +59,10 @@ class Breaker:
         since = f"{trouble.left_alone_since:%Y-%m-%dT%H:%M:%S}"
         keys = [f"{trouble.endpoint} {since} {tag}" for tag in tags]
         untold = await self._run.patiently(lambda: self._run.store.claim_alerts(TOLD, keys)) if keys else ()
-        self._told = tuple(untold)
-        return State(type=StateType.FAILED, name=ENGINE_DOWN if untold else LEFT_ALONE)
-
-    async def told(self) -> None:
-        """Write down that the run's end tells people."""
-        for key in self._told:
+        for key in untold:
+            # Before it is done: of many runs that are due at once, one tells.
             await self._run.patiently(partial(self._run.store.alert_told, TOLD, key))
+        return State(type=StateType.FAILED, name=ENGINE_DOWN if untold else LEFT_ALONE)
 
     async def note(self, step: Step, error: object) -> None:
         """Write down that a step has failed for good, if that is its engine's fault."""

@@ -142,7 +142,9 @@ async def _conduct(
             limits = ExchangeLimits(max_answer_bytes=settings.max_answer_bytes, allowed_hosts=settings.allowed_hosts)
             return await _run(store, wanted, version, flow_run, journal, begin, limits, send_again=send_again)
     except CampaignsError as error:
-        if isinstance(error, LeaseLost) and (state := await leaving.taken_over(flow_run)):
+        # Whoever was cut off from the books may have been given up for lost.
+        is_cut_off = isinstance(error, LeaseLost | StoreUnavailable)
+        if is_cut_off and (state := await leaving.taken_over_at_last(flow_run)):
             logger.error("%s; the run has been given up for lost, and this execution of it ends here", error)
             # As a run ends that is suspended: the engine writes down nothing more.
             raise Pause(state=state) from None
@@ -229,9 +231,7 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         return await finish(run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name="Stopped"), describe(stop))
     breaker = Breaker(run, load_settings())
     if trouble := await breaker.open():
-        state = await finish(run, RunStatus.FAILED, await breaker.state(trouble), *told_once(trouble))
-        await breaker.told()
-        return state
+        return await finish(run, RunStatus.FAILED, await breaker.state(trouble), *told_once(trouble))
     await _lift_pause(run)
     status = await check_budget(run.store, run.campaign.slug)
     if await _is_about_to_reset(status):
@@ -262,7 +262,8 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         await run.patiently(lambda: _look_at_alerts(run))
         if state.is_completed() or run.steps[index].status is StepStatus.COMPLETED:
             await _take_over(run, index, state)
-            await breaker.note_answer(step)
+            if recorded.status is not StepStatus.COMPLETED:
+                await breaker.note_answer(step)
             if step.on_success == "abort":
                 await _skip_rest(run, index)
                 return await end(run, failures, f"Step {step.name!r} says to stop there")

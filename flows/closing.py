@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import anyio
@@ -16,6 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
 )
+from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.store import CampaignStore
@@ -65,9 +67,9 @@ class Closed:
 async def find_ended(client: PrefectClient, store: CampaignStore) -> list[UUID]:
     """Return the runs that have ended in Prefect, or are deleted there, although the books have them going or waiting.
 
-    But none that has crashed, for which ``recovering`` is there. Asks Prefect once for all of them, or for every two
-    hundred. A run that it does not know is deleted where it knows
-    the deployment of the run's campaign; otherwise it is the run of another Prefect server.
+    But none that was going and has crashed, for which ``recovering`` is there. Asks Prefect once for all of them, or
+    for every two hundred. A run that it does not know is deleted where it knows the deployment of the run's campaign;
+    otherwise it is the run of another Prefect server.
 
     Raises:
         StoreError: the store is not there.
@@ -75,20 +77,25 @@ async def find_ended(client: PrefectClient, store: CampaignStore) -> list[UUID]:
     """
     # Of runs that end by themselves the books are told first: what is going here, and has ended there, was not told.
     going = dict(await store.running_runs())
-    going |= {one.run_id: one.campaign_key for one in await store.list_approvals(waiting_only=True)}
-    known = await _are_final(client, [UUID(run_id) for run_id in going])
+    waiting = {one.run_id: one.campaign_key for one in await store.list_approvals(waiting_only=True)}
+    going |= waiting
+    states = await _states(client, [UUID(run_id) for run_id in going])
+    known = {
+        id: state is not None and state.is_final() and (not state.is_crashed() or str(id) in waiting)
+        for id, state in states.items()
+    }
     unknown = {run_id: key for run_id, key in going.items() if UUID(run_id) not in known}
     own = await _deployed_here(client, store, set(unknown.values()))
     return [UUID(run_id) for run_id, key in going.items() if known.get(UUID(run_id), key in own)]
 
 
-async def _are_final(client: PrefectClient, run_ids: Sequence[UUID]) -> dict[UUID, bool]:
-    """Return of the runs that Prefect knows whether they have ended, and not crashed."""
-    found: dict[UUID, bool] = {}
+async def _states(client: PrefectClient, run_ids: Sequence[UUID]) -> dict[UUID, State[Any] | None]:
+    """Return the states of the runs that Prefect knows."""
+    found: dict[UUID, State[Any] | None] = {}
     for start in range(0, len(run_ids), ASKED_AT_ONCE):
         ids = FlowRunFilterId(any_=list(run_ids[start : start + ASKED_AT_ONCE]))
         runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter(id=ids), limit=ASKED_AT_ONCE)
-        found |= {run.id: run.state is not None and run.state.is_final() and not run.state.is_crashed() for run in runs}
+        found |= {run.id: run.state for run in runs}
     return found
 
 

@@ -138,7 +138,7 @@ async def call_engine(
     report = reporter(on_progress)
 
     async def exchange() -> EngineAnswer:
-        answer, retry_after_seconds = await _request(
+        answer, answered, retry_after_seconds = await _request(
             client, request, where=where, report=report, clock=clock, limits=limits
         )
         if isinstance(answer, EngineAnswer):
@@ -146,7 +146,7 @@ async def call_engine(
         said, status_code = await await_jobs(
             client,
             answer,
-            headers=request.headers,
+            headers=answered.headers,
             retry_after_seconds=retry_after_seconds,
             pace=pace,
             report=report,
@@ -200,8 +200,8 @@ async def _request(
     report: OnProgress,
     clock: Clock,
     limits: ExchangeLimits,
-) -> tuple[EngineAnswer | tuple[httpx.URL, ...], float | None]:
-    """Return the answer; or the URLs of the jobs that the engine has queued, and when it wants to be asked."""
+) -> tuple[EngineAnswer | tuple[httpx.URL, ...], EngineRequest, float | None]:
+    """Return the answer, or the URLs of the jobs that the engine has queued; which request it answers; when to ask."""
     response, request = await _send_on(client, request, where, limits)
     max_bytes = limits.max_answer_bytes
     try:
@@ -211,7 +211,7 @@ async def _request(
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if content_type == "text/event-stream":
             result, warnings = await read_stream(response, where=where, report=report, max_event_bytes=max_bytes)
-            return EngineAnswer(result=result, warnings=warnings, status_code=response.status_code), None
+            return EngineAnswer(result=result, warnings=warnings, status_code=response.status_code), request, None
         said = await _read_json(response, where, content_type, max_bytes)
     finally:
         await response.aclose()
@@ -226,8 +226,8 @@ async def _request(
     if is_job(said, response.status_code):
         location = response.headers.get("Location")
         urls = job_urls(said, location=location, endpoint=httpx.URL(request.url), where=where)
-        return urls, retry_after_seconds
-    return _answer(said, response.status_code), None
+        return urls, request, retry_after_seconds
+    return _answer(said, response.status_code), request, None
 
 
 def _answer(said: Any, status_code: int) -> EngineAnswer:

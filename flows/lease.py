@@ -175,8 +175,9 @@ async def _renew(store: CampaignStore, lease: Lease, logger: RunLogger) -> None:
         await asyncio.sleep(RENEW_SECONDS)
         try:
             lease = await store.renew_lease(lease, ttl_seconds=LEASE_SECONDS)
-        except StoreUnavailable as error:
-            logger.warning("The lease could not be renewed, trying again: %s", error)
         except LeaseLost as error:
             logger.error("%s", error)
             return
+        except Exception as error:
+            # Of any kind: whoever stops renewing is taken for dead.
+            logger.warning("The lease could not be renewed, trying again: %s", error)

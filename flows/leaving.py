@@ -30,6 +30,9 @@ RECOVERING = "Recovering"
 HAND_BACK_SECONDS = 20.0
 """How long a run that is cut off may take to be handed back. Its worker cuts off all at once: Prefect is busy then."""
 
+ASK_SECONDS, ASKED_TIMES = 10.0, 60
+"""How often Prefect is asked whether the run goes on elsewhere, and how many times."""
+
 LOOK_SECONDS = 3.0
 """How long it takes at most to see whether it was handed back after all."""
 
@@ -129,24 +132,41 @@ async def _give_this_back(flow_run_id: UUID) -> State[Any] | None:
         return await give_back(client, flow_run_id, why=_leaving().in_words, due=datetime.now(UTC))
 
 
-async def taken_over(flow_run: FlowRun) -> State[Any] | None:
-    """Return where a run stands that is not this execution's any more: somebody saw it crash, or had it go on.
+async def taken_over(client: PrefectClient, flow_run_id: UUID, began: UUID) -> State[Any] | None:
+    """Return where a run stands that is not this execution's any more: somebody saw it crash, end, or go on.
 
     None where it is still this one's, for all that Prefect knows.
 
     Args:
-        flow_run: as this execution of it began.
+        began: the id of the state with which this execution of it began.
 
     Raises:
         httpx.HTTPError, PrefectException: Prefect does not answer.
     """
-    async with get_client() as client:
-        states = sorted(await client.read_flow_run_states(flow_run.id), key=lambda state: state.timestamp)
-    began = next((place for place, one in enumerate(states) if flow_run.state and one.id == flow_run.state.id), None)
-    if began is None:
+    states = sorted(await client.read_flow_run_states(flow_run_id), key=lambda state: state.timestamp)
+    place = next((place for place, one in enumerate(states) if one.id == began), None)
+    if place is None:
         return None
-    is_taken = any(one.is_crashed() or one.is_scheduled() for one in states[began + 1 :])
+    is_taken = any(one.is_crashed() or one.is_scheduled() or one.is_cancelled() for one in states[place + 1 :])
     return states[-1] if is_taken else None
+
+
+async def taken_over_at_last(flow_run: FlowRun) -> State[Any] | None:
+    """Return what ``taken_over`` does, as soon as Prefect answers; None where it does not for ten minutes.
+
+    Args:
+        flow_run: as this execution of it began.
+    """
+    if flow_run.state is None:
+        return None
+    for _ in range(ASKED_TIMES):
+        try:
+            async with get_client() as client:
+                return await taken_over(client, flow_run.id, flow_run.state.id)
+        except (httpx.HTTPError, PrefectException) as error:
+            get_run_logger().warning("not known whether the run goes on elsewhere: %s", error)
+        await asyncio.sleep(ASK_SECONDS)
+    return None
 
 
 async def _state_of(flow_run_id: UUID) -> State[Any]:

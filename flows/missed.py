@@ -74,14 +74,17 @@ async def _ensure_due(deployment_id: UUID, schedule: Schedule, due: datetime, no
     if wanted is None:
         return None
     async with get_client() as client:
+        if schedule.catch_up == "all":
+            # Where it is made already, nothing is.
+            await schedule_own_run(client, deployment_id, wanted)
+            return None
         if not await _is_made(client, deployment_id, wanted, now):
             await schedule_own_run(client, deployment_id, wanted)
-        is_there = schedule.catch_up == "latest" and await _is_made(client, deployment_id, wanted, now)
-    return wanted if is_there else None
+        return wanted if await _is_made(client, deployment_id, wanted, now) else None
 
 
 async def _is_made(client: PrefectClient, deployment_id: UUID, at: datetime, now: datetime) -> bool:
-    """Whether there is a run that was due then, or later; a schedule that is switched off has none."""
+    """Whether there is a run that was due then, or since; a schedule that is switched off has none."""
     found = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]),

@@ -32,6 +32,9 @@ from prefect_campaigns.errors import ServerError
 
 CAMPAIGN_FLOW_NAME = "campaign"
 
+OUR_TAG = "prefect-campaigns"
+"""The tag that marks an automation or a deployment as made by this package for itself."""
+
 RESUME_FLOW_NAME = "resume-campaign"
 RESUME_DEPLOYMENT = f"{RESUME_FLOW_NAME}/campaigns"
 """The deployment whose runs resume campaigns; ``campaigns apply`` makes it."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from prefect.client.orchestration import PrefectClient
@@ -25,6 +25,7 @@ from prefect.states import Cancelled, Crashed
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease, LeaseHeld
+from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import InvalidCampaign
 from prefect_campaigns.flows.closing import (
     CLOSING,
@@ -41,6 +42,9 @@ from prefect_campaigns.results import RunReport, RunStatus, StepStatus
 
 FENCE_SECONDS = 60.0
 """How long the lease is held by which a run is seen to."""
+
+LOST_FOR = timedelta(days=1)
+"""After how long a run is not worth going on with: what it has found is old, and its next ones have run since."""
 
 BY_A_PERSON = "AwaitingRetry"
 """The name of the state with which a person, or Prefect, begins a run anew; what was before counts no more."""
@@ -137,7 +141,7 @@ class _Recovery:
         report = await self._store.get_run(str(self._flow_run.id))
         if state is None or state.is_scheduled() or state.is_paused():
             return ""
-        if report is not None and report.status is not RunStatus.RUNNING:
+        if report is not None and report.status is not RunStatus.RUNNING and not state.is_cancelling():
             return await self._say_its_end(state, report)
         if state.is_cancelling():
             await self._set(Cancelled(message=f"The run was cancelled; {self._gone}"))
@@ -149,9 +153,15 @@ class _Recovery:
         return ""
 
     async def _say_its_end(self, state: State, report: RunReport) -> str:
-        """Tell Prefect how the run has ended: whoever executed it wrote that into the books, and could not say so."""
+        """Tell Prefect how the run has ended: whoever executed it wrote that into the books, and could not say so.
+
+        Where Prefect has heard that end, the run was begun anew since, and had not got as far as the books.
+        """
         if state.is_final():
             return ""
+        states = await self._client.read_flow_run_states(self._flow_run.id)
+        if any(one.is_final() and (one.name, one.message) == (report.state_name, report.message) for one in states):
+            return await _hand_back(self._client, self._flow_run, self._gone)
         await self._set(state_of(report))
         return f"{report.state_name}, as it had ended in the books"
 
@@ -168,7 +178,7 @@ class _Recovery:
             await self._set(Crashed(message=message))
         if obstacle is not None:
             return await self._end_in_books(report, "Crashed", RunStatus.FAILED, f"crashed; {obstacle}", reasons)
-        await give_back(
+        given = await give_back(
             self._client,
             self._flow_run.id,
             why=f"{goes_on}, since {self._gone}",
@@ -176,6 +186,10 @@ class _Recovery:
             name=RECOVERING,
             even_crashed=True,
         )
+        if given is None:
+            # Its deployment is deleted, or somebody has ended it in this moment.
+            refused = "It does not go on: Prefect does not let it"
+            return await self._end_in_books(report, "Crashed", RunStatus.FAILED, f"crashed; {refused}", [refused])
         return f"crashed; {goes_on}"
 
     async def _close_what_is_under_way(self, report: RunReport) -> list[str]:
@@ -202,6 +216,9 @@ class _Recovery:
             attempts = await self._store.attempts(report.run_id, recorded.name)
             if any(attempt.state in UNANSWERED for attempt in attempts):
                 return f"It does not go on: what step {recorded.name!r} sends must not be sent twice"
+        lost_for = current_clock().now() - _last_sign(report)
+        if lost_for > LOST_FOR:
+            return f"It does not go on: nothing was heard of it for {lost_for.total_seconds() / 3600:.0f} hours"
         states = await self._client.read_flow_run_states(self._flow_run.id)
         if RECOVERING in names_since_a_person_began_it(states):
             return "It does not go on: it has once already"
@@ -232,6 +249,13 @@ class _Recovery:
     async def _set(self, state: State) -> None:
         with suppress(ObjectNotFound):
             await self._client.set_flow_run_state(self._flow_run.id, state)
+
+
+def _last_sign(report: RunReport) -> datetime:
+    """Return when a run has last written anything down."""
+    moments = [report.started_at]
+    moments += [at for step in report.steps for at in (step.started_at, step.completed_at) if at is not None]
+    return max(moments)
 
 
 _UNFINISHED = (StepStatus.RUNNING, StepStatus.PENDING)

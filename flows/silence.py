@@ -13,17 +13,26 @@ class Watch:
 
     Args:
         seconds: how long is long enough.
+        gap_seconds: how long may lie between two looks; after a longer time everybody is watched anew.
         clock: seconds that pass, however the time of day is set.
     """
 
-    def __init__(self, seconds: float, *, clock: Callable[[], float] = anyio.current_time) -> None:
+    def __init__(
+        self, seconds: float, *, gap_seconds: float = 60.0, clock: Callable[[], float] = anyio.current_time
+    ) -> None:
         self._seconds = seconds
+        self._gap_seconds = gap_seconds
+        self._looked_at: float | None = None
         self._clock = clock
         self._silent: dict[Hashable, tuple[object, float]] = {}
 
     def look(self, said: Mapping[Any, object]) -> None:
         """Take note of what each has said last; who is not among them is forgotten."""
-        now, before = self._clock(), self._silent
+        now = self._clock()
+        if self._looked_at is not None and now - self._looked_at > self._gap_seconds:
+            # Nobody has looked: a process that stood still finds everybody silent.
+            self._silent = {}
+        before, self._looked_at = self._silent, now
         self._silent = {
             who: before[who] if who in before and before[who][0] == word else (word, now) for who, word in said.items()
         }

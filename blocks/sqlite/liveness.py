@@ -16,12 +16,12 @@ from prefect_campaigns.blocks.store_types import UnattendedRun, WorkerRecord
 from prefect_campaigns.blocks.values import instant_text, storable_text
 
 
-def keep_worker(db: sqlite3.Connection, now: datetime, id: UUID, *, name: str, ttl_seconds: float) -> None:
+def keep_worker(db: sqlite3.Connection, now: datetime, id: UUID, *, name: str, pool: str, ttl_seconds: float) -> None:
     """Insert the worker, or push its expiry."""
     db.execute(
-        "INSERT INTO workers (id, name, expires_at) VALUES (?, ?, ?)"
-        " ON CONFLICT (id) DO UPDATE SET name = excluded.name, expires_at = excluded.expires_at",
-        (str(id), storable_text(name), instant_text(now + timedelta(seconds=ttl_seconds))),
+        "INSERT INTO workers (id, name, pool, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+        " SET name = excluded.name, pool = excluded.pool, expires_at = excluded.expires_at",
+        (str(id), storable_text(name), storable_text(pool), instant_text(now + timedelta(seconds=ttl_seconds))),
     )
 
 

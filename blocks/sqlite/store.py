@@ -188,8 +188,10 @@ class SqliteStore:
 
     # Who lives
 
-    async def keep_worker(self, id: UUID, *, name: str, ttl_seconds: float) -> None:
-        await self._file.write(lambda db, now: liveness.keep_worker(db, now, id, name=name, ttl_seconds=ttl_seconds))
+    async def keep_worker(self, id: UUID, *, name: str, pool: str, ttl_seconds: float) -> None:
+        await self._file.write(
+            lambda db, now: liveness.keep_worker(db, now, id, name=name, pool=pool, ttl_seconds=ttl_seconds)
+        )
 
     async def remove_worker(self, id: UUID) -> None:
         await self._file.write(lambda db, now: liveness.remove_worker(db, id))

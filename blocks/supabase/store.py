@@ -240,11 +240,12 @@ class SupabaseStore:
 
     # Who lives
 
-    async def keep_worker(self, id: UUID, *, name: str, ttl_seconds: float) -> None:
+    async def keep_worker(self, id: UUID, *, name: str, pool: str, ttl_seconds: float) -> None:
         await self._value(
             "campaigns_keep_worker",
             p_id=str(id),
             p_name=values.storable_text(name),
+            p_pool=values.storable_text(pool),
             p_ttl_seconds=ttl_seconds,
             p_now=self._now(),
         )

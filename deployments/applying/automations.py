@@ -11,7 +11,8 @@ from prefect.events.schemas.automations import Automation, AutomationCore, Event
 from prefect.events.schemas.events import ResourceSpecification
 
 from prefect_campaigns.blocks.email import BUDGET_ALERT, POOL_STATE, RUN_ENDED
-from prefect_campaigns.deployments.compile import OUR_TAG, CompiledAutomation, MailRecipient, NotificationKind
+from prefect_campaigns.deployments.compile import CompiledAutomation, MailRecipient, NotificationKind
+from prefect_campaigns.flows.paused_deployment import OUR_TAG
 
 _TEMPLATES = {NotificationKind.ALERT: BUDGET_ALERT, NotificationKind.POOL: POOL_STATE}
 

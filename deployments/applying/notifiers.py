@@ -36,7 +36,6 @@ from prefect_campaigns.deployments.applying.saved_mail import (
 )
 from prefect_campaigns.deployments.applying.saved_secrets import read_secret_state
 from prefect_campaigns.deployments.compile import (
-    OUR_TAG,
     CompiledAutomation,
     MailRecipient,
     Recipient,
@@ -45,6 +44,7 @@ from prefect_campaigns.deployments.compile import (
 )
 from prefect_campaigns.deployments.secrets_in_files import CompiledSecret, SecretKind
 from prefect_campaigns.errors import ServerError, UnknownBlock
+from prefect_campaigns.flows.paused_deployment import OUR_TAG
 
 RETRIED_WITHIN = timedelta(days=30)
 

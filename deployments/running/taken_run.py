@@ -26,7 +26,7 @@ from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import RunLoop, RunningTask
 from prefect_campaigns.errors import UnsupportedFlow
 from prefect_campaigns.flows.control import Leaving, RunControl, controlled_by
-from prefect_campaigns.flows.leaving import give_back
+from prefect_campaigns.flows.leaving import give_back, taken_over
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
 
 FLOWS_PACKAGE = "prefect_campaigns.flows."
@@ -103,6 +103,7 @@ class TakenRun:
         self._has_asked = False
         """Whether it has tried to claim it; the answer may be lost."""
         self._claimed_at: datetime | None = None
+        self._claim_id: UUID | None = None
         self._logger = flow_run_logger(flow_run).getChild("worker", extra={"worker_name": leaving.worker_name})
 
     @property
@@ -204,6 +205,7 @@ class TakenRun:
             await self._client.set_flow_run_state(self.id, again, force=True)
             return False
         self._claimed_at = pending.timestamp
+        self._claim_id = pending.id
         return True
 
     async def see_through(self) -> BaseException | None:
@@ -237,6 +239,9 @@ class TakenRun:
         """
         if not self.has_begun and isinstance(error, httpx.HTTPError | PrefectException):
             await self._give_back(datetime.now(UTC) + AGAIN_AFTER)
+            return
+        if self._claim_id is not None and await taken_over(self._client, self.id, self._claim_id):
+            self._logger.error("The run broke off here, and was given up for lost before: %s", error)
             return
         self._logger.error("The run broke off: %s: %s", type(error).__name__, error)
         await self._set(Crashed(message=f"The run broke off: {type(error).__name__}: {error}"))

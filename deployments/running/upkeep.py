@@ -45,21 +45,21 @@ CLOSED_AT_ONCE = 100
 ACTOR = "the campaign worker"
 
 
-async def keep_worker(id: UUID, name: str, logger: WorkerLogger) -> None:
+async def keep_worker(id: UUID, name: str, pool: str, logger: WorkerLogger) -> None:
     """Say in the store that the worker lives; where the store is away, it is said later."""
     try:
         async with open_store(load_settings()) as store:
-            await store.keep_worker(id, name=name, ttl_seconds=WORKER_SECONDS)
+            await store.keep_worker(id, name=name, pool=pool, ttl_seconds=WORKER_SECONDS)
     except Exception as error:
         # Of any kind, as below.
         logger.warning("The store does not know that this worker lives: %s", error)
 
 
-async def keep_worker_for_ever(id: UUID, name: str, logger: WorkerLogger) -> None:
+async def keep_worker_for_ever(id: UUID, name: str, pool: str, logger: WorkerLogger) -> None:
     """Say so every fifteen seconds."""
     while True:
         await asyncio.sleep(KEEP_SECONDS)
-        await keep_worker(id, name, logger)
+        await keep_worker(id, name, pool, logger)
 
 
 async def remove_worker(id: UUID, logger: WorkerLogger) -> None:

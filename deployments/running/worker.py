@@ -137,12 +137,12 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             raise
         # Before it takes up any run: of who does not live nobody would notice that it has died.
         own_id = self._leaving.worker_id
-        await keep_worker(own_id, self.name, self._logger)
         pool = self._work_pool_name
+        await keep_worker(own_id, self.name, pool, self._logger)
         zombies = Zombies(self.client, own_id=own_id, work_pool=pool, logger=self._logger)
         vigil = Vigil(self.client, own_id=own_id, worker_name=self.name, work_pool=pool, logger=self._logger)
         self._beside = [
-            asyncio.create_task(keep_worker_for_ever(own_id, self.name, self._logger)),
+            asyncio.create_task(keep_worker_for_ever(own_id, self.name, pool, self._logger)),
             asyncio.create_task(zombies.look_for_ever()),
             asyncio.create_task(vigil.keep_for_ever()),
             asyncio.create_task(self._listen()),

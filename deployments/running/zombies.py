@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -23,13 +24,15 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import PrefectException
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import UnattendedRun, WorkerRecord
+from prefect_campaigns.blocks.store_types import WorkerRecord
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.running.taken_run import taken_up_by
 from prefect_campaigns.deployments.running.upkeep import WorkerLogger
+from prefect_campaigns.errors import CampaignsError, StoreUnavailable
 from prefect_campaigns.flows.lease import LEASE_SECONDS, RENEW_SECONDS, if_alone
 from prefect_campaigns.flows.recovering import recover
 from prefect_campaigns.flows.silence import Watch
@@ -81,11 +84,15 @@ class Zombies:
             StoreError: the store is not there.
             PrefectException, httpx.HTTPError: Prefect is not there.
         """
-        runs = {one.run_id: one for one in await store.unattended_runs(within_seconds=SOON_SECONDS)}
-        workers = {one.id: one for one in await store.list_workers() if one.id != self._own_id}
-        self._runs.look({run_id: run.lease_expires_at for run_id, run in runs.items()})
+        runs = {UUID(one.run_id): one for one in await store.unattended_runs(within_seconds=SOON_SECONDS)}
+        pool = [one for one in await store.list_workers() if one.pool == self._work_pool]
+        workers = {one.id: one for one in pool if one.id != self._own_id}
+        # A run that waits for somebody to take it up is nobody's; whoever has just done so begins at once.
+        going = {one.id: one for one in await self._read(runs) if _should_be_executed(one)}
+        words = {id: (runs[id].lease_expires_at, one.state and one.state.id) for id, one in going.items()}
+        self._runs.look(words)
         self._workers.look({id: worker.expires_at for id, worker in workers.items()})
-        lost = [run for run in runs.values() if run.has_expired and self._runs.is_silent(run.run_id)]
+        lost = [one for id, one in going.items() if runs[id].has_expired and self._runs.is_silent(id)]
         gone = [worker for worker in workers.values() if worker.has_expired and self._workers.is_silent(worker.id)]
         if not lost and not gone:
             return
@@ -95,26 +102,25 @@ class Zombies:
             # Of those that a worker took with it, it is known what has become of whoever executed them.
             for worker in gone:
                 await self._see_to_worker(store, worker)
-            await self._see_to_runs(store, lost)
-
-    async def _see_to_runs(self, store: CampaignStore, lost: Iterable[UnattendedRun]) -> None:
-        ids = [UUID(run.run_id) for run in lost]
-        for start in range(0, len(ids), _PAGE):
-            found = await self._client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + _PAGE])), limit=_PAGE
-            )
-            for flow_run in found:
+            for flow_run in lost:
                 await self._see_to(store, flow_run, gone="whoever executed it has vanished")
 
+    async def _read(self, run_ids: Iterable[UUID]) -> list[FlowRun]:
+        ids, found = list(run_ids), list[FlowRun]()
+        for start in range(0, len(ids), _PAGE):
+            wanted = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + _PAGE]))
+            found += await self._client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE)
+        return found
+
     async def _see_to_worker(self, store: CampaignStore, worker: WorkerRecord) -> None:
-        """See to all runs that a worker took with it, and then forget it."""
+        """See to all runs that a worker took with it; forget it at the look that finds none any more."""
         said = taken_up_by(worker.name, worker.id)
-        is_left = False
+        has_runs = False
         for flow_run in await self._going():
             if await self._was_taken_up(flow_run, said):
-                seen_to = await self._see_to(store, flow_run, gone=f"worker {worker.name!r} has vanished")
-                is_left = is_left or not seen_to
-        if not is_left:
+                has_runs = True
+                await self._see_to(store, flow_run, gone=f"worker {worker.name!r} has vanished")
+        if not has_runs:
             await store.remove_worker(worker.id)
 
     async def _going(self) -> list[FlowRun]:
@@ -141,9 +147,23 @@ class Zombies:
         claims = [state for state in states if state.is_pending()]
         return bool(claims) and max(claims, key=lambda state: state.timestamp).message == said
 
-    async def _see_to(self, store: CampaignStore, flow_run: FlowRun, *, gone: str) -> bool:
-        """See to a run; return whether that is done."""
-        done = await recover(self._client, store, flow_run, gone=gone)
+    async def _see_to(self, store: CampaignStore, flow_run: FlowRun, *, gone: str) -> None:
+        """See to a run; one that cannot be seen to is in no other's way."""
+        try:
+            done = await recover(self._client, store, flow_run, gone=gone)
+        except (StoreUnavailable, httpx.TransportError):
+            raise
+        except (CampaignsError, PrefectException, httpx.HTTPError) as error:
+            self._logger.error("Run %s: %s, and it cannot be seen to: %s", flow_run.name, gone, error)
+            return
         if done:
             self._logger.warning("Run %s: %s; %s", flow_run.name, gone, done)
-        return done is not None
+
+
+def _should_be_executed(flow_run: FlowRun) -> bool:
+    """Whether somebody should be executing a run that the books have going, or somebody was when it crashed.
+
+    One that is Pending its worker has; what of a vanished one's is Pending is found by the worker.
+    """
+    state = flow_run.state
+    return state is not None and (state.is_running() or state.is_cancelling() or state.is_crashed())

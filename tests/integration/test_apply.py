@@ -22,9 +22,9 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect_campaigns.blocks.email import CampaignEmail
 from prefect_campaigns.blocks.store_types import PausedBy
 from prefect_campaigns.deployments.applying.apply import Change, apply
-from prefect_campaigns.deployments.compile import OUR_TAG
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.errors import ServerError
+from prefect_campaigns.flows.paused_deployment import OUR_TAG
 
 URL = "http://127.0.0.1:9"
 DAILY = {"cron": "0 9 * * *", "timezone": "America/New_York"}

@@ -20,13 +20,14 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelling, Running
 from real_stack import Stack
 
-from prefect_campaigns.blocks.store_types import AttemptState
+from prefect_campaigns.blocks.store_types import AttemptState, Lease
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.flows.leaving import HANDED_BACK, RECOVERING
 
 NOTICED = timedelta(seconds=90)
 ADDRESS = "vanished@example.com"
+UNHEARD = "What only the books have heard."
 ESTIMATE = {"estimatedCost": "0.25"}
 
 CAMPAIGNS: dict[str, dict[str, Any]] = {
@@ -59,6 +60,24 @@ async def asked(engines: DemoEngines, path: str, count: int) -> None:
 
 async def logged(stack: Stack, text: str) -> bool:
     return text in (stack.home / "worker.log").read_text()
+
+
+async def end_unheard(driver: Driver, run: FlowRun) -> None:
+    """Let a run have ended as when Prefect was away then, and its worker dies before it could say so."""
+    report = await driver.store.get_run(str(run.id))
+    assert report is not None
+    lease = await driver.store.acquire_lease(
+        report.campaign_key,
+        run_id=report.run_id,
+        run_name=report.run_name,
+        holder="its worker",
+        ttl_seconds=1,
+        waiting_since=report.started_at,
+    )
+    assert isinstance(lease, Lease)
+    await driver.store.finish_run(lease, report.model_copy(update={"message": UNHEARD}))
+    await driver.store.release_lease(lease)
+    await driver.client.set_flow_run_state(run.id, Running(), force=True)
 
 
 async def history(driver: Driver, run_id: UUID) -> list[State[Any]]:
@@ -105,8 +124,7 @@ async def test_its_runs_crash_and_go_on_once_on_another_worker(
         workers.callback(frozen.send_signal, signal.SIGCONT)
         mortal = workers.enter_context(in_stack.worker_of(WORK_POOL, name="mortal"))
         runs = {**await begin_all(driver, engines, deployments), "frozen": frozen_run}
-        # As when Prefect was away when the run ended, and its worker dies before it could say so.
-        await driver.client.set_flow_run_state(runs["unheard"].id, Running(), force=True)
+        await end_unheard(driver, runs["unheard"])
         await asyncio.to_thread(in_stack.start_worker)
         mortal.send_signal(signal.SIGKILL)
         died = datetime.now(UTC)
@@ -126,6 +144,9 @@ async def test_its_runs_crash_and_go_on_once_on_another_worker(
         "waiting": "Completed",
         "frozen": "Completed",
     }
+    unheard = ended["unheard"].state
+    assert unheard is not None
+    assert unheard.message == UNHEARD
     states = {name: await history(driver, run.id) for name, run in runs.items()}
     for name in ("going", "failing", "sending", "frozen"):
         (crash,) = (state for state in states[name] if state.is_crashed())
@@ -154,7 +175,12 @@ async def test_its_runs_crash_and_go_on_once_on_another_worker(
         report = await driver.store.get_run(str(run.id))
         assert report is not None
         assert report.completed_at is not None
-    assert [worker.name for worker in await driver.store.list_workers()] == [f"test of {WORK_POOL}"]
+
+    async def are_forgotten() -> bool:
+        return [worker.name for worker in await driver.store.list_workers()] == [f"test of {WORK_POOL}"]
+
+    # At the look that finds nothing left of them.
+    await until(are_forgotten, "the workers that are gone are forgotten")
 
     mails = await mails_to(in_stack, ADDRESS, 10)
     # One that ended unheard was heard of before the test took that back.

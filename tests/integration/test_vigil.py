@@ -88,7 +88,7 @@ async def watching(driver: Driver, watchdog: Watchdog, proxy: PrefectProxy) -> A
         async with get_client() as client:
             # The first of all workers there are.
             watching = Watching(client, own_id=UUID(int=uuid4().int >> 64))
-            await driver.store.keep_worker(watching.own_id, name="of a test", ttl_seconds=600)
+            await driver.store.keep_worker(watching.own_id, name="of a test", pool=WORK_POOL, ttl_seconds=600)
             await watching.look()
             assert watchdog.pings == ["/ping/sesame"]
             watchdog.pings.clear()
@@ -136,7 +136,7 @@ async def test_what_does_not_last_nobody_hears_of(
     async with get_client() as client:
         vigil = Vigil(client, own_id=UUID(int=1), worker_name="patient", work_pool=WORK_POOL, logger=logger)
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-            await driver.store.keep_worker(UUID(int=1), name="patient", ttl_seconds=600)
+            await driver.store.keep_worker(UUID(int=1), name="patient", pool=WORK_POOL, ttl_seconds=600)
             for cut in ("/", "/", None, "/", None):
                 proxy.cut = cut
                 await vigil.look(load_settings())
@@ -149,7 +149,7 @@ async def test_of_several_workers_one_tells(
 ) -> None:
     async with get_client() as client:
         later = Watching(client, own_id=UUID(int=2**128 - 1))
-        await driver.store.keep_worker(later.own_id, name="later", ttl_seconds=600)
+        await driver.store.keep_worker(later.own_id, name="later", pool=WORK_POOL, ttl_seconds=600)
         await later.look()
         proxy.cut = "/"
         for one in (later, watching, later):

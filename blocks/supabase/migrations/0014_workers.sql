@@ -11,6 +11,7 @@ begin
     create table public.campaign_workers (
         id         uuid primary key,
         name       text not null,
+        pool       text not null,
         expires_at timestamptz not null
     );
 
@@ -19,13 +20,13 @@ begin
     grant select, insert, update, delete on public.campaign_workers to service_role;
 
     create function public.campaigns_keep_worker(
-        p_id uuid, p_name text, p_ttl_seconds double precision, p_now timestamptz default null
+        p_id uuid, p_name text, p_pool text, p_ttl_seconds double precision, p_now timestamptz default null
     ) returns jsonb
     language plpgsql set search_path = '' as $$
     begin
-        insert into public.campaign_workers as w (id, name, expires_at)
-        values (p_id, p_name, coalesce(p_now, clock_timestamp()) + make_interval(secs => p_ttl_seconds))
-        on conflict (id) do update set name = excluded.name, expires_at = excluded.expires_at;
+        insert into public.campaign_workers as w (id, name, pool, expires_at)
+        values (p_id, p_name, p_pool, coalesce(p_now, clock_timestamp()) + make_interval(secs => p_ttl_seconds))
+        on conflict (id) do update set name = excluded.name, pool = excluded.pool, expires_at = excluded.expires_at;
         return jsonb_build_object('value', null);
     end
     $$;
@@ -42,7 +43,7 @@ begin
     language plpgsql stable set search_path = '' set timezone = 'UTC' as $$
     begin
         return jsonb_build_object('value', coalesce((
-            select jsonb_agg(jsonb_build_object('id', w.id, 'name', w.name, 'expires_at', w.expires_at,
+            select jsonb_agg(jsonb_build_object('id', w.id, 'name', w.name, 'pool', w.pool, 'expires_at', w.expires_at,
                                                 'has_expired', w.expires_at <= coalesce(p_now, clock_timestamp()))
                              order by lower(w.name), w.id)
             from public.campaign_workers w), '[]'));

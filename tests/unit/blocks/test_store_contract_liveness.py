@@ -16,7 +16,7 @@ from prefect_campaigns.results import RunStatus
 class TestWorkers:
     async def test_one_that_is_kept_lives_until_it_expires(self, store: CampaignStore, clock: SettableClock) -> None:
         id = uuid4()
-        await store.keep_worker(id, name="laptop", ttl_seconds=60)
+        await store.keep_worker(id, name="laptop", pool="campaigns", ttl_seconds=60)
         assert await self.known(store) == {id: ("laptop", NOON + timedelta(seconds=60), False)}
         clock.advance(seconds=59)
         assert not (await self.known(store))[id][2]
@@ -25,20 +25,20 @@ class TestWorkers:
 
     async def test_keeping_it_again_pushes_its_expiry(self, store: CampaignStore, clock: SettableClock) -> None:
         id = uuid4()
-        await store.keep_worker(id, name="laptop", ttl_seconds=60)
+        await store.keep_worker(id, name="laptop", pool="campaigns", ttl_seconds=60)
         clock.advance(seconds=90)
-        await store.keep_worker(id, name="laptop", ttl_seconds=60)
+        await store.keep_worker(id, name="laptop", pool="campaigns", ttl_seconds=60)
         assert await self.known(store) == {id: ("laptop", NOON + timedelta(seconds=150), False)}
 
     async def test_two_of_one_name_are_two_and_they_come_by_name(self, store: CampaignStore) -> None:
         for name in ("b", "a", "B"):
-            await store.keep_worker(uuid4(), name=name, ttl_seconds=60)
+            await store.keep_worker(uuid4(), name=name, pool="campaigns", ttl_seconds=60)
         assert [worker.name.lower() for worker in await store.list_workers()] == ["a", "b", "b"]
 
     async def test_one_that_is_removed_is_forgotten_and_twice_is_once(self, store: CampaignStore) -> None:
         gone, left = uuid4(), uuid4()
         for id in (gone, left):
-            await store.keep_worker(id, name="laptop", ttl_seconds=60)
+            await store.keep_worker(id, name="laptop", pool="campaigns", ttl_seconds=60)
         for _ in range(2):
             await store.remove_worker(gone)
         assert list(await self.known(store)) == [left]
