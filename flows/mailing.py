@@ -44,6 +44,9 @@ OVERLAP = timedelta(minutes=5)
 TRIES_FOR_SECONDS = 60.0
 """How long one look goes on trying; what is left is tried at the next one."""
 
+LONGEST_LOOK_SECONDS = 300.0
+"""How long a look may take, with its last try and the wait for the next look."""
+
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 """After how long a mail that the mail server has refused is tried again; twice as long each time."""
 
@@ -80,7 +83,7 @@ class OwedMails:
         """What is owed about by the books, whatever the automations say by now."""
         self._open: dict[tuple[UUID, UUID], _Mail] = {}
         self._done: dict[tuple[UUID, UUID], datetime] = {}
-        self._unheard = Watch(taken_over_seconds)
+        self._unheard = Watch(taken_over_seconds, gap_seconds=LONGEST_LOOK_SECONDS)
         self._blocks: dict[UUID, CampaignEmail | None] = {}
 
     async def look(self, store: CampaignStore, *, now: datetime) -> None:
