@@ -102,7 +102,8 @@ async def _fence(store: CampaignStore, key: str, flow_run: FlowRun) -> Lease | L
         ttl_seconds=FENCE_SECONDS,
         waiting_since=_FIRST_OF_ALL,
     )
-    if isinstance(lease, LeaseHeld) and lease.run_id != str(flow_run.id):
+    if isinstance(lease, LeaseHeld):
+        # First of all that wait, it would be in their way; an execution that lives asks again every second.
         await store.leave_queue(key, run_id=str(flow_run.id))
     return lease
 
