@@ -6,7 +6,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Some machines tell Python to keep no bytecode, without which each process takes two to three times as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test faults lint format bench bench-peers clean
+.PHONY: demo test faults fuzz lint format bench bench-peers clean
 
 demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
@@ -19,6 +19,12 @@ SEED := 1
 
 faults: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
 	PYTHONPATH=tests/support .venv/bin/python tests/faults/faults.py --count $(N) --seed $(SEED) $(ARGS)
+
+CASES := 1000000
+
+fuzz: .venv/dev.stamp
+	$(UV) sync --frozen --quiet --inexact --group fuzz
+	.venv/bin/python tests/fuzz/fuzz.py --cases $(CASES) $(ARGS)
 
 lint: .venv/dev.stamp
 	.venv/bin/ruff check .

@@ -195,7 +195,7 @@ class _MailPolicy(policy.EmailPolicy):
 
 def message_id(event: str, recipient: Address, *, domain: str) -> str:
     """Return the Message-ID of the mail about an event to a recipient: a repetition of it can be told by that."""
-    return f"<{uuid5(_MAILS, f'{event} {recipient.addr_spec}')}@{domain}>"
+    return f"<{uuid5(_MAILS, _visible(f'{event} {recipient.addr_spec}'))}@{domain}>"
 
 
 def compose(body: str, *, subject: str | None, sender: Address, recipient: Address, sent_at: datetime) -> EmailMessage:

@@ -406,6 +406,19 @@ async def test_a_redirect_to_a_host_that_is_listed_is_followed_without_the_steps
     assert other.bodies == server.bodies
 
 
+async def test_a_job_at_a_redirects_host_is_asked_for_without_the_steps_headers(client: httpx.AsyncClient) -> None:
+    job, done = json_answer(b'{"jobId": "j1"}', headers=["Retry-After: 0"]), json_answer(b'{"status": "completed"}')
+    async with (
+        raw_server(saying(job), saying(done)) as other,
+        raw_server(saying(redirect(f"{other.url}/api"))) as server,
+    ):
+        limits = ExchangeLimits(allowed_hosts=AllowedHosts(("127.0.0.1",)))
+        request = replace(request_to(server.url), headers={"Authorization": "Bearer sesame"})
+        await call_engine(client, request, limits=limits)
+    assert len(other.heads) == 2
+    assert not any("sesame" in head for head in other.heads)
+
+
 async def test_redirects_in_a_circle_end(client: httpx.AsyncClient) -> None:
     async with raw_server(saying(redirect("/round"))) as server:
         with pytest.raises(EngineRefused, match="answered 307 and pointed to"):

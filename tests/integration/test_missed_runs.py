@@ -34,20 +34,17 @@ class Outage:
         self._schedule = {"cron": f"{last.minute} * * * *", **schedule}
         self.deployment_id = UUID(int=0)
 
-    async def over(self, *, made: int = HOURS) -> dict[datetime, FlowRun]:
+    async def over(self, *, made: int = HOURS, and_the_last: bool = False) -> dict[datetime, FlowRun]:
         """Let it be over; return the runs that were due, by when, once they have ended.
 
         Args:
             made: how many of the runs Prefect had made ahead.
+            and_the_last: whether it has made the last one since.
         """
         self.deployment_id = await self._driver.deploy(self._name, self._url, only=1, schedule=self._schedule)
-        # By Prefect's own scheduler.
-        await self._driver.client.request(
-            "POST",
-            "/deployments/{id}/schedule",
-            path_params={"id": self.deployment_id},
-            json={"start_time": self.due[0].isoformat(), "min_time": 0, "min_runs": made, "max_runs": made},
-        )
+        if and_the_last:
+            await self._make(self.due[-1], 1)
+        await self._make(self.due[0], made)
 
         async def look() -> dict[datetime, FlowRun] | None:
             runs = await self._driver.runs_of(self.deployment_id)
@@ -57,6 +54,15 @@ class Outage:
             return were_due if len(ended) == len(were_due) >= made and is_last_there else None
 
         return await until(look, "the runs that were missed have ended")
+
+    async def _make(self, first: datetime, count: int) -> None:
+        """Make runs that were due from then on, by Prefect's own scheduler."""
+        await self._driver.client.request(
+            "POST",
+            "/deployments/{id}/schedule",
+            path_params={"id": self.deployment_id},
+            json={"start_time": first.isoformat(), "min_time": 0, "min_runs": count, "max_runs": count},
+        )
 
     async def ended(self) -> list[str]:
         """Return the names of the states in which they ended, by when they were due."""
@@ -120,6 +126,19 @@ async def test_what_prefect_had_not_made_ahead_is_made(
         return await outage.ended() == ended
 
     await until(all_there, f"{ended} of {catch_up}")
+
+
+async def test_a_later_run_that_is_made_keeps_none_before_it_from_being_made(
+    driver: Driver, engines: DemoEngines
+) -> None:
+    """Prefect's scheduler is back before all that was missed is done."""
+    outage = Outage(driver, engines, "Missed Before A Later One", catchUp="all")
+    await outage.over(made=1, and_the_last=True)
+
+    async def all_there() -> bool:
+        return await outage.ended() == ["Completed"] * 3
+
+    await until(all_there, "all three runs")
 
 
 async def test_a_run_that_somebody_asks_for_is_late_for_nothing(driver: Driver, engines: DemoEngines) -> None:
