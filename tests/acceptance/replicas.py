@@ -69,6 +69,8 @@ class Replicated:
             SMTP_TYPE="INSECURE",
             SMTP_FROM="campaigns@example.com",
             CAMPAIGNS_GRACE_SECONDS="5",
+            # Tests break one engine again and again on purpose.
+            CAMPAIGNS_BREAKER_RUNS="0",
         )
 
     def _documented_settings(self) -> dict[str, str]:

@@ -70,7 +70,8 @@ async def test_what_may_have_sent_ends_with_its_worker_and_says_so(driver, engin
 
 async def test_a_run_that_ends_within_the_grace_time_ends_where_it_is(driver, engines, in_stack) -> None:
     engines.pace = 0.05
-    flow_run = await driver.start(await driver.deploy("Ends In Time", engines.url, only=1))
+    brief = {"prospecting": {"params": {"count": 1}}}
+    flow_run = await driver.start(await driver.deploy("Ends In Time", engines.url, only=1, steps=brief))
     await asked(engines)
     await asyncio.to_thread(in_stack.stop_worker)
     try:
