@@ -1,6 +1,6 @@
 """The mail block: how people hear of the end of a run.
 
-Prefect's server renders the templates below when a run ends, loads a CampaignEmail in its own process and
+Prefect's server renders ``email_templates`` when a run ends, loads a CampaignEmail in its own process and
 calls ``notify``: whatever goes wrong here must neither hold that process up nor look to it like anything but
 a NotificationError, the only exception it takes for a failed notification (any other is tried four times).
 """
@@ -29,8 +29,6 @@ from prefect_email.credentials import SMTPServer, SMTPType
 from pydantic import Field, HttpUrl, PrivateAttr, field_validator
 
 from prefect_campaigns.blocks.email_composing import (
-    BUDGET_ALERT_STATE,
-    RUN_KIND,
     RunNotice,
     compose,
     one_line,
@@ -49,112 +47,6 @@ LATE = timedelta(seconds=90)
 slow or was away, is sent by whoever sends what is owed: it waits until nobody else may be at it any more."""
 
 LOG_CHARACTERS = 700
-
-# What the automations' templates say: Jinja2 for Prefect's sandbox, which fails the whole notification on a
-# value that it cannot render. So every chain ends in a default. ``flow_run`` and ``deployment`` are None when
-# they are deleted, and when the API answers an error to the server's own question for them (a busy SQLite
-# does); the event, which is always there, stands in.
-
-_STATE = "flow_run.state.name|default(event.resource['prefect.state-name'], true)|default('', true)"
-_MESSAGE = "flow_run.state.message|default(event.resource['prefect.state-message'], true)|default('', true)"
-_RUN = "flow_run.name|default(event.resource.name, true)|default('', true)"
-_RUN_ID = "flow_run.id|default(event.resource.id|replace('prefect.flow-run.', ''), true)|string"
-_OCCURRED = "event.occurred|default(flow_run.state.timestamp, true)|default('', true)|string"
-_RELATED_DEPLOYMENT = "event.related|selectattr('role', 'equalto', 'deployment')|map(attribute='name')|first"
-_DEPLOYMENT = f"deployment.name|default({_RELATED_DEPLOYMENT}, true)|default('', true)"
-_CAMPAIGN_NAME = f"flow_run.parameters.campaign.name|default({_DEPLOYMENT}, true)|string"
-_EVENT = "event.id|string"
-_RECEIVED = "event.received|default('', true)|string"
-# None until PREFECT_UI_URL is set on the server.
-_URL = "flow_run|ui_url|default('', true)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoticeTemplates:
-    """What an automation says, as Jinja2 templates for Prefect.
-
-    Attributes:
-        subject: ``Failed: Weekly Restaurant Outreach (azure-fox)``.
-        mail: JSON, so that nothing an engine says can pass for a part of the mail; ``notify`` reads it back.
-        slack: plain text for Prefect's SlackWebhook block.
-    """
-
-    subject: str
-    mail: str
-    slack: str
-
-
-def _templates(*, state: str, message: str, **others: str) -> NoticeTemplates:
-    """Return what an automation says.
-
-    Args:
-        others: what stands in the place of a run's values, where it is about something else.
-    """
-    values = {
-        "campaign": _DEPLOYMENT,
-        "campaign_name": _CAMPAIGN_NAME,
-        "run": _RUN,
-        "run_id": _RUN_ID,
-        "state": state,
-        "message": message,
-        "occurred": _OCCURRED,
-        "url": _URL,
-        "event": _EVENT,
-        "received": _RECEIVED,
-        **others,
-    }
-    run = f" ({{{{ {_RUN} }}}})" if values["run"] == _RUN else ""
-    headline = f"{{{{ {state} }}}}: {{{{ {values['campaign_name']}|truncate(120, true, '…') }}}}{run}"
-    fields = ",\n".join(f'  "{name}": {{{{ {value}|tojson }}}}' for name, value in values.items())
-    return NoticeTemplates(
-        subject=headline,
-        mail=f'{{\n  "kind": "{RUN_KIND}",\n{fields}\n}}',
-        # Prefect sends to Slack through Apprise, which escapes & < > itself and then turns "&lt;!channel&gt;" back
-        # into a mention of everybody. Escaped here, a "<" would be shown as "&lt;"; without angle brackets there is
-        # nothing to turn back.
-        slack="{% filter replace('<', '\u2039')|replace('>', '\u203a') %}"
-        f"{headline}\n{{{{ {message}|truncate(3000, true, '…') }}}}\n{{{{ {values['url']} }}}}"
-        "{% endfilter %}",
-    )
-
-
-RUN_ENDED = _templates(state=_STATE, message=_MESSAGE)
-"""A run has ended, one way or another."""
-
-BUDGET_ALERT = _templates(state=f"'{BUDGET_ALERT_STATE}'", message="event.payload.message|default('', true)|string")
-"""A share of a limit is spent; the event is one of ours."""
-
-
-POOL_STATES = {
-    "prefect.work-pool.not-ready": (
-        "Nobody works",
-        "No worker is alive, and campaigns that are due do not run. Start one: prefect worker start --pool campaigns"
-        " (campaigns up starts one beside its server).",
-    ),
-    "prefect.work-pool.paused": (
-        "Paused",
-        "The pool is paused, and campaigns that are due do not run. Resume it: prefect work-pool resume campaigns.",
-    ),
-    "prefect.work-pool.ready": ("Works again", "A worker is alive; what is due runs."),
-}
-"""What is said of a work pool, by Prefect's event: a state, and what follows from it."""
-
-
-def _of_pool(part: int) -> str:
-    said = ", ".join(f"'{event}': '{texts[part]}'" for event, texts in POOL_STATES.items())
-    return f"{{{said}}}.get(event.event, '')"
-
-
-POOL_STATE = _templates(
-    state=_of_pool(0),
-    message=_of_pool(1),
-    campaign="''",
-    campaign_name="('work pool ' ~ event.resource.name)",
-    run="''",
-    run_id="''",
-    url="''",
-)
-"""Whether anybody works in a work pool has changed."""
 
 
 @lru_cache(maxsize=8)

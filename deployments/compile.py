@@ -12,7 +12,7 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 from slugify import slugify
 
-from prefect_campaigns.blocks.email import POOL_STATES
+from prefect_campaigns.blocks.email_templates import POOL_STATES
 from prefect_campaigns.deployments.secrets_in_files import CompiledSecret, digest, without_secrets
 from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
 from prefect_campaigns.flows.approval import EXPIRE_DEPLOYMENT, NOT_APPROVED

@@ -25,8 +25,8 @@ from prefect.events.schemas.automations import Automation, EventTrigger
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
-from prefect_campaigns.blocks.email import POOL_STATES
 from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, RunNotice
+from prefect_campaigns.blocks.email_templates import POOL_STATES
 from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
 from prefect_campaigns.flows.paused_deployment import OUR_TAG
 

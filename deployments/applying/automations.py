@@ -10,7 +10,7 @@ from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from prefect_campaigns.blocks.email import BUDGET_ALERT, POOL_STATE, RUN_ENDED
+from prefect_campaigns.blocks.email_templates import BUDGET_ALERT, POOL_STATE, RUN_ENDED
 from prefect_campaigns.deployments.compile import CompiledAutomation, MailRecipient, NotificationKind
 from prefect_campaigns.flows.paused_deployment import OUR_TAG
 

@@ -91,6 +91,7 @@ class _Incident:
         has_begun: whether it has lasted long enough for people to be told.
         owes: the addresses that are to be told that it began, and have not been.
         over: when it ended.
+        owes_end: the addresses that are to be told that it is over, and have not been.
     """
 
     id: UUID
@@ -99,6 +100,7 @@ class _Incident:
     has_begun: bool = False
     owes: tuple[str, ...] = ()
     over: datetime | None = None
+    owes_end: tuple[str, ...] = ()
 
 
 class Vigil:
@@ -148,7 +150,7 @@ class Vigil:
         troubles = await self._troubles(settings)
         self._note(troubles, settings)
         if self._first == self._own_id:
-            await self._tell(settings)
+            await self._tell()
         else:
             # Somebody else does.
             self._ended.clear()
@@ -167,9 +169,9 @@ class Vigil:
             async with asyncio.timeout(ASK_SECONDS):
                 troubles |= await self._troubles_of_server(settings)
         except (httpx.HTTPError, PrefectException, TimeoutError):
-            troubles.add(Trouble.SERVER)
-            # Which books to open may be the server's to say.
+            # Which books to open may be the server's to say; and of what only it knows, nobody knows that it is over.
             troubles.discard(Trouble.STORE)
+            troubles |= {Trouble.SERVER, *self._incidents}
         return troubles
 
     async def _troubles_of_server(self, settings: Settings) -> set[Trouble]:
@@ -203,20 +205,17 @@ class Vigil:
                 incident.over = self._clock.now()
                 self._logger.info("It is over that %s", trouble)
                 if trouble not in _TOLD_BY_SERVER:
+                    incident.owes_end = tuple(settings.operators)
                     self._ended.append((trouble, incident))
 
-    async def _tell(self, settings: Settings) -> None:
+    async def _tell(self) -> None:
         for trouble, incident in self._incidents.items():
             incident.owes = await self._mail_to(incident.owes, self._beginning(trouble, incident))
-        left = []
         for trouble, incident in self._ended:
-            # Whom nobody could tell that it began need not hear of its end either, but of both at once.
+            # Whom nobody could tell that it began hears of both at once.
             late = f" {trouble.consequence}" if incident.owes else ""
-            addresses = await self._mail_to(settings.operators, self._end(trouble, incident, late))
-            incident.owes = ()
-            if addresses:
-                left.append((trouble, incident))
-        self._ended = left
+            incident.owes_end = await self._mail_to(incident.owes_end, self._end(trouble, incident, late))
+        self._ended = [(trouble, incident) for trouble, incident in self._ended if incident.owes_end]
 
     def _beginning(self, trouble: Trouble, incident: _Incident) -> RunNotice:
         return RunNotice(
@@ -264,6 +263,6 @@ class Vigil:
                 (await http.get(url.get_secret_value())).raise_for_status()
         except httpx.HTTPStatusError as error:
             self._logger.warning("The watchdog did not take the ping: it answered %s", error.response.status_code)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             # Of which the text may have the URL in it.
             self._logger.warning("The watchdog could not be pinged: %s", type(error).__name__)

@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,6 @@ class Round:
         self._project = project
         self._proxy: Proxy | None = None
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * WORKERS
-        self._frozen: set[int] = set()
         self._mails: list[SmtpSink] = [self._stack.mail]
         self.kills = 0
 
@@ -121,8 +120,8 @@ class Round:
         """Ask until all promises hold, or the time is over: mails that are owed come in a while."""
         deadline = time.monotonic() + TELL_SECONDS
         while True:
-            evidence = Evidence(**{**evidence.__dict__, "mails": self._all_mails()})
-            broken = await broken_promises(self._scenarios, evidence, kills=self.kills)
+            now = replace(evidence, mails=self._all_mails())
+            broken = await broken_promises(self._scenarios, now, kills=self.kills)
             if not broken or time.monotonic() > deadline:
                 return broken
             await asyncio.sleep(_PAUSE)

@@ -25,12 +25,9 @@ from prefect.server.utilities.user_templates import render_user_template
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 from prefect_email import EmailServerCredentials
 
-from prefect_campaigns.blocks.email import (
-    LIMIT_SECONDS,
-    RUN_ENDED,
-    CampaignEmail,
-)
+from prefect_campaigns.blocks.email import LIMIT_SECONDS, CampaignEmail
 from prefect_campaigns.blocks.email_composing import RunNotice, compose
+from prefect_campaigns.blocks.email_templates import RUN_ENDED
 from prefect_campaigns.deployments.demo.smtp_sink import Command, LoopbackServer, SilentServer, SmtpSink
 
 PASSWORD = "correct horse"

@@ -129,6 +129,22 @@ async def test_of_a_store_that_is_away_people_hear_once_and_once_when_it_is_back
     assert await told(in_stack, operator, 2) == of(Trouble.STORE)
 
 
+async def test_what_nobody_can_see_while_the_server_is_away_is_not_over(
+    watching: Watching, proxy: PrefectProxy, in_stack: Stack, operator: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    away = {"campaigns_database": tmp_path / "file" / "campaigns.db"}
+    await watching.look(times=3, **away)
+    proxy.cut = "/"
+    await watching.look(times=3, **away)
+    proxy.cut = None
+    await watching.look(times=2, **away)
+    begun = [of(trouble)[0] for trouble in (Trouble.STORE, Trouble.SERVER)]
+    assert await told(in_stack, operator, 3) == [*begun, of(Trouble.SERVER)[1]]
+    await watching.look(times=2)
+    assert await told(in_stack, operator, 4) == [*begun, of(Trouble.SERVER)[1], of(Trouble.STORE)[1]]
+
+
 @pytest.mark.usefixtures("watching")
 async def test_what_does_not_last_nobody_hears_of(
     driver: Driver, in_stack: Stack, operator: str, proxy: PrefectProxy
