@@ -14,8 +14,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from prefect.logging import get_logger
 from pydantic import TypeAdapter
@@ -112,6 +114,39 @@ class Journal:
         """Return the entries that belong to a store, oldest first."""
         return await asyncio.to_thread(lambda: [entry for entry in self._read() if entry.books == books])
 
+    async def rewrite(self, change: Callable[[Any], Any], *, written_before: datetime | None = None) -> int:
+        """Let the steps of all entries, those that were set aside too, say what ``change`` makes of them.
+
+        Args:
+            change: takes and returns a step as JSON has it.
+
+        Returns:
+            How many entries are other than before.
+
+        Raises:
+            StoreUnavailable: the disk does not take them.
+        """
+        try:
+            return await asyncio.to_thread(self._rewrite, change, written_before)
+        except OSError as error:
+            raise StoreUnavailable(f"the journal {self.folder} cannot be written: {error.strerror}") from error
+
+    def _rewrite(self, change: Callable[[Any], Any], written_before: datetime | None) -> int:
+        number = 0
+        for path in (*self.folder.glob(f"*{_SUFFIX}"), *self.folder.glob(f"*{_CONTRADICTS}")):
+            if written_before is not None and _changed_at(path) >= written_before.timestamp() * 1e9:
+                continue
+            try:
+                entry = json.loads(path.read_text("ascii"))
+                step = entry["step"] and change(entry["step"])
+            except (FileNotFoundError, ValueError, KeyError, TypeError):
+                # Settled by somebody else meanwhile, or what ``content`` calls unreadable.
+                continue
+            if step != entry["step"]:
+                self._put(path, {**entry, "step": step})
+                number += 1
+        return number
+
     async def content(self) -> JournalContent:
         """Return what lies in it, for all stores."""
         return await asyncio.to_thread(self._content)
@@ -131,10 +166,12 @@ class Journal:
 
     def _write(self, entry: JournalEntry) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(entry)
+        self._put(self._path(entry), _ENTRY.dump_python(entry, mode="json"))
+
+    def _put(self, path: Path, content: Any) -> None:
         draft = path.with_suffix(".draft")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-            json.dump(_ENTRY.dump_python(entry, mode="json"), file)
+            json.dump(content, file)
             file.flush()
             os.fsync(file.fileno())
         draft.rename(path)

@@ -48,6 +48,7 @@ from prefect_campaigns.blocks.settings_checks import (
     validate_operators,
     validate_origins,
     validate_port,
+    validate_retention,
     validate_seconds,
     validate_switch,
     validate_type,
@@ -175,6 +176,9 @@ class Settings(BaseSettings):
     )
     campaigns_max_answer_mb: Annotated[int, BeforeValidator(validate_megabytes)] = Field(
         default=16, description="how large an engine's answer may be, in megabytes"
+    )
+    campaigns_retention_days: Annotated[int, BeforeValidator(validate_retention)] | None = Field(
+        default=None, description="after how many days what engines said is removed; unset, never"
     )
     log_level: Annotated[LogLevel, BeforeValidator(validate_log_level)] = Field(
         default="info", description="the least that is logged"

@@ -35,6 +35,9 @@ MAX_SECONDS = 86_400
 MAX_MEGABYTES = 1024
 MAX_MINUTES = 1440
 
+MIN_RETENTION_DAYS, MAX_RETENTION_DAYS = 2, 36_500
+"""Two days at least: of what happened yesterday a mail may be owed yet."""
+
 NO_SENDER = "SMTP_HOST is set, and neither SMTP_FROM nor SMTP_USER says who the mails come from"
 _OWN_VARIABLES = ("CAMPAIGNS_", "PREFECT_", "SMTP_", "SUPABASE_")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -112,6 +115,13 @@ def validate_count(value: Any) -> int:
     text = str(value).strip()
     if not text.isdecimal() or len(text) > 4:
         raise ValueError("allowed is a whole number from 0 to 9999")
+    return int(text)
+
+
+def validate_retention(value: Any) -> int:
+    text = str(value).strip()
+    if not text.isdecimal() or len(text) > 5 or not MIN_RETENTION_DAYS <= int(text) <= MAX_RETENTION_DAYS:
+        raise ValueError(f"allowed is a whole number of days from {MIN_RETENTION_DAYS} to {MAX_RETENTION_DAYS:,}")
     return int(text)
 
 

@@ -18,6 +18,7 @@ from prefect_campaigns.blocks.store_engines import EngineStore
 from prefect_campaigns.blocks.store_liveness import LivenessStore
 from prefect_campaigns.blocks.store_mails import MailStore
 from prefect_campaigns.blocks.store_money import MoneyStore
+from prefect_campaigns.blocks.store_personal_data import PersonalDataStore
 from prefect_campaigns.blocks.store_types import (
     ApprovalRecord,
     ApprovalState,
@@ -33,11 +34,11 @@ from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, StepResult
 
 
-class CampaignStore(MoneyStore, LivenessStore, MailStore, EngineStore, Protocol):
+class CampaignStore(MoneyStore, LivenessStore, MailStore, EngineStore, PersonalDataStore, Protocol):
     """Keeps campaigns, runs and leases.
 
     What is about the ledger stands with MoneyStore, about workers with LivenessStore, about mails with MailStore, about
-    engines with EngineStore.
+    engines with EngineStore, and what makes personal data go with PersonalDataStore.
 
     Attributes:
         books: names what it writes to, the same from every process: a file's path, a project's URL.

@@ -148,6 +148,8 @@ class AuditAction(StrEnum):
     ALL_STARTED = "all.started"
     ACCOUNT_LIMITED = "account.limited"
     BOOKING_SETTLED = "booking.settled"
+    DATA_PURGED = "data.purged"
+    DATA_ERASED = "data.erased"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -218,6 +218,8 @@ class SqliteFile:
             # A commit is on the disk when it returns: "sent" must survive a power cut, or mail goes twice.
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
+            # What is removed is overwritten: it may have to be gone, and not merely unlisted.
+            db.execute("PRAGMA secure_delete = ON")
         except sqlite3.Error as error:
             raise self._translated(error, "cannot be opened") from error
         return version

@@ -21,12 +21,14 @@ from prefect_campaigns.blocks.sqlite import (
     limits,
     liveness,
     mails,
+    personal_data,
     records,
     stopping,
     verify,
 )
 from prefect_campaigns.blocks.sqlite.bookings import Author
 from prefect_campaigns.blocks.sqlite.file import SqliteFile
+from prefect_campaigns.blocks.store_personal_data import RunWords
 from prefect_campaigns.blocks.store_types import (
     ApprovalRecord,
     ApprovalState,
@@ -229,6 +231,22 @@ class SqliteStore:
 
     async def engine_answered(self, endpoint: str) -> None:
         await self._file.write(lambda db, now: engines.answered(db, endpoint))
+
+    # Personal data
+
+    async def uncleared_runs(self, *, ended_before: datetime, limit: int = 50) -> Sequence[RunWords]:
+        return await self._file.read(
+            lambda db: personal_data.uncleared_runs(db, ended_before=ended_before, limit=limit)
+        )
+
+    async def runs_mentioning(self, texts: Collection[str], *, after: str = "", limit: int = 50) -> Sequence[RunWords]:
+        return await self._file.read(lambda db: personal_data.runs_mentioning(db, texts, after=after, limit=limit))
+
+    async def replace_words(self, old: RunWords, new: RunWords, *, cleared: bool = False) -> bool:
+        return await self._file.write(lambda db, now: personal_data.replace_words(db, now, old, new, cleared=cleared))
+
+    async def remove_mails(self, *, before: datetime, to: str | None = None) -> int:
+        return await self._file.write(lambda db, now: personal_data.remove_mails(db, before=before, to=to))
 
     # Money
 

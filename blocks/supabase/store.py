@@ -12,6 +12,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from prefect_campaigns.blocks import rows
+from prefect_campaigns.blocks.store_personal_data import RunWords
 from prefect_campaigns.blocks.store_types import (
     ApprovalRecord,
     ApprovalState,
@@ -294,6 +295,36 @@ class SupabaseStore:
 
     async def engine_answered(self, endpoint: str) -> None:
         await self._value("campaigns_engine_answered", p_endpoint=values.storable_text(endpoint))
+
+    # Personal data
+
+    async def uncleared_runs(self, *, ended_before: datetime, limit: int = 50) -> Sequence[RunWords]:
+        found = await self._value("campaigns_uncleared_runs", p_ended_before=instant_text(ended_before), p_limit=limit)
+        return [RunWords(**row) for row in found]
+
+    async def runs_mentioning(self, texts: Collection[str], *, after: str = "", limit: int = 50) -> Sequence[RunWords]:
+        found = await self._value(
+            "campaigns_runs_mentioning", p_texts=json.dumps(list(texts)), p_after=after, p_limit=limit
+        )
+        return [RunWords(**row) for row in found]
+
+    async def replace_words(self, old: RunWords, new: RunWords, *, cleared: bool = False) -> bool:
+        return bool(
+            await self._value(
+                "campaigns_replace_words",
+                p_old=values.words_text(old),
+                p_new=values.new_words_text(new),
+                p_cleared=cleared,
+                p_now=self._now(),
+            )
+        )
+
+    async def remove_mails(self, *, before: datetime, to: str | None = None) -> int:
+        return int(
+            await self._value(
+                "campaigns_remove_mails", p_before=instant_text(before), p_to=values.optional_storable_text(to)
+            )
+        )
 
     # Money
 

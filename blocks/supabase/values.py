@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from prefect_campaigns.blocks.rows import Row
+from prefect_campaigns.blocks.store_personal_data import RunWords
 from prefect_campaigns.blocks.store_types import (
     AuditEntry,
     Lease,
@@ -26,6 +28,7 @@ from prefect_campaigns.blocks.values import (
     instant,
     instant_text,
     json_text,
+    json_value,
     optional_instant_text,
 )
 from prefect_campaigns.blocks.values import storable_text as without_surrogates
@@ -221,6 +224,18 @@ def _step_object(step: StepResult) -> dict[str, Any]:
         "error": optional_storable_text(step.error),
         "detail": json_text(step_detail(step)),
     }
+
+
+def words_text(words: RunWords) -> str:
+    """Return what a function takes for the words of a run."""
+    return json.dumps(asdict(words))
+
+
+def new_words_text(words: RunWords) -> str:
+    """Return the same of words that are to be written, with each step's error, which has a column of its own."""
+    errors = {name: optional_storable_text(json_value(detail)["error"]) for name, detail in words.steps.items()}
+    message = optional_storable_text(words.message)
+    return json.dumps({**asdict(words), "message": message, "step_errors": errors})
 
 
 def report_text(report: RunReport) -> str:

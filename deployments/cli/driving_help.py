@@ -11,6 +11,7 @@ _CAMPAIGN = "prefect_campaigns.deployments.cli.campaign_commands"
 _EMERGENCY = "prefect_campaigns.deployments.cli.emergency_commands"
 _LOGS = "prefect_campaigns.deployments.cli.log_commands"
 _MONEY = "prefect_campaigns.deployments.cli.money_commands"
+_PERSONAL_DATA = "prefect_campaigns.deployments.cli.personal_data_commands"
 _RUN = "prefect_campaigns.deployments.cli.run_commands"
 _STATE = "prefect_campaigns.deployments.cli.state_commands"
 
@@ -179,4 +180,26 @@ def _add_all_together(app: App) -> None:
         What a person or the budget had paused before stays paused.
 
         Example: campaigns start --all""",
+    )
+    app.command(
+        f"{_PERSONAL_DATA}:purge_command",
+        name="purge",
+        usage="Usage: campaigns purge [--older-than AGE] [--yes] [--json]",
+        help="""Remove what engines said in runs that ended long ago.
+
+        Results, messages, logs and what Prefect keeps of these runs go. That they
+        were, what was counted and what they cost stays in the books.
+
+        Example: campaigns purge --older-than 180d""",
+    )
+    app.command(
+        f"{_PERSONAL_DATA}:erase_command",
+        name="erase",
+        usage="Usage: campaigns erase --email ADDRESS [--email …] [--yes] [--json]",
+        help="""Remove a person from all that engines said.
+
+        A lead goes with all that stands beside the address; the books stay. On
+        each machine with a worker: results and logs lie on its disk.
+
+        Example: campaigns erase --email bob@example.com""",
     )

@@ -1,13 +1,14 @@
 """What a worker looks after beside its runs.
 
 That others know that it lives, money that is not settled yet, mails that are owed, campaigns that should have resumed,
-and runs whose end nobody has told the books.
+runs whose end nobody has told the books, and what is so old that it has to go.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -17,6 +18,7 @@ from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.personal_data.removing import purge, purge_disk
 from prefect_campaigns.errors import StoreError, StoreUnavailable
 from prefect_campaigns.flows.closing import close_ended, find_ended
 from prefect_campaigns.flows.lease import if_alone
@@ -41,6 +43,9 @@ LOOK_SECONDS = 300.0
 
 CLOSED_AT_ONCE = 100
 """How many runs are closed in the books after one look; of each Prefect is asked once more."""
+
+PURGE_SECONDS = 3600.0
+"""How often a worker looks for what is to be removed because it is old."""
 
 ACTOR = "the campaign worker"
 
@@ -121,6 +126,27 @@ async def send_owed_for_ever(client: PrefectClient, id: UUID, logger: WorkerLogg
         except Exception as error:
             # Of any kind, as above.
             logger.warning("Not known which mails are owed: %s", error)
+
+
+async def purge_for_ever(client: PrefectClient, id: UUID, logger: WorkerLogger) -> None:
+    """Remove what engines said when it is older than CAMPAIGNS_RETENTION_DAYS: here, and for all of one worker's.
+
+    Args:
+        id: the worker's own process.
+    """
+    while True:
+        await asyncio.sleep(PURGE_SECONDS)
+        try:
+            settings = load_settings()
+            if settings.campaigns_retention_days is not None:
+                before = current_clock().now() - timedelta(days=settings.campaigns_retention_days)
+                await purge_disk(settings, before=before)
+                async with open_store(settings) as store, if_alone(store, "purge", who=str(id), logger=logger) as alone:
+                    if alone and (removed := await purge(client, store, settings, before=before)):
+                        logger.info("Removed what is older than %s: %s", f"{before:%Y-%m-%d}", removed.describe())
+        except Exception as error:
+            # Of any kind, as above.
+            logger.warning("What is older than CAMPAIGNS_RETENTION_DAYS is not removed yet: %s", error)
 
 
 async def close_ended_for_ever(client: PrefectClient, logger: WorkerLogger) -> None:

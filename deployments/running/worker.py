@@ -34,6 +34,7 @@ from prefect_campaigns.deployments.running.upkeep import (
     close_ended_for_ever,
     keep_worker,
     keep_worker_for_ever,
+    purge_for_ever,
     remove_worker,
     resume_overdue_for_ever,
     send_owed_for_ever,
@@ -150,6 +151,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             asyncio.create_task(settle_journal_for_ever(self._logger)),
             asyncio.create_task(resume_overdue_for_ever(self.client, self._logger)),
             asyncio.create_task(close_ended_for_ever(self.client, self._logger)),
+            asyncio.create_task(purge_for_ever(self.client, own_id, self._logger)),
             asyncio.create_task(send_owed_for_ever(self.client, own_id, self._logger)),
         ]
 

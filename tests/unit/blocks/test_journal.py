@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -188,3 +189,27 @@ async def test_a_disk_that_takes_nothing_is_a_store_that_is_away(
     journal = Journal(tmp_path / "file" / "journal")
     with pytest.raises(StoreUnavailable, match="cannot be written"):
         await journal.write(entry(store, await send(store, lease)))
+
+
+async def test_what_it_says_can_be_changed_and_what_was_charged_stays(
+    journal: Journal, store: CampaignStore, lease: Lease
+) -> None:
+    said = make_step(status=StepStatus.COMPLETED, result={"to": "bob@example.com"}, warnings=("bob@example.com",))
+    with_step = entry(store, await send(store, lease), step=said)
+    without_step = entry(store, await send(store, lease, step="mail"), step=None)
+    for one in (with_step, without_step):
+        await journal.write(one)
+    aside = await journal.set_aside(entry(store, with_step.reservation, step=said))
+    await journal.write(with_step)
+    written = datetime.fromtimestamp(aside.stat().st_mtime, UTC)
+
+    def change(step: dict[str, object]) -> dict[str, object]:
+        return {**step, "result": None, "warnings": []}
+
+    assert await journal.rewrite(change, written_before=written - timedelta(hours=1)) == 0
+    assert await journal.rewrite(change, written_before=written + timedelta(hours=1)) == 2
+    assert await journal.rewrite(change) == 0
+    silent = said.model_copy(update={"result": None, "warnings": ()})
+    found = {one.reservation.step: one for one in await journal.entries(store.books)}
+    assert found == {"find": replace(with_step, step=silent), "mail": without_step}
+    assert "bob" not in aside.read_text()

@@ -1,0 +1,1 @@
+"""What engines say of people: where it lies, and how it is removed from there."""
