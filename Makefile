@@ -6,7 +6,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Some machines tell Python to keep no bytecode, without which each process takes two to three times as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test faults fuzz lint format bench bench-peers clean
+.PHONY: demo test faults fuzz audit lint format bench bench-peers clean
 
 demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
@@ -25,6 +25,9 @@ CASES := 1000000
 fuzz: .venv/dev.stamp
 	$(UV) sync --frozen --quiet --inexact --group fuzz
 	.venv/bin/python tests/fuzz/fuzz.py --cases $(CASES) $(ARGS)
+
+audit: | $(UV)
+	UV=$(UV) .ci/audit
 
 lint: .venv/dev.stamp
 	.venv/bin/ruff check .

@@ -1,9 +1,7 @@
 """Who may do what with the REST API.
 
 With keys, every request but ``/api/health`` and the documentation needs one. Without, the API listens on loopback
-alone and whoever works on this machine may do everything; but not the web pages in their browsers, which can reach
-loopback too: by a name that leads here (DNS rebinding), which shows in ``Host``, or by plain requests, whose ``Origin``
-is theirs.
+alone and whoever works on this machine may do everything; but not the web pages in their browsers (``web_pages``).
 """
 
 from __future__ import annotations
@@ -11,20 +9,19 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from prefect_campaigns.blocks.api_keys import Access, ApiKey, find_key
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.blocks.supabase_credentials import is_loopback
+from prefect_campaigns.deployments.running.web_pages import SAFE_METHODS, is_sent_by_a_page, names_another_machine
 from prefect_campaigns.errors import SettingsError
 
 LOCAL_ACTOR = "local"
 """What the audit calls whoever needs no key."""
 
 OPEN_PATHS = ("/api/health", "/docs", "/openapi.json")
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +77,10 @@ class Policy:
 
     def from_elsewhere(self, method: str, headers: Headers) -> Denial | None:
         """Return why a request is refused that a web page makes, in the browser of somebody who may."""
-        host = headers.get("host", "")
         # With keys no page gets anything: it has none, and no browser adds one by itself.
-        if not self.keys and host and not _names_loopback(host):
+        if not self.keys and names_another_machine(headers):
             return Denial(status_code=403, message="the Host header names another machine than this one")
-        origin = headers.get("origin")
-        is_foreign = origin is not None and origin not in self.origins and urlsplit(origin).netloc != host
-        if is_foreign and (method not in SAFE_METHODS or _is_preflight(method, headers)):
+        if is_sent_by_a_page(method, headers, origins=self.origins):
             return Denial(
                 status_code=403,
                 message="the request comes from a web page whose origin is not in CAMPAIGNS_API_CORS_ORIGINS",
@@ -108,18 +102,6 @@ class Policy:
         if key.access is Access.READ and method not in SAFE_METHODS:
             return Denial(status_code=403, message=f"the key {key.name} is for reading only", actor=key.name)
         return key.name
-
-
-def _names_loopback(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    return is_loopback(name)
-
-
-def _is_preflight(method: str, headers: Headers) -> bool:
-    return method == "OPTIONS" and "access-control-request-method" in headers
 
 
 def _presented(headers: Headers) -> bytes:

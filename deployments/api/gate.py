@@ -10,8 +10,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_campaigns.deployments.api.auth import SAFE_METHODS, Denial, Policy
+from prefect_campaigns.deployments.api.auth import Denial, Policy
 from prefect_campaigns.deployments.api.errors import UNEXPECTED, error_answer, logger
+from prefect_campaigns.deployments.running.web_pages import SAFE_METHODS
 
 MAX_BODY_BYTES = 1024 * 1024
 BODY_SECONDS = 30.0

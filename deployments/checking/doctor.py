@@ -28,6 +28,7 @@ from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.blocks.supabase_credentials import SupabaseCredentials, key_kind
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.applying.saved_mail import SMTP_BLOCK_NAME, MailServer, load_mail, mail_in_use
+from prefect_campaigns.deployments.checking.api_access import check_api_access
 from prefect_campaigns.deployments.checking.campaigns_checks import (
     check_api_keys,
     check_engines,
@@ -103,7 +104,7 @@ async def _examine_server() -> _Server:
     server = _Server()
     try:
         async with asyncio.timeout(SERVER_SECONDS), connect() as client:
-            for check in (check_api, check_blocks, check_work_pool, check_workers):
+            for check in (check_api, check_api_access, check_blocks, check_work_pool, check_workers):
                 server.findings.append(await check(client))
             server.mail = await load_mail(client)
             server.deployed = [one.name for one in strays_among(await read_deployments(client), ())]

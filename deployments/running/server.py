@@ -208,6 +208,8 @@ class EmbeddedServer:
             "PREFECT_UI_URL": self.ui_url,
             # The API beside the pages, by whatever name a browser knows this machine.
             "PREFECT_UI_API_URL": "/api",
+            # No other page than its own; of itself Prefect lets the pages of all origins read what it answers.
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": self.ui_url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_CLI_PROMPT": "false",
             "DO_NOT_TRACK": "1",

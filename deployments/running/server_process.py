@@ -1,4 +1,4 @@
-"""The process of the embedded server: ``prefect server start``, with two habits that SQLite needs.
+"""The process of the embedded server: ``prefect server start``, with two habits that SQLite needs, and no web pages.
 
 Its garbage is collected on a thread of its own. Where Python collects as usual, in whatever thread happens to
 allocate, the server stands still for sixty seconds now and then. A statement that failed with "database is locked"
@@ -16,15 +16,20 @@ run with 503, and a worker that had six such answers in a row reported its run a
 from __future__ import annotations
 
 import gc
+import os
 import runpy
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
+from fastapi import FastAPI
 from sqlalchemy import Connection, Engine, event
 
 from prefect_campaigns.deployments.running.timezones import remember_timezones
+from prefect_campaigns.deployments.running.web_pages import PageGate
 from prefect_campaigns.deployments.running.webhook_logs import keep_webhooks_out_of_logs
 
 COLLECT_SECONDS = 0.1
@@ -87,12 +92,38 @@ def _begin_immediately(
     return "BEGIN IMMEDIATE", parameters
 
 
+@contextmanager
+def keeping_pages_out() -> Iterator[None]:
+    """Let no web page use the server that is made in the block, where it asks nobody for a password.
+
+    Prefect itself lets pages of all origins read and do everything, secrets of blocks included.
+    """
+    if os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        yield
+        return
+    from prefect.server.api import server
+
+    known = urlsplit(os.environ.get("PREFECT_UI_URL", "")).hostname
+    create_app = server.create_app
+
+    def create_gated(*args: Any, **kwargs: Any) -> FastAPI:
+        app = create_app(*args, **kwargs)
+        app.add_middleware(PageGate, known=(known,) if known else ())
+        return app
+
+    server.create_app = create_gated
+    try:
+        yield
+    finally:
+        server.create_app = create_app
+
+
 def main() -> None:
     """Be ``prefect server start``, with the options that this process was given."""
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
     remember_timezones()
     keep_webhooks_out_of_logs()
-    with writing_in_turn(), collecting_aside():
+    with writing_in_turn(), collecting_aside(), keeping_pages_out():
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
 

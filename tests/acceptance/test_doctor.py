@@ -77,7 +77,10 @@ async def test_where_all_is_well_doctor_says_so_and_an_engine_that_goes_is_named
     lines = ended.out.splitlines()
     assert [line.split()[0] for line in lines] == ["✓"] * len(lines)
     found = {one["part"]: one["found"] for one in findings(as_json)}
-    of_prefect, ours = ["Prefect API", "Blocks", "Work pool", "Worker"], ["Store", "Books", "Journal", "Mails"]
+    of_prefect, ours = (
+        ["Prefect API", "API access", "Blocks", "Work pool", "Worker"],
+        ["Store", "Books", "Journal", "Mails"],
+    )
     assert list(found) == ["Settings", *of_prefect, *ours, "Engine", "Mail"]
     assert found["Work pool"] == "campaigns, type campaign"
     # Of a worker that another test has ended, the server hears nothing for a while.
