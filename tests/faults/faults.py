@@ -30,6 +30,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", "-n", type=int, default=AT_ONCE, help="how many scenarios")
     parser.add_argument("--seed", type=int, default=1, help="what the first round is drawn from; the next: one more")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="how often a worker is killed in each round, and nothing else breaks"
+    )
     parser.add_argument("--store", choices=("both", "sqlite", "supabase"), default="both", help="what keeps the books")
     arguments = parser.parse_args()
     for name in list(os.environ):
@@ -47,7 +50,7 @@ def main() -> int:
         with_supabase = arguments.store == "supabase" or (arguments.store == "both" and seed % 2 == 0)
         books = "Supabase" if with_supabase else "SQLite"
         console.print(f"[bold]Round {number + 1} of {rounds}[/]: seed {seed}, {size} scenarios, {books}")
-        result = play(seed, size, with_supabase=with_supabase)
+        result = play(seed, size, with_supabase=with_supabase, kill_workers=arguments.kills)
         results.append(result)
         for event in result.events:
             console.print(f"  {event}")
@@ -57,18 +60,20 @@ def main() -> int:
             which = "the round" if scenario < 0 else f"scenario {scenario} ({Scenario.of(seed, scenario)})"
             console.print(f"  [red]broken[/]: {which}: {promise}", soft_wrap=True)
         if result.broken:
-            console.print(f"  play it again: make faults SEED={seed} N={size}")
+            again = f' ARGS="--kills {arguments.kills}"' if arguments.kills else ""
+            console.print(f"  play it again: make faults SEED={seed} N={size}{again}", markup=False)
     console.print(summary(results))
     return 1 if any(result.broken for result in results) else 0
 
 
-def play(seed: int, size: int, *, with_supabase: bool) -> Result:
+def play(seed: int, size: int, *, with_supabase: bool, kill_workers: int = 0) -> Result:
     """Play one round, on processes of its own."""
     scenarios = [Scenario.of(seed, number) for number in range(size)]
 
     def in_home(project: Project | None) -> Result:
         with TemporaryDirectory(prefix="faults-") as home:
-            return asyncio.run(Round(seed, scenarios, Path(home), project=project).play())
+            a_round = Round(seed, scenarios, Path(home), project=project, kill_workers=kill_workers)
+            return asyncio.run(a_round.play())
 
     if not with_supabase:
         return in_home(None)
@@ -89,6 +94,7 @@ def summary(results: list[Result]) -> Table:
         ends.update(result.ends)
     for name, count in ends.most_common():
         table.add_row(f"runs that ended as {name}", str(count))
+    table.add_row("processes killed with kill -9", str(sum(result.kills for result in results)))
     table.add_row("promises broken", str(sum(len(result.broken) for result in results)))
     return table
 

@@ -25,7 +25,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 from real_stack import Stack
-from scenarios import Break, Event, Scenario, timeline
+from scenarios import KILLING_LASTS, Break, Event, Scenario, timeline
 from starlette.requests import Request
 from supabase_rig import Project, Proxy
 
@@ -71,6 +71,7 @@ class Result:
 
     broken: list[tuple[int, str]]
     events: Sequence[Event]
+    kills: int = 0
     ends: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -80,9 +81,18 @@ class Round:
 
     Args:
         project: the Supabase project that keeps the books; None keeps them in a SQLite file.
+        kill_workers: how often a worker is killed, and nothing else breaks; 0 is whatever the seed says.
     """
 
-    def __init__(self, seed: int, scenarios: Sequence[Scenario], home: Path, *, project: Project | None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        scenarios: Sequence[Scenario],
+        home: Path,
+        *,
+        project: Project | None,
+        kill_workers: int = 0,
+    ) -> None:
         self._seed = seed
         self._scenarios = scenarios
         self._stack = Stack(home)
@@ -90,12 +100,14 @@ class Round:
         self._proxy: Proxy | None = None
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * WORKERS
         self._mails: list[SmtpSink] = [self._stack.mail]
+        self._kill_workers = kill_workers
         self.kills = 0
 
     async def play(self) -> Result:
         """Play the round; return what did not hold."""
         began = time.monotonic()
-        events = timeline(self._seed, workers=WORKERS, has_proxy=self._project is not None)
+        has_proxy = self._project is not None
+        events = timeline(self._seed, workers=WORKERS, has_proxy=has_proxy, kills=self._kill_workers)
         honest = ScriptedEngines(self._scenarios, honours_idempotency_key=True)
         careless = ScriptedEngines(self._scenarios, honours_idempotency_key=False)
         async with (
@@ -114,7 +126,7 @@ class Round:
             )
             broken = await self._ask(evidence)
             ends = Counter(states[-1].name or "" for states in (await histories(evidence)).values())
-        return Result(broken=broken, events=events, ends=ends, seconds=time.monotonic() - began)
+        return Result(broken=broken, events=events, kills=self.kills, ends=ends, seconds=time.monotonic() - began)
 
     async def _ask(self, evidence: Evidence) -> list[tuple[int, str]]:
         """Ask until all promises hold, or the time is over: mails that are owed come in a while."""
@@ -169,7 +181,8 @@ class Round:
         applied = await apply(campaigns, store=store, settings=load_settings())
         now, runs = datetime.now(UTC), {}
         for scenario, one in zip(self._scenarios, applied.campaigns, strict=True):
-            due = now + timedelta(seconds=scenario.begins_after)
+            # As long as workers are killed, one after the other, there have to be runs.
+            due = now + timedelta(seconds=scenario.begins_after * (KILLING_LASTS if self._kill_workers else 1))
             run = await client.create_flow_run_from_deployment(one.deployment_id, state=Scheduled(scheduled_time=due))
             runs[scenario.number] = run.id
         return runs
@@ -194,8 +207,9 @@ class Round:
         match event.what:
             case Break.KILL_WORKER | Break.STOP_WORKER:
                 is_kill = event.what is Break.KILL_WORKER
+                worker = self._workers[event.worker]
+                self.kills += is_kill and worker is not None and worker.poll() is None
                 self._end_worker(event.worker, signal.SIGKILL if is_kill else signal.SIGTERM)
-                self.kills += is_kill
                 await asyncio.sleep(event.seconds)
                 self._start_worker(event.worker)
             case Break.FREEZE_WORKER:

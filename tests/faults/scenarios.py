@@ -21,6 +21,9 @@ STEPS: Mapping[str, str] = {"prospecting": PROSPECT, "analysis": ANALYZE, "outre
 WITHIN_SECONDS = 25.0
 """Within which time all runs begin, and all that breaks breaks."""
 
+KILLING_LASTS = 3
+"""How many times as long that takes where workers are killed one after the other, so that each has time to begin."""
+
 TIMEOUT_MS = 4_000
 
 
@@ -155,13 +158,26 @@ class Event:
         return f"at {self.after:4.1f} s, for {self.seconds:4.1f} s: {self.what}{which}"
 
 
-def timeline(seed: int, *, workers: int, has_proxy: bool) -> Sequence[Event]:
+def timeline(seed: int, *, workers: int, has_proxy: bool, kills: int = 0) -> Sequence[Event]:
     """Return what breaks in a round, in order; workers are among it every time.
 
     Args:
         has_proxy: whether the store lies behind a network that can be broken.
+        kills: how often a worker is killed, and nothing else breaks; 0 is whatever the seed says.
     """
     random = Random(f"timeline {seed}")  # noqa: S311 - as above
+    if kills:
+        killed = [
+            Event(
+                # One after the other, so that each dies with runs.
+                after=2 + (number + random.random()) * KILLING_LASTS * WITHIN_SECONDS / kills,
+                seconds=random.uniform(0, 1),
+                what=Break.KILL_WORKER,
+                worker=number % workers,
+            )
+            for number in range(kills)
+        ]
+        return sorted(killed, key=lambda event: event.after)
     possible = [one for one in Break if has_proxy or one not in _OF_STORE]
     chosen = [Break.KILL_WORKER, *random.choices(possible, k=random.choice((2, 3, 4)))]
     events = [
