@@ -54,14 +54,18 @@ def whole_sql() -> str:
     return "\n".join(migration.sql for migration in migrations())
 
 
-def check_schema(url: str, applied: Collection[str]) -> None:
+def check_schema(url: str, applied: Collection[str], additions: Collection[str]) -> None:
     """Compare the migrations of a database with ours.
+
+    Args:
+        applied: those that a release has to know to use the database.
+        additions: those that only add: an older release goes on without knowing them.
 
     Raises:
         StoreMisconfigured: it lacks some, or has some of a newer version.
     """
     ours = [migration.name for migration in migrations()]
-    if missing := [name for name in ours if name not in applied]:
+    if missing := [name for name in ours if name not in applied and name not in additions]:
         raise StoreMisconfigured(
             f"the campaign tables in Supabase at {url} are of an older version ({', '.join(missing)} missing);"
             f" {MIGRATE}"
