@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from prefect_campaigns.blocks.sqlite.schema import migrate, missing
+from prefect_campaigns.blocks.sqlite.schema import missing, upgrade
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import StoreError, StoreUnavailable
 
@@ -98,7 +98,7 @@ class SqliteFile:
                 # Who finds another process upgrading the file waits for it, and then finds nothing left to do.
                 deadline = time.monotonic() + _LONG_SECONDS
                 await self._on_thread(
-                    lambda: self._transaction("IMMEDIATE", lambda db, _: migrate(db, self.path), deadline),
+                    lambda: self._transaction("IMMEDIATE", lambda db, now: upgrade(db, self.path, now), deadline),
                     limit_seconds=_LONG_SECONDS,
                 )
         except BaseException:

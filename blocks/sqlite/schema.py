@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
-from prefect_campaigns.errors import StoreError, StoreUnavailable
+from prefect_campaigns.blocks.values import instant_text
+from prefect_campaigns.errors import OlderWorkers, StoreError, StoreUnavailable
 
 APPLICATION_ID = 0x63616D70
 """Marks a file as ours in its header: "camp"."""
@@ -80,6 +82,23 @@ def _seen(db: sqlite3.Connection, path: Path) -> tuple[int, set[str]]:
             f" versions up to {VERSION}"
         )
     return int(version), {row[0] for row in db.execute("SELECT name FROM additions")} if has_list else set()
+
+
+def upgrade(db: sqlite3.Connection, path: Path, now: datetime) -> None:
+    """Bring a file that is in use to this release's version, inside a transaction that its caller began.
+
+    Raises:
+        OlderWorkers: workers that live could not go on with it.
+        StoreError, StoreUnavailable: as ``version_of``.
+    """
+    has_workers = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'workers'").fetchone()
+    if has_workers and not ONLY_ADD.issuperset(missing(db, path)):
+        live = db.execute(
+            "SELECT name FROM workers WHERE expires_at > ? ORDER BY name", (instant_text(now),)
+        ).fetchall()
+        if live:
+            raise OlderWorkers(f"the store {path}", [row[0] for row in live])
+    migrate(db, path)
 
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:

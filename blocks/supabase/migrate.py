@@ -18,7 +18,7 @@ import asyncpg
 
 from prefect_campaigns.blocks.supabase.faults import MIGRATE
 from prefect_campaigns.blocks.supabase_credentials import is_loopback
-from prefect_campaigns.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from prefect_campaigns.errors import OlderWorkers, StoreError, StoreMisconfigured, StoreUnavailable
 
 CONNECT_SECONDS = 15.0
 STATEMENT_SECONDS = 300.0
@@ -93,6 +93,7 @@ async def migrate(database_url: str) -> list[str]:
     Raises:
         StoreMisconfigured: the URL cannot be used, or the database does not let us in.
         StoreUnavailable: the database does not answer.
+        OlderWorkers: workers that live could not go on with it; nothing has been changed.
         StoreError: the database refuses a migration; nothing has been changed.
     """
     async with connected(database_url) as connection, connection.transaction():
@@ -101,7 +102,19 @@ async def migrate(database_url: str) -> list[str]:
         for migration in migrations():
             if migration.name in missing:
                 await _apply(connection, migration)
+        await _refuse_while_older_work(connection, missing, host=_host(database_url))
         return missing
+
+
+async def _refuse_while_older_work(connection: asyncpg.Connection, applied: Sequence[str], *, host: str) -> None:
+    """Raise OlderWorkers, and so undo what was applied, while workers live that could not go on with it."""
+    live = await connection.fetch(
+        "SELECT w.name FROM public.campaign_workers w WHERE w.expires_at > clock_timestamp() AND EXISTS ("
+        "SELECT FROM public.campaign_migrations m WHERE m.name = ANY ($1) AND NOT m.only_adds) ORDER BY w.name",
+        list(applied),
+    )
+    if live:
+        raise OlderWorkers(f"the database at {host}", [row["name"] for row in live])
 
 
 async def pending_in(connection: asyncpg.Connection) -> list[str]:

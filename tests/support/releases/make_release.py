@@ -1,9 +1,10 @@
 """Make what a release leaves on a machine: its books and its Prefect server's database, in the middle of its work.
 
-    RELEASE/.venv/bin/python tests/support/releases/make_release.py tests/support/releases/0.1.0
+    PYTHONPATH=tests/support RELEASE/.venv/bin/python tests/support/releases/make_release.py tests/support/releases/0.1.0
 
-It is run by the Python of an installed release, whose real server, commands and workers do everything. What they leave
-is kept as SQL (see ``earlier_release``), so that each later release is tried on it. It takes two minutes.
+It is run by the Python of an installed release, whose real server, commands and workers do everything, with books in a
+file, and once more with books in Supabase. What they leave is kept as SQL (see ``earlier_release``), so that each later
+release is tried on it. It takes five minutes.
 
 Engines and mail server have an address of the loopback network that nobody else uses, so that the same campaign files
 hold on every machine.
@@ -33,6 +34,8 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
+from supabase_rig import Project, start_project
+from supabase_rig.requirements import postgres_installation
 
 from prefect_campaigns.deployments.demo.engines import ANALYZE, PROSPECT, SEND, DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
@@ -108,13 +111,16 @@ def campaigns(midnight_in: str) -> dict[str, Any]:
 class Machine:
     """A machine on which the release works."""
 
-    def __init__(self, root: Path, server: EmbeddedServer) -> None:
+    def __init__(self, root: Path, server: EmbeddedServer, *, project: Project | None) -> None:
         self.root = root
+        books = {"CAMPAIGNS_DATABASE": str(root / "campaigns.db")}
+        if project is not None:
+            books = {"SUPABASE_URL": project.url, "SUPABASE_KEY": project.secret_key}
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CAMPAIGNS_"))},
             "PREFECT_API_URL": server.api_url,
             "PREFECT_HOME": str(root / "prefect"),
-            "CAMPAIGNS_DATABASE": str(root / "campaigns.db"),
+            **books,
             "SMTP_HOST": HOST,
             "SMTP_PORT": str(MAIL_PORT),
             "SMTP_TYPE": "INSECURE",
@@ -133,7 +139,8 @@ class Machine:
         )
         out, _ = await process.communicate()
         said = json.loads(out)
-        if not said["success"]:
+        # What it cannot do itself it says how to do.
+        if not said["success"] and "command" not in said:
             raise RuntimeError(f"campaigns {' '.join(arguments)}: {said}")
         return said
 
@@ -270,8 +277,12 @@ def dump(database: Path, *, root: Path, leave_out: tuple[str, ...] = ()) -> str:
     return text.replace(str(root), "@ROOT@") + "\n"
 
 
-async def make(root: Path, target: Path) -> None:
-    """Let the release work at ``root``, and keep what it leaves in ``target``."""
+async def work(root: Path, *, project: Project | None) -> dict[str, Any]:
+    """Let the release work at ``root``; return what it knows at the end.
+
+    Args:
+        project: where the books are; None for a file.
+    """
     server = EmbeddedServer(home=root / "prefect", port=free_port(), log=root / "server.log")
     mail = SmtpSink(port=MAIL_PORT)
     mail.host = HOST
@@ -280,20 +291,47 @@ async def make(root: Path, target: Path) -> None:
     async with serve(engines, host=HOST, port=ENGINES_PORT), server:
         with mail, temporary_settings({PREFECT_API_URL: server.api_url}):
             async with get_client() as client:
-                machine = Machine(root, server)
+                machine = Machine(root, server, project=project)
                 making = Making(machine, client, engines)
                 await making.work(midnight_in)
                 due = await making.schedule()
                 audit = (await machine.command("audit", "--limit", "1000"))["count"]
+                if project is not None:
+                    await copy_books(machine, project)
                 # The server writes down what it has heard of.
                 await asyncio.sleep(10)
-    facts = {
+    return {
         "runs": {what: str(id) for what, id in making.runs.items()},
         "keys": making.keys,
         "resumptionDue": due.isoformat(),
         "audit": audit,
     }
-    await asyncio.to_thread(keep, root, target, facts)
+
+
+async def copy_books(machine: Machine, project: Project) -> None:
+    """Copy the books in Supabase into a file, as the release tells people to."""
+    command = (await machine.command("db", "backup", "supabase.sql"))["command"]
+    path = f"{postgres_installation() / 'bin'}:{os.environ['PATH']}"
+    environment = {"PATH": path, "SUPABASE_DB_URL": project.database_url}
+    process = await asyncio.create_subprocess_shell(command, env=environment, cwd=machine.root)
+    if await process.wait():
+        raise RuntimeError("the books in Supabase were not copied")
+
+
+def make(root: Path, target: Path) -> None:
+    """Let the release work twice below ``root``, and keep what it leaves in ``target``."""
+    machine, with_supabase = root / "machine", root / "with-supabase"
+    for folder in (machine, with_supabase):
+        folder.mkdir()
+    facts = asyncio.run(work(machine, project=None))
+    with start_project() as project:
+        project.migrate()
+        there = asyncio.run(work(with_supabase, project=project))
+        names = [name for (name,) in project.rows("select name from public.campaign_migrations order by 1")]
+    keep(machine, target, facts)
+    copy = (with_supabase / "supabase.sql").read_text().replace(str(with_supabase), "/srv")
+    (target / "supabase.sql.gz").write_bytes(gzip.compress(copy.encode(), 9, mtime=0))
+    (target / "supabase-facts.json").write_text(json.dumps({**there, "migrations": names}, indent=2) + "\n")
 
 
 def keep(root: Path, target: Path, facts: Mapping[str, Any]) -> None:
@@ -310,4 +348,4 @@ def keep(root: Path, target: Path, facts: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     with TemporaryDirectory(prefix="release-", ignore_cleanup_errors=True) as made_at:
-        asyncio.run(make(Path(made_at), Path(sys.argv[1]).absolute()))
+        make(Path(made_at), Path(sys.argv[1]).absolute())

@@ -28,7 +28,7 @@ from prefect_campaigns.blocks.store_types import (
     Stop,
 )
 from prefect_campaigns.budget import AccountBudget, Period, window_key
-from prefect_campaigns.errors import StoreError
+from prefect_campaigns.errors import OlderWorkers, StoreError
 
 TODAY = date(2026, 5, 13)
 DAYS = 140
@@ -338,6 +338,21 @@ class TestVersion5:
         with closing(sqlite3.connect(older)) as db:
             assert missing(db, older) == []
             assert [name for (name,) in db.execute("SELECT name FROM additions ORDER BY name")] == sorted(ONLY_ADD)
+
+    async def test_what_its_workers_could_not_live_with_waits_until_they_have_ended(self, older: Path) -> None:
+        clock = SettableClock()
+        async with SqliteStore(older, clock=clock) as store:
+            await store.keep_worker(UUID(int=1), name="of yesterday", pool="campaigns", ttl_seconds=60)
+        with closing(sqlite3.connect(older)) as db, db:
+            db.execute("DROP INDEX running_runs")
+            db.execute("PRAGMA user_version = 4")
+        before = content(older)
+        with pytest.raises(OlderWorkers, match=r"changed, while workers .*: of yesterday\. Stop them"):
+            await SqliteStore(older, clock=clock).__aenter__()
+        assert content(older) == before
+        clock.advance(seconds=60)
+        async with SqliteStore(older, clock=clock) as store:
+            assert dict(await store.running_runs()) != {}
 
     @pytest.mark.parametrize("version", [6, 7, 8])
     async def test_a_file_that_counted_what_only_adds_goes_on(self, path: Path, version: int) -> None:

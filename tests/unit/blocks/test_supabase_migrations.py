@@ -16,7 +16,7 @@ import pytest
 from supabase_rig import Project
 
 from prefect_campaigns.blocks.supabase.migrate import check_schema, migrate, migrations, pending, whole_sql
-from prefect_campaigns.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from prefect_campaigns.errors import OlderWorkers, StoreError, StoreMisconfigured, StoreUnavailable
 
 NAMES = [migration.name for migration in migrations()]
 
@@ -313,6 +313,17 @@ class TestEarlierRelease:
         before = of_previous_release.rows(query)
         await migrate(of_previous_release.database_url)
         assert of_previous_release.rows(query) == before
+
+    async def test_no_other_migration_comes_while_its_workers_live(self, of_previous_release: Project) -> None:
+        await migrate(of_previous_release.database_url)
+        of_previous_release.sql("delete from campaign_migrations where name = '0012_step_cost'")
+        of_previous_release.sql("drop function campaigns_step_cost")
+        of_previous_release.sql("select campaigns_keep_worker(gen_random_uuid(), 'of yesterday', 'campaigns', 60)")
+        with pytest.raises(OlderWorkers, match=r"changed, while workers .*: of yesterday\. Stop them"):
+            await migrate(of_previous_release.database_url)
+        assert await pending(of_previous_release.database_url) == ["0012_step_cost"]
+        of_previous_release.sql("update campaign_workers set expires_at = now() where name = 'of yesterday'")
+        assert await migrate(of_previous_release.database_url) == ["0012_step_cost"]
 
     async def test_it_is_refused_by_what_does_not_only_add(self, of_previous_release: Project) -> None:
         await migrate(of_previous_release.database_url)
