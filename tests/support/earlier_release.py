@@ -15,6 +15,7 @@ import re
 import shutil
 import socket
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -27,7 +28,10 @@ from uuid import UUID
 
 from real_stack import Stack
 from releases.make_release import ENGINES_PORT, HOST, MAIL_PORT
+from supabase_rig import Project
+from supabase_rig.requirements import postgres_installation
 
+from prefect_campaigns.blocks.supabase.migrate import migrations
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
 
@@ -49,18 +53,21 @@ class Left:
         runs: its runs, by what has become of them.
         keys: by which Idempotency-Key runs have asked for what they waited for in vain.
         audit: how many lines its audit had.
+        resumption_due: when the budget's resumption was due.
     """
 
     runs: dict[str, UUID]
     keys: dict[str, str]
     audit: int
+    resumption_due: datetime
 
 
 def lay_down(version: str, home: Path) -> Left:
     """Lay everything into a folder: ``campaigns.db``, ``my-campaigns``, and ``prefect``, which is Prefect's home."""
     release = RELEASES / version
     facts: dict[str, Any] = json.loads((release / "facts.json").read_text())
-    moved_by = datetime.now(UTC) - datetime.fromisoformat(facts["resumptionDue"])
+    left = _left(facts)
+    moved_by = datetime.now(UTC) - left.resumption_due
     # What is written by the minute is cut off, and not rounded.
     moved_by -= moved_by % timedelta(minutes=1)
     shutil.copytree(release / "my-campaigns", home / "my-campaigns")
@@ -71,8 +78,43 @@ def lay_down(version: str, home: Path) -> Left:
         local = sql.replace("@ROOT@", str(home)).replace("@HOST@", socket.gethostname())
         with closing(sqlite3.connect(path)) as db:
             db.executescript(_INSTANT.sub(partial(_moved, moved_by), local))
+    return left
+
+
+def lay_down_in(project: Project, version: str) -> Left:
+    """Lay the books that the release has left in Supabase into an empty project, with no later migrations than its.
+
+    Nothing in them is moved in time.
+    """
+    release = RELEASES / version
+    facts: dict[str, Any] = json.loads((release / "supabase-facts.json").read_text())
+    for migration in migrations():
+        if migration.name in facts["migrations"]:
+            project.sql(migration.sql)
+    for table, rows in rows_in(project).items():
+        if rows:
+            # What the migrations have put there is in the copy, too.
+            project.sql(f"delete from public.{table}")  # noqa: S608
+    copy = gzip.decompress((release / "supabase.sql.gz").read_bytes())
+    psql = [str(postgres_installation() / "bin" / "psql"), project.database_url, "--set=ON_ERROR_STOP=on", "--quiet"]
+    subprocess.run(psql, input=copy, capture_output=True, check=True, timeout=60)
+    return _left(facts)
+
+
+def rows_in(project: Project) -> dict[str, list[dict[str, Any]]]:
+    """Return all that the tables of a project hold, by table, but which migrations it has seen."""
+    tables = project.rows("select tablename::text from pg_tables where schemaname = 'public' order by 1")
+    names = [name for (name,) in tables if name != "campaign_migrations"]
+    return {
+        name: [json.loads(row) for (row,) in project.rows(f"select to_jsonb(t)::text from public.{name} t")]  # noqa: S608
+        for name in names
+    }
+
+
+def _left(facts: dict[str, Any]) -> Left:
     runs = {what: UUID(id) for what, id in facts["runs"].items()}
-    return Left(runs=runs, keys=facts["keys"], audit=facts["audit"])
+    due = datetime.fromisoformat(facts["resumptionDue"])
+    return Left(runs=runs, keys=facts["keys"], audit=facts["audit"], resumption_due=due)
 
 
 def _moved(by: timedelta, found: re.Match[str]) -> str:

@@ -1,6 +1,7 @@
 """Make what a release leaves on a machine: its books and its Prefect server's database, in the middle of its work.
 
-    PYTHONPATH=tests/support RELEASE/.venv/bin/python tests/support/releases/make_release.py tests/support/releases/0.1.0
+    cd tests/support
+    PYTHONPATH=. RELEASE/.venv/bin/python releases/make_release.py releases/0.1.0
 
 It is run by the Python of an installed release, whose real server, commands and workers do everything, with books in a
 file, and once more with books in Supabase. What they leave is kept as SQL (see ``earlier_release``), so that each later
