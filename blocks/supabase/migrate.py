@@ -1,6 +1,7 @@
 """Bringing the database of a Supabase project to the newest version: the SQL files beside this module.
 
-A file is one statement that does nothing where it has been applied: see the first of them.
+A file is one statement that does nothing where it has been applied: see the first of them. One that only adds says so
+(see 0017), and processes of older releases go on.
 """
 
 from __future__ import annotations

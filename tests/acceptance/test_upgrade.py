@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import Counter
@@ -78,13 +79,11 @@ def subjects(stack: Stack) -> Counter[str]:
 
 
 async def carry_forward(machine: Machine) -> None:
-    """Upgrade books and deployments as the README says, all but the campaign that waits for its budget."""
+    """Upgrade as the README says, all but the campaign that waits for its budget, and start a worker."""
     await machine.run("db", "migrate")
     after = rows_of(machine.stack.database)
     assert {table: after[table] for table in machine.before} == machine.before, "every campaign, run, cent, audit line"
     assert len(after["audit"]) == machine.left.audit
-    verified = json.loads((await machine.run("budget", "--account", "--verify", "--json")).out)
-    assert verified["differences"] == [], verified
 
     # Whoever looks for mails that are owed, as a worker does, which may be there before the apply.
     owed = OwedMails(machine.driver.client, logger=logging.getLogger(__name__), taken_over_seconds=0)
@@ -92,7 +91,11 @@ async def carry_forward(machine: Machine) -> None:
     assert subjects(machine.stack) == {}, "nobody is mailed again"
 
     there = await machine.blocks_and_automations()
-    plan = json.loads((await machine.run("plan", FOLDER, "--json")).out)
+    planned, verified = await asyncio.gather(
+        machine.run("plan", FOLDER, "--json"), machine.run("budget", "--account", "--verify", "--json")
+    )
+    assert json.loads(verified.out)["differences"] == [], verified.out
+    plan = json.loads(planned.out)
     assert plan["counts"] == {"created": 0, "changed": 0, "deleted": 0, "unchanged": len(after["campaigns"])}
     assert plan["shared"] == []
     changed = {name for name, _ in there if name.startswith("campaigns: ")}
@@ -101,7 +104,10 @@ async def carry_forward(machine: Machine) -> None:
 
     files = sorted(str(file) for file in (machine.stack.home / FOLDER).glob("*.json") if file.name != "budget.json")
     await machine.run("apply", *files)
-    await machine.run("plan", FOLDER, "--exit-code")
+    machine.stack.start_worker()
+    await asyncio.gather(
+        machine.run("plan", *files, "--exit-code"), machine.run("approve", str(machine.left.runs["suspended"]))
+    )
     assert await machine.blocks_and_automations() == there, "changed where they are, and none besides"
 
 
@@ -109,8 +115,6 @@ async def carry_forward(machine: Machine) -> None:
 async def test_everything_is_carried_forward_and_every_run_ends(machine: Machine) -> None:
     await carry_forward(machine)
     driver, runs = machine.driver, machine.left.runs
-    await machine.run("approve", str(runs["suspended"]))
-    machine.stack.start_worker()
     wanted = ("suspended", "killed", "killed-sending", "handed-back", "scheduled", "resumption")
 
     async def all_well() -> bool:
