@@ -16,6 +16,7 @@ CampaignsError
 ├── StoreError
 │   ├── StoreUnavailable      the store did not answer
 │   ├── StoreMisconfigured    the store answers, and cannot be used as it is set up: its key, its tables
+│   ├── OlderWorkers          the store is not upgraded while workers live that could not go on with it
 │   ├── UnknownCampaign       the store has no such campaign
 │   ├── LeaseTimeout          the run waited for its turn for too long
 │   ├── LeaseLost             another run holds the campaign now; this one may write nothing more
@@ -203,6 +204,21 @@ class StoreUnavailable(StoreError):
 
 class StoreMisconfigured(StoreError):
     """The store cannot be used as it is set up; asking again does not help."""
+
+
+class OlderWorkers(StoreError):
+    """The store is not upgraded, because workers live whose release could not go on with it then.
+
+    Attributes:
+        names: what they are called.
+    """
+
+    def __init__(self, store: str, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(
+            f"{store} is not upgraded, and nothing has been changed, while workers of an older release live that could"
+            f" not go on with it: {', '.join(names)}. Stop them (SIGTERM: they hand back their runs), and try again"
+        )
 
 
 class UnknownCampaign(StoreError):

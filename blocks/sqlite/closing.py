@@ -28,7 +28,7 @@ from prefect_campaigns.blocks.sqlite.backup import (
 )
 from prefect_campaigns.blocks.sqlite.bookings import sweep
 from prefect_campaigns.blocks.sqlite.file import connect_existing
-from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS, migrate, version_of
+from prefect_campaigns.blocks.sqlite.schema import migrate, missing, version_of
 from prefect_campaigns.blocks.values import instant, instant_text
 from prefect_campaigns.clock import Clock, SystemClock
 from prefect_campaigns.errors import StoreError, StoreUnavailable
@@ -236,7 +236,7 @@ class HeldBooks:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                     raise
                 raise StoreUnavailable(f"the store {self.path} was busy for {_PATIENCE_SECONDS:g} s") from error
-            if version_of(db, self.path) < len(MIGRATIONS):
+            if missing(db, self.path):
                 migrate(db, self.path)
             self.successor = _successor_in(db, self.path)
             if self.successor is None:

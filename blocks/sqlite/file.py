@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS, migrate, version_of
+from prefect_campaigns.blocks.sqlite.schema import missing, upgrade
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import StoreError, StoreUnavailable
 
@@ -93,12 +93,12 @@ class SqliteFile:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="campaign-store")
         try:
             deadline = time.monotonic() + self._timeout_seconds
-            version = await self._on_thread(lambda: self._connect(deadline))
-            if version < len(MIGRATIONS):
+            lacks_something = await self._on_thread(lambda: self._connect(deadline))
+            if lacks_something:
                 # Who finds another process upgrading the file waits for it, and then finds nothing left to do.
                 deadline = time.monotonic() + _LONG_SECONDS
                 await self._on_thread(
-                    lambda: self._transaction("IMMEDIATE", lambda db, _: migrate(db, self.path), deadline),
+                    lambda: self._transaction("IMMEDIATE", lambda db, now: upgrade(db, self.path, now), deadline),
                     limit_seconds=_LONG_SECONDS,
                 )
         except BaseException:
@@ -204,8 +204,8 @@ class SqliteFile:
             raise StoreUnavailable(f"the store {self.path} was busy for {self._timeout_seconds:g} s")
         db.execute(f"PRAGMA busy_timeout = {max(1, round(left_seconds * 1000))}")
 
-    def _connect(self, deadline: float) -> int:
-        """Open the file and return its version."""
+    def _connect(self, deadline: float) -> bool:
+        """Open the file and return whether it has to be upgraded."""
         try:
             make_private_file(self.path)
         except OSError as error:
@@ -213,7 +213,7 @@ class SqliteFile:
         try:
             db = self._connection = connect_existing(self.path, writable=True)
             self._wait_at_most(db, deadline)
-            version = version_of(db, self.path)
+            lacks_something = bool(missing(db, self.path))
             self._use_wal(db, deadline)
             # A commit is on the disk when it returns: "sent" must survive a power cut, or mail goes twice.
             db.execute("PRAGMA synchronous = FULL")
@@ -222,7 +222,7 @@ class SqliteFile:
             db.execute("PRAGMA secure_delete = ON")
         except sqlite3.Error as error:
             raise self._translated(error, "cannot be opened") from error
-        return version
+        return lacks_something
 
     def _use_wal(self, db: sqlite3.Connection, deadline: float) -> None:
         # When several processes make the change at once SQLite says "locked" without its usual patience.

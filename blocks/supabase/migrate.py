@@ -1,6 +1,7 @@
 """Bringing the database of a Supabase project to the newest version: the SQL files beside this module.
 
-A file is one statement that does nothing where it has been applied: see the first of them.
+A file is one statement that does nothing where it has been applied: see the first of them. One that only adds says so
+(see 0017), and processes of older releases go on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import asyncpg
 
 from prefect_campaigns.blocks.supabase.faults import MIGRATE
 from prefect_campaigns.blocks.supabase_credentials import is_loopback
-from prefect_campaigns.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from prefect_campaigns.errors import OlderWorkers, StoreError, StoreMisconfigured, StoreUnavailable
 
 CONNECT_SECONDS = 15.0
 STATEMENT_SECONDS = 300.0
@@ -54,14 +55,18 @@ def whole_sql() -> str:
     return "\n".join(migration.sql for migration in migrations())
 
 
-def check_schema(url: str, applied: Collection[str]) -> None:
+def check_schema(url: str, applied: Collection[str], additions: Collection[str]) -> None:
     """Compare the migrations of a database with ours.
+
+    Args:
+        applied: those that a release has to know to use the database.
+        additions: those that only add: an older release goes on without knowing them.
 
     Raises:
         StoreMisconfigured: it lacks some, or has some of a newer version.
     """
     ours = [migration.name for migration in migrations()]
-    if missing := [name for name in ours if name not in applied]:
+    if missing := [name for name in ours if name not in applied and name not in additions]:
         raise StoreMisconfigured(
             f"the campaign tables in Supabase at {url} are of an older version ({', '.join(missing)} missing);"
             f" {MIGRATE}"
@@ -89,6 +94,7 @@ async def migrate(database_url: str) -> list[str]:
     Raises:
         StoreMisconfigured: the URL cannot be used, or the database does not let us in.
         StoreUnavailable: the database does not answer.
+        OlderWorkers: workers that live could not go on with it; nothing has been changed.
         StoreError: the database refuses a migration; nothing has been changed.
     """
     async with connected(database_url) as connection, connection.transaction():
@@ -97,7 +103,19 @@ async def migrate(database_url: str) -> list[str]:
         for migration in migrations():
             if migration.name in missing:
                 await _apply(connection, migration)
+        await _refuse_while_older_work(connection, missing, host=_host(database_url))
         return missing
+
+
+async def _refuse_while_older_work(connection: asyncpg.Connection, applied: Sequence[str], *, host: str) -> None:
+    """Raise OlderWorkers, and so undo what was applied, while workers live that could not go on with it."""
+    live = await connection.fetch(
+        "SELECT w.name FROM public.campaign_workers w WHERE w.expires_at > clock_timestamp() AND EXISTS ("
+        "SELECT FROM public.campaign_migrations m WHERE m.name = ANY ($1) AND NOT m.only_adds) ORDER BY w.name",
+        list(applied),
+    )
+    if live:
+        raise OlderWorkers(f"the database at {host}", [row["name"] for row in live])
 
 
 async def pending_in(connection: asyncpg.Connection) -> list[str]:

@@ -69,7 +69,8 @@ class SupabaseStore:
         await self._api.open()
         try:
             opening = await self._value("campaigns_opening")
-            check_schema(self._api.url, opening["migrations"])
+            # A database that has no word for additions lacks the migration that brings it.
+            check_schema(self._api.url, opening["migrations"], opening.get("additions", ()))
             if opening["without_key"] or opening["has_old_runs"]:
                 slugs = records.slugs_of(opening["without_key"])
                 await self._value("campaigns_adopt", p_slugs=json.dumps(slugs), p_now=self._now())

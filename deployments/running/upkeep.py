@@ -50,6 +50,22 @@ PURGE_SECONDS = 3600.0
 ACTOR = "the campaign worker"
 
 
+async def can_use_books(logger: WorkerLogger) -> bool:
+    """Whether runs can begin with the books, or will be able to: those that are away may come back.
+
+    Those of another release, which nobody has migrated, would fail each run.
+    """
+    try:
+        async with open_store(load_settings()):
+            return True
+    except StoreUnavailable:
+        # Said by whoever needs them.
+        return True
+    except StoreError as error:
+        logger.error("%s", error)
+        return False
+
+
 async def keep_worker(id: UUID, name: str, pool: str, logger: WorkerLogger) -> None:
     """Say in the store that the worker lives; where the store is away, it is said later."""
     try:

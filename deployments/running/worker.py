@@ -31,6 +31,7 @@ from prefect_campaigns.deployments.running.scheduled_event import emit_scheduled
 from prefect_campaigns.deployments.running.taken_run import TakenRun
 from prefect_campaigns.deployments.running.unwanted import watch
 from prefect_campaigns.deployments.running.upkeep import (
+    can_use_books,
     close_ended_for_ever,
     keep_worker,
     keep_worker_for_ever,
@@ -132,6 +133,9 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
             # Each of its runs would fail by them.
             raise SystemExit(1) from None
         try:
+            if not await can_use_books(self._logger):
+                # What it took up would fail, and what others have handed back with it.
+                raise SystemExit(1)
             await super().setup()
         except BaseException:
             self._logs.close()

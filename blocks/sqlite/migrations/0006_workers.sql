@@ -1,4 +1,4 @@
--- Version 6: which workers live.
+-- 0006: which workers live.
 
 CREATE TABLE workers (
     id         TEXT PRIMARY KEY,

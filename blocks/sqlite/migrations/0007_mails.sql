@@ -1,4 +1,4 @@
--- Version 7: which mails are owed, and which were sent.
+-- 0007: which mails are owed, and which were sent.
 
 CREATE TABLE mails (
     event_id     TEXT NOT NULL,

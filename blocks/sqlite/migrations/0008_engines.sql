@@ -1,4 +1,4 @@
--- Version 8: by which engines runs fail, one after the other.
+-- 0008: by which engines runs fail, one after the other.
 
 CREATE TABLE engines (
     endpoint           TEXT PRIMARY KEY,

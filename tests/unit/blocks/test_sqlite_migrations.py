@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from store_cases import KEY, RUN_1, SettableClock, account_books, assert_books_are_whole, make_campaign, send, today
 
-from prefect_campaigns.blocks.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from prefect_campaigns.blocks.sqlite.schema import APPLICATION_ID, MIGRATIONS, ONLY_ADD, VERSION, missing
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import (
     ApprovalState,
@@ -28,7 +28,7 @@ from prefect_campaigns.blocks.store_types import (
     Stop,
 )
 from prefect_campaigns.budget import AccountBudget, Period, window_key
-from prefect_campaigns.errors import StoreError
+from prefect_campaigns.errors import OlderWorkers, StoreError
 
 TODAY = date(2026, 5, 13)
 DAYS = 140
@@ -229,16 +229,23 @@ PAUSED = Pause(
 SUCCESSOR = ("00000000-0000-0000-0000-000000000001", "the other books", LEASED)
 
 
+def at(path: Path, names: Sequence[str], *, version: int) -> Path:
+    """Bring a file of version 1 to another one."""
+    with closing(sqlite3.connect(path)) as db, db:
+        for name in names:
+            folder = resources.files("prefect_campaigns.blocks.sqlite")
+            db.executescript(folder.joinpath(f"migrations/{name}").read_text())
+        db.execute(f"PRAGMA user_version = {version}")
+    return path
+
+
 class TestVersion3:
     """The first one whose campaigns were paused, and whose books were closed."""
 
     @pytest.fixture
     def older(self, path: Path) -> Path:
+        at(path, MIGRATIONS[1:3], version=3)
         with closing(sqlite3.connect(path)) as db, db:
-            for name in MIGRATIONS[1:3]:
-                folder = resources.files("prefect_campaigns.blocks.sqlite")
-                db.executescript(folder.joinpath(f"migrations/{name}").read_text())
-            db.execute("PRAGMA user_version = 3")
             db.execute(
                 "UPDATE campaigns SET paused_by = ?, pause_reason = ?, paused_since = ?, paused_until = ?,"
                 " awaited_run_id = ?, deployment_id = ? WHERE key = ?",
@@ -301,6 +308,60 @@ class TestVersion3:
                     await refused
             assert await store.read_stop() is not None
             assert list(await store.list_approvals()) == [asked]
+
+
+def shape(path: Path) -> dict[str, str]:
+    """Return what everything in the file was made by."""
+    with closing(sqlite3.connect(path)) as db:
+        return dict(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+
+
+class TestVersion5:
+    """The one of 0.1.0, whose processes may have the file open, or open it again, when it is upgraded."""
+
+    @pytest.fixture
+    def older(self, path: Path) -> Path:
+        return at(path, MIGRATIONS[1:5], version=5)
+
+    async def test_for_its_processes_nothing_changes(self, older: Path) -> None:
+        before = shape(older)
+        async with SqliteStore(older, clock=SettableClock()) as store:
+            await store.list_workers()
+        assert before.items() <= shape(older).items()
+        with closing(sqlite3.connect(older)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (5,)
+
+    async def test_what_it_was_upgraded_with_it_has_once(self, older: Path) -> None:
+        for _ in range(2):
+            async with SqliteStore(older, clock=SettableClock()):
+                pass
+        with closing(sqlite3.connect(older)) as db:
+            assert missing(db, older) == []
+            assert [name for (name,) in db.execute("SELECT name FROM additions ORDER BY name")] == sorted(ONLY_ADD)
+
+    async def test_what_its_workers_could_not_live_with_waits_until_they_have_ended(self, older: Path) -> None:
+        clock = SettableClock()
+        async with SqliteStore(older, clock=clock) as store:
+            await store.keep_worker(UUID(int=1), name="of yesterday", pool="campaigns", ttl_seconds=60)
+        with closing(sqlite3.connect(older)) as db, db:
+            db.execute("DROP INDEX running_runs")
+            db.execute("PRAGMA user_version = 4")
+        before = content(older)
+        with pytest.raises(OlderWorkers, match=r"changed, while workers .*: of yesterday\. Stop them"):
+            await SqliteStore(older, clock=clock).__aenter__()
+        assert content(older) == before
+        clock.advance(seconds=60)
+        async with SqliteStore(older, clock=clock) as store:
+            assert dict(await store.running_runs()) != {}
+
+    @pytest.mark.parametrize("version", [6, 7, 8])
+    async def test_a_file_that_counted_what_only_adds_goes_on(self, path: Path, version: int) -> None:
+        at(path, MIGRATIONS[1:version], version=version)
+        async with SqliteStore(path, clock=SettableClock()) as store:
+            assert list(await store.list_workers()) == []
+            assert list(await store.engine_troubles()) == []
+        with closing(sqlite3.connect(path)) as db:
+            assert (db.execute("PRAGMA user_version").fetchone(), missing(db, path)) == ((VERSION,), [])
 
 
 async def test_the_audit_is_append_only(store: SqliteStore, path: Path) -> None:

@@ -25,7 +25,7 @@ from store_cases import (
 )
 
 from prefect_campaigns.blocks.sqlite import records
-from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
+from prefect_campaigns.blocks.sqlite.schema import VERSION
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store_types import Lease
 from prefect_campaigns.errors import StoreError, StoreUnavailable
@@ -110,9 +110,18 @@ class TestFile:
     async def test_a_newer_version_is_refused(self, path: Path) -> None:
         async with SqliteStore(path):
             pass
-        by_hand(path, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-        with pytest.raises(StoreError, match=f"has version {len(MIGRATIONS) + 1}, .* knows versions up to"):
+        by_hand(path, f"PRAGMA user_version = {VERSION + 1}")
+        with pytest.raises(StoreError, match=f"has version {VERSION + 1}, .* knows versions up to {VERSION}$"):
             await SqliteStore(path).__aenter__()
+
+    async def test_what_a_newer_release_has_only_added_is_no_obstacle(self, path: Path) -> None:
+        async with SqliteStore(path) as store:
+            await store.save_campaign(make_campaign())
+        by_hand(path, "CREATE TABLE later (id)", "INSERT INTO additions VALUES ('9999_later.sql')")
+        async with SqliteStore(path) as store:
+            assert len(await store.list_campaigns()) == 1
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("SELECT count(*) FROM additions WHERE name = '9999_later.sql'").fetchone() == (1,)
 
     async def test_a_folder_is_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable, match="cannot be opened: Is a directory"):
@@ -138,7 +147,7 @@ class TestFile:
 
         names = ("journal_mode", "synchronous", "foreign_keys", "user_version")
         values = await store._file.read(lambda db: [pragma(db, name) for name in names])
-        assert values == ["wal", 2, 1, len(MIGRATIONS)]
+        assert values == ["wal", 2, 1, VERSION]
 
     def test_its_books_are_named_by_where_the_file_really_is(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(path.parent)

@@ -16,7 +16,7 @@ import pytest
 from supabase_rig import Project
 
 from prefect_campaigns.blocks.supabase.migrate import check_schema, migrate, migrations, pending, whole_sql
-from prefect_campaigns.errors import StoreError, StoreMisconfigured, StoreUnavailable
+from prefect_campaigns.errors import OlderWorkers, StoreError, StoreMisconfigured, StoreUnavailable
 
 NAMES = [migration.name for migration in migrations()]
 
@@ -88,15 +88,19 @@ class TestApplying:
 
 class TestSchema:
     def test_all_migrations_are_as_it_should_be(self) -> None:
-        check_schema("https://x.supabase.co", NAMES)
+        check_schema("https://x.supabase.co", NAMES, [])
+        check_schema("https://x.supabase.co", NAMES[:-1], NAMES[-1:])
 
     def test_an_older_one_is_told_what_to_do(self) -> None:
         with pytest.raises(StoreMisconfigured, match=rf"older version \({NAMES[-1]} missing\); run `campaigns db mig"):
-            check_schema("https://x.supabase.co", NAMES[:-1])
+            check_schema("https://x.supabase.co", NAMES[:-1], [])
 
     def test_a_newer_one_is_told_what_to_do(self) -> None:
         with pytest.raises(StoreMisconfigured, match=r"newer prefect-campaigns \(9999_later\); upgrade this one"):
-            check_schema("https://x.supabase.co", [*NAMES, "9999_later"])
+            check_schema("https://x.supabase.co", [*NAMES, "9999_later"], [])
+
+    def test_a_newer_one_that_only_adds_is_as_good(self) -> None:
+        check_schema("https://x.supabase.co", NAMES, ["9999_later"])
 
 
 class TestConnecting:
@@ -264,6 +268,68 @@ class TestUpgrading:
             " p_applied_schedule_active => true, p_now => null)"
         )
         assert older.rows("select applied_schedule_active, origin from campaigns where key = 'b'") == [(True, "api")]
+
+
+PREVIOUS_RELEASE = "0013_step_sent"
+"""The last migration of 0.1.0."""
+
+FUNCTIONS = (
+    "select p.proname::text, format_type(p.prorettype, null), a.name, format_type(a.type, null),"
+    " a.number > p.pronargs - p.pronargdefaults"
+    " from pg_proc p left join unnest(p.proargnames, p.proargtypes::oid[]) with ordinality a (name, type, number)"
+    f" on true where {OUR_FUNCTIONS} order by p.proname, a.number"
+)
+COLUMNS = (
+    "select table_name::text, column_name::text, data_type::text, is_nullable::text"
+    " from information_schema.columns where table_schema = 'public' and table_name ~ '^campaign(s$|_)'"
+)
+
+
+class TestEarlierRelease:
+    """A process of an earlier release, which knows nothing of the migrations since."""
+
+    @pytest.fixture
+    def of_previous_release(self, empty: Project) -> Project:
+        for migration in migrations()[: NAMES.index(PREVIOUS_RELEASE) + 1]:
+            empty.sql(migration.sql)
+        return empty
+
+    async def test_it_finds_every_function_and_column_as_it_was(self, of_previous_release: Project) -> None:
+        functions, columns = of_previous_release.rows(FUNCTIONS), of_previous_release.rows(COLUMNS)
+        await migrate(of_previous_release.database_url)
+        kept = of_previous_release.rows(FUNCTIONS)
+        assert set(functions) <= set(kept), "whoever names these arguments is understood"
+        names = {name for name, *_ in functions}
+        added = [argument for argument in set(kept) - set(functions) if argument[0] in names]
+        assert [one for one in added if not one[-1]] == [], "nobody need name another"
+        assert set(columns) <= set(of_previous_release.rows(COLUMNS))
+        new = [
+            one for one in set(of_previous_release.rows(COLUMNS)) - set(columns) if one[0] in {c[0] for c in columns}
+        ]
+        assert [one for one in new if one[3] == "NO" and one[1] != "only_adds"] == [], "nobody need fill another"
+
+    async def test_it_opens_the_books_as_before(self, of_previous_release: Project) -> None:
+        query = "select campaigns_opening() -> 'value' ->> 'migrations'"
+        before = of_previous_release.rows(query)
+        await migrate(of_previous_release.database_url)
+        assert of_previous_release.rows(query) == before
+
+    async def test_no_other_migration_comes_while_its_workers_live(self, of_previous_release: Project) -> None:
+        await migrate(of_previous_release.database_url)
+        of_previous_release.sql("delete from campaign_migrations where name = '0012_step_cost'")
+        of_previous_release.sql("drop function campaigns_step_cost")
+        of_previous_release.sql("select campaigns_keep_worker(gen_random_uuid(), 'of yesterday', 'campaigns', 60)")
+        with pytest.raises(OlderWorkers, match=r"changed, while workers .*: of yesterday\. Stop them"):
+            await migrate(of_previous_release.database_url)
+        assert await pending(of_previous_release.database_url) == ["0012_step_cost"]
+        of_previous_release.sql("update campaign_workers set expires_at = now() where name = 'of yesterday'")
+        assert await migrate(of_previous_release.database_url) == ["0012_step_cost"]
+
+    async def test_it_is_refused_by_what_does_not_only_add(self, of_previous_release: Project) -> None:
+        await migrate(of_previous_release.database_url)
+        of_previous_release.sql("insert into campaign_migrations (name) values ('9999_later')")
+        ((known,),) = of_previous_release.rows("select campaigns_opening() -> 'value' -> 'migrations' ? '9999_later'")
+        assert known
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
--- Version 9: which runs have nothing left of what engines said.
+-- 0011: which runs have nothing left of what engines said.
 
 ALTER TABLE runs ADD COLUMN cleared_at TEXT;
 

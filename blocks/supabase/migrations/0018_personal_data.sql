@@ -1,10 +1,10 @@
--- 0017: removing what engines said, while the books stay.
+-- 0018: removing what engines said, while the books stay.
 
 do $migration$
 declare
     v_function regprocedure;
 begin
-    if exists (select from public.campaign_migrations where name = '0017_personal_data') then
+    if exists (select from public.campaign_migrations where name = '0018_personal_data') then
         return;
     end if;
 
@@ -130,7 +130,7 @@ begin
         execute format('grant execute on function %s to service_role', v_function);
     end loop;
 
-    insert into public.campaign_migrations (name) values ('0017_personal_data');
+    insert into public.campaign_migrations (name, only_adds) values ('0018_personal_data', true);
     notify pgrst, 'reload schema';
 end
 $migration$;
