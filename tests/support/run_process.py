@@ -114,6 +114,7 @@ async def _execute_what_comes(connection: Connection, lingering: dict[str, float
 
 async def _execute(connection: Connection, flow_run_id: UUID, now: datetime | None) -> None:
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import Pause
     from prefect.flow_engine import run_flow_async
 
     from prefect_campaigns.clock import SystemClock, using_clock
@@ -123,10 +124,14 @@ async def _execute(connection: Connection, flow_run_id: UUID, now: datetime | No
         flow_run = await client.read_flow_run(flow_run_id)
         deployment = await client.read_deployment(flow_run.deployment_id)
     with using_clock(SettableClock(now) if now else SystemClock()):
-        state = await run_flow_async(
-            load_flow(deployment.entrypoint),
-            flow_run=flow_run,
-            parameters=flow_run.parameters,
-            return_type="state",
-        )
+        try:
+            state = await run_flow_async(
+                load_flow(deployment.entrypoint),
+                flow_run=flow_run,
+                parameters=flow_run.parameters,
+                return_type="state",
+            )
+        except Pause as pause:
+            # It is handed back, or suspended.
+            state = pause.state
     connection.send(Ended(flow_run_id=flow_run_id, name=state.name or "", message=state.message or ""))
