@@ -21,6 +21,7 @@ MIGRATIONS = (
     "0006_workers.sql",
     "0007_mails.sql",
     "0008_engines.sql",
+    "0009_clock.sql",
 )
 """What brings a file from each version to the next; a file's version is how many of them it has seen."""
 
