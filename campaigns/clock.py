@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Uptime:
+    """How long a machine has been running, by a clock that nobody sets.
+
+    Attributes:
+        boot: names when it was booted; of another boot the seconds say nothing.
+    """
+
+    boot: str
+    seconds: float
 
 
 class Clock(Protocol):
@@ -16,6 +32,10 @@ class Clock(Protocol):
         """Return the current instant, always aware, in UTC."""
         ...
 
+    def uptime(self) -> Uptime | None:
+        """Return how long the machine has been running, the same to all its processes; None where nobody knows."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -23,6 +43,20 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the current instant in UTC."""
         return datetime.now(UTC)
+
+    def uptime(self) -> Uptime | None:
+        """Return how long it has been running, without the time that it slept."""
+        boot = _boot()
+        return None if boot is None else Uptime(boot, time.monotonic())
+
+
+@cache
+def _boot() -> str | None:
+    """Return what Linux calls this boot of the machine; None on others."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None
 
 
 _current: ContextVar[Clock | None] = ContextVar("clock", default=None)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter
 
-from prefect_campaigns.budget import BudgetStatus, LimitStatus, Period, Scope, window
+from prefect_campaigns.budget import BudgetStatus, LimitStatus, Period, Scope, window, window_from
 from prefect_campaigns.models import Campaign, Schedule
 from prefect_campaigns.results import RunReport, RunStatus
 
@@ -20,6 +20,9 @@ MAX_RUNS_AHEAD = 10_000
 """How many runs are looked ahead at the most: a week of a campaign that runs every minute, in half a second."""
 
 _MICRO = Decimal("0.000001")
+
+_LONGEST_JUMP = timedelta(hours=3)
+"""How far clocks jump at the most; Antarctica/Troll's jump two hours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,25 +64,78 @@ def likely_cost(campaign: Campaign, runs: Iterable[RunReport]) -> LikelyCost | N
 
 
 def fire_times(schedule: Schedule, *, after: datetime) -> Iterator[datetime]:
-    """Yield the instants (UTC) after an instant at which Prefect starts the schedule's runs, without end.
+    """Yield the instants (UTC) after an instant at which the schedule's runs begin, without end.
 
-    As Prefect's CronSchedule does it: the cron is matched against the local wall clock. Of an hour that comes twice
-    the first one counts, and a time that is skipped comes an hour early, with the offset that holds after the jump;
-    runs that would then fall together are one.
+    Those at which Prefect makes them due, save that a run begins no earlier than its day (``begins_at``).
 
     Raises:
         ValueError: ``after`` is naive.
     """
+    last = after
+    for _, begins in _due_times(schedule, after=after - _LONGEST_JUMP):
+        if begins > last:
+            last = begins
+            yield begins
+
+
+def due_times(schedule: Schedule, *, after: datetime) -> Iterator[datetime]:
+    """Yield the instants (UTC) after an instant at which Prefect makes the schedule's runs due, without end.
+
+    As Prefect's CronSchedule does it: the cron is matched against the local wall clock. Of an hour that comes twice
+    the first one counts, and a time that is skipped comes an hour early, with the offset that holds after the jump;
+    runs that would then fall together are one. A cron of every hour is matched against UTC (``kept_by``).
+
+    Raises:
+        ValueError: ``after`` is naive.
+    """
+    return (due for due, _ in _due_times(schedule, after=after))
+
+
+def begins_at(schedule: Schedule, due: datetime) -> datetime:
+    """Return when a run begins that Prefect has made due then.
+
+    That is then, save where clocks go forward at midnight: the run of a midnight that is skipped is due an hour early,
+    and so on the day before, by whose budget it would be refused. It begins with its own day.
+    """
+    at, begins = next(_due_times(schedule, after=due - timedelta.resolution))
+    return begins if at == due else due
+
+
+def due_from(schedule: Schedule, since: datetime) -> datetime:
+    """Return the instant since when Prefect makes the runs due that begin at ``since`` or later."""
+    runs = _due_times(schedule, after=since - _LONGEST_JUMP)
+    return min(next(due for due, begins in runs if begins >= since), since)
+
+
+def kept_by(schedule: Schedule) -> tuple[str, str]:
+    """Return the cron and the timezone by which Prefect keeps the schedule.
+
+    A cron that leaves hour, day, month and weekday open, such as ``0 * * * *``, means every hour that passes. By local
+    clocks Prefect would leave the hour out that comes twice. By UTC it does not, where both show the same minutes.
+    """
+    fields, _ = croniter.expand(schedule.cron)
+    zone = ZoneInfo(schedule.timezone)
+    offsets = (zone.utcoffset(datetime(2026, month, 1)) for month in range(1, 13))
+    is_open = all(field == ["*"] for field in fields[1:])
+    if is_open and not any(offset and offset % timedelta(hours=1) for offset in offsets):
+        return schedule.cron, "UTC"
+    return schedule.cron, schedule.timezone
+
+
+def _due_times(schedule: Schedule, *, after: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Yield when runs are due after an instant, and when each begins."""
     if after.tzinfo is None:
         raise ValueError("an instant needs a timezone")
-    zone, last = ZoneInfo(schedule.timezone), after
-    local = croniter(schedule.cron, after.astimezone(zone).replace(tzinfo=None, fold=0))
+    cron, timezone = kept_by(schedule)
+    zone, last = ZoneInfo(timezone), after
+    local = croniter(cron, after.astimezone(zone).replace(tzinfo=None, fold=0))
     while True:
         wall = local.get_next(datetime)
-        instant = min(wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-        if instant > last:
-            last = instant
-            yield instant
+        due = min(wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+        if due > last:
+            last = due
+            is_early = due.astimezone(zone).date() < wall.date()
+            yield due, window_from(Period.DAILY, wall.date(), zone).start if is_early else due
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,8 @@ class StepResult(_Value):
         """How long the step took; None while it has not ended."""
         if self.started_at is None or self.completed_at is None:
             return None
-        return (self.completed_at - self.started_at).total_seconds()
+        # Somebody may have set the clock back in between.
+        return max((self.completed_at - self.started_at).total_seconds(), 0.0)
 
 
 def step_detail(step: StepResult) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from prefect_campaigns.flows.campaign import ENTRYPOINT, FLOW_NAME, run_campaign
 from prefect_campaigns.flows.paused_deployment import OUR_TAG, RESUME_DEPLOYMENT, RESUME_ENTRYPOINT
 from prefect_campaigns.flows.resume import resume_campaign
 from prefect_campaigns.flows.versions import parameters_of
+from prefect_campaigns.forecast import kept_by
 from prefect_campaigns.models import SLACK_BLOCK_PREFIX, Campaign, Recipients, Schedule
 
 WORK_POOL = "campaigns"
@@ -232,7 +233,8 @@ def compile_campaign(campaign: Campaign) -> CompiledCampaign:
 def _compile_schedule(schedule: Schedule | None) -> CompiledSchedule | None:
     if schedule is None:
         return None
-    return CompiledSchedule(cron=schedule.cron, timezone=schedule.timezone, active=schedule.enabled)
+    cron, timezone = kept_by(schedule)
+    return CompiledSchedule(cron=cron, timezone=timezone, active=schedule.enabled)
 
 
 def deployment_parameter_schema() -> dict[str, Any]:

@@ -49,7 +49,7 @@ from prefect_campaigns.flows.ending import (
 )
 from prefect_campaigns.flows.exchange import ExchangeLimits, new_client
 from prefect_campaigns.flows.lease import Overlapping, keeping, show_running, take_turn
-from prefect_campaigns.flows.missed import why_missed
+from prefect_campaigns.flows.missed import wait_for_its_day, why_missed
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
 from prefect_campaigns.flows.resuming import MOMENT, resume_after_budget
 from prefect_campaigns.flows.run import CampaignRun, StartAt, patiently
@@ -186,6 +186,7 @@ async def _run(
     send_again: bool,
 ) -> State[Any]:
     clock, logger = current_clock(), get_run_logger()
+    await wait_for_its_day(campaign, flow_run, now=clock.now())
     if why := await patiently(lambda: why_missed(store, campaign.slug, flow_run, now=clock.now()), logger=logger):
         return await skip(store, campaign, flow_run, why, at=clock.now())
     turn = await take_turn(store, campaign, flow_run, clock=clock, logger=logger)

@@ -85,15 +85,18 @@ async def give_back(
     return answer.state if is_given and answer.status is not SetStateStatus.ABORT else None
 
 
-async def hand_back(flow_run_id: UUID) -> NoReturn:
-    """Give this run back, for another worker to go on with it at once.
+async def hand_back(flow_run_id: UUID, *, until: datetime | None = None, why: str | None = None) -> NoReturn:
+    """Give this run back, for another worker to go on with it: at once, or when it is time.
+
+    Args:
+        why: what the state says to people; by default that the worker stops.
 
     Raises:
         Pause: this execution of it is over: it is given back, or somebody has suspended it.
         asyncio.CancelledError: somebody wants it cancelled.
         httpx.HTTPError, PrefectException: Prefect does not answer.
     """
-    state = await _give_this_back(flow_run_id)
+    state = await _give_this_back(flow_run_id, until=until, why=why)
     if state is None:
         if control := current_control():
             control.is_unwanted = True
@@ -127,9 +130,11 @@ async def hand_back_at_the_end(flow_run_id: UUID) -> bool:
     raise Pause(state=state)
 
 
-async def _give_this_back(flow_run_id: UUID) -> State[Any] | None:
+async def _give_this_back(
+    flow_run_id: UUID, *, until: datetime | None = None, why: str | None = None
+) -> State[Any] | None:
     async with get_client() as client:
-        return await give_back(client, flow_run_id, why=_leaving().in_words, due=datetime.now(UTC))
+        return await give_back(client, flow_run_id, why=why or _leaving().in_words, due=until or datetime.now(UTC))
 
 
 async def taken_over(client: PrefectClient, flow_run_id: UUID, began: UUID) -> State[Any] | None:

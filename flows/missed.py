@@ -22,10 +22,12 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from prefect_campaigns.blocks.store import CampaignStore
+from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.paused_deployment import schedule_own_run
+from prefect_campaigns.flows.resuming import MOMENT
 from prefect_campaigns.flows.run import trigger_type
-from prefect_campaigns.forecast import fire_times
-from prefect_campaigns.models import Schedule
+from prefect_campaigns.forecast import begins_at, due_times
+from prefect_campaigns.models import Campaign, Schedule
 
 SURELY_LAST = timedelta(seconds=55)
 """How late a run may be and be the last one that is due: no cron wants two in a minute."""
@@ -58,10 +60,27 @@ async def why_missed(store: CampaignStore, key: str, flow_run: FlowRun, *, now: 
     since = f"it was due at {due:%Y-%m-%d %H:%M} UTC"
     if schedule.catch_up != "none" and (last := await _ensure_due(flow_run.deployment_id, schedule, due, now)):
         return f"{since}, and the run that was due at {last:%Y-%m-%d %H:%M} UTC stands for all that were missed"
-    late = now - due
+    late = now - begins_at(schedule, due)
     if schedule.max_lateness is not None and late > schedule.max_lateness:
         return f"{since}, {_in_words(late)} ago, and may begin no later than {_in_words(schedule.max_lateness)} after"
     return None
+
+
+async def wait_for_its_day(campaign: Campaign, flow_run: FlowRun, *, now: datetime) -> None:
+    """Hand a scheduled run back until its day begins: of a midnight that clocks skip Prefect makes it due before.
+
+    Raises:
+        Pause: it is handed back.
+        asyncio.CancelledError: somebody wants it cancelled.
+        httpx.HTTPError, PrefectException: Prefect does not answer.
+    """
+    due, schedule = flow_run.expected_start_time, campaign.schedule
+    if due is None or schedule is None or trigger_type(flow_run) != "scheduled":
+        return
+    begins = begins_at(schedule, due)
+    if begins > due and begins - now > MOMENT:
+        why = f"It begins with its day, at {begins:%H:%M} UTC: clocks go forward at midnight"
+        await leaving.hand_back(flow_run.id, until=begins, why=why)
 
 
 async def _ensure_due(deployment_id: UUID, schedule: Schedule, due: datetime, now: datetime) -> datetime | None:
@@ -69,7 +88,7 @@ async def _ensure_due(deployment_id: UUID, schedule: Schedule, due: datetime, no
 
     That is the last one; None where this is it, or where all of them run.
     """
-    later = takewhile(lambda at: at <= now, islice(fire_times(schedule, after=due), LOOKED_AHEAD))
+    later = takewhile(lambda at: at <= now, islice(due_times(schedule, after=due), LOOKED_AHEAD))
     wanted = next(later, None) if schedule.catch_up == "all" else next(iter(deque(later, maxlen=1)), None)
     if wanted is None:
         return None

@@ -29,6 +29,7 @@ from prefect.states import Scheduled
 
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause
 from prefect_campaigns.errors import ServerError
+from prefect_campaigns.forecast import kept_by
 
 CAMPAIGN_FLOW_NAME = "campaign"
 
@@ -87,9 +88,11 @@ async def switch_on(client: PrefectClient, record: CampaignRecord, deployment: D
     schedule = record.campaign.schedule
     if schedule is None or not schedule.enabled or any(one.active for one in deployment.schedules or ()):
         return False
+    # An older version gave Prefect what is written.
+    ours = kept_by(schedule), (schedule.cron, schedule.timezone)
     for one in deployment.schedules or ():
         at = one.schedule
-        if isinstance(at, CronSchedule) and (at.cron, at.timezone) == (schedule.cron, schedule.timezone):
+        if isinstance(at, CronSchedule) and (at.cron, at.timezone) in ours:
             await client.update_deployment_schedule(deployment.id, one.id, active=True)
             return True
     return False

@@ -35,6 +35,7 @@ from prefect_campaigns.flows.paused_deployment import (
     schedule_own_run,
     schedule_resumption,
 )
+from prefect_campaigns.forecast import due_from
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -140,7 +141,9 @@ async def show_pause(client: PrefectClient, store: CampaignStore, record: Campai
     if pause.by is PausedBy.PERSON:
         return
     if pause.until is not None:
-        await _await_own_run(client, store, record.key, deployment.id, pause, since=pause.until)
+        schedule = record.campaign.schedule
+        since = due_from(schedule, pause.until) if schedule else pause.until
+        await _await_own_run(client, store, record.key, deployment.id, pause, since=since)
     if (await store.get_campaign(record.key)).pause is None:
         await describe(client, deployment, None, paused=False)
 

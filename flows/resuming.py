@@ -37,6 +37,7 @@ from prefect_campaigns.flows.pausing import (
     show_pause,
     stop_pause,
 )
+from prefect_campaigns.forecast import due_from
 
 MOMENT = timedelta(seconds=15)
 """What is due within this time is waited for: clocks differ, and Prefect starts a run up to half a second early."""
@@ -192,7 +193,8 @@ async def _resume_deployment(
     if deployment is not None:
         await describe(client, deployment, None, paused=False)
         # A run that is due at the very moment is not lost, nor is one that was missed while nothing ran.
-        await schedule_own_run(client, deployment.id, min(until or now, now))
+        since, schedule = min(until or now, now), record.campaign.schedule
+        await schedule_own_run(client, deployment.id, due_from(schedule, since) if schedule else since)
 
 
 async def resume_after_stop(client: PrefectClient, store: CampaignStore, key: str, *, now: datetime) -> bool:

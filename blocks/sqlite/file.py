@@ -17,6 +17,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from prefect_campaigns.blocks.sqlite.schema import missing, upgrade
+from prefect_campaigns.blocks.sqlite.steps import follow
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import StoreError, StoreUnavailable
 
@@ -125,10 +126,16 @@ class SqliteFile:
     async def write(self, work: Callable[[sqlite3.Connection, datetime], T]) -> T:
         """Run ``work(connection, now)`` under the write lock, and commit unless it raises.
 
-        ``now`` is read once the lock is held: whoever waited does not act on an instant gone by.
+        ``now`` is read once the lock is held: whoever waited does not act on an instant gone by. If the clock has been
+        set since the last write, what expires soon has moved with it.
         """
+
+        def follow_and_work(db: sqlite3.Connection, now: datetime) -> T:
+            follow(db, self._clock)
+            return work(db, now)
+
         deadline = time.monotonic() + self._timeout_seconds
-        return await self._on_thread(lambda: self._transaction("IMMEDIATE", work, deadline))
+        return await self._on_thread(lambda: self._transaction("IMMEDIATE", follow_and_work, deadline))
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work(connection)`` on one consistent view of the file."""

@@ -12,6 +12,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.deployments.applying.differences import ABSENT, FieldChange, in_prefect
 from prefect_campaigns.deployments.compile import CompiledCampaign, CompiledSchedule
+from prefect_campaigns.forecast import kept_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,13 @@ def _ours(
 ) -> DeploymentSchedule | None:
     """Return the schedule that we made: the one that is as the file says, or as it said at the last apply."""
     applied = row.campaign.schedule if row else None
-    for at in (wanted, applied):
+    crons = [(wanted.cron, wanted.timezone)] if wanted else []
+    if applied is not None:
+        # An older version gave Prefect what is written.
+        crons += [kept_by(applied), (applied.cron, applied.timezone)]
+    for cron, timezone in crons:
         for schedule in schedules:
-            if at is not None and is_at(schedule, at.cron, at.timezone):
+            if is_at(schedule, cron, timezone):
                 return schedule
     return schedules[0] if schedules else None
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from clocks import SettableClock
+from clocks import SettableClock, SteppedClock
 from forked import forkserver, take_over
 
 if TYPE_CHECKING:
     from prefect_campaigns.blocks.sqlite.store import SqliteStore
     from prefect_campaigns.blocks.store_types import Lease, Reservation
+    from prefect_campaigns.clock import Clock
 
 ANSWER_SECONDS = 60.0
+NOT_SET = timedelta()
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,13 @@ class RunProcess:
         self._process: ForkServerProcess | None = None
         self._connection: Connection | None = None
 
-    async def tell(self, flow_run_id: UUID, *, now: datetime | None = None, lingers: float = 0) -> None:
+    async def tell(
+        self, flow_run_id: UUID, *, now: datetime | None = None, set_by: timedelta = NOT_SET, lingers: float = 0
+    ) -> None:
         """Let it execute a flow run, beside those that it executes, now or at that time.
 
         Args:
+            set_by: by how much somebody has set the machine's clock.
             lingers: how many seconds pass between a reservation of the run and the request that it is for.
         """
         if self._connection is None:
@@ -51,7 +56,8 @@ class RunProcess:
             self._process = forkserver().Process(target=_serve, args=(theirs, self._environment, self._log))
             await asyncio.to_thread(self._process.start)
             theirs.close()
-        self._connection.send((flow_run_id, now, lingers))
+        clock = SettableClock(now) if now else SteppedClock(set_by)
+        self._connection.send((flow_run_id, clock, lingers))
 
     async def hear(self) -> Ended:
         """Wait for the end of one of the runs."""
@@ -104,29 +110,34 @@ async def _execute_what_comes(connection: Connection, lingering: dict[str, float
     running: set[asyncio.Task[None]] = set()
     while True:
         try:
-            flow_run_id, now, lingering[str(flow_run_id)] = await asyncio.to_thread(connection.recv)
+            flow_run_id, clock, lingering[str(flow_run_id)] = await asyncio.to_thread(connection.recv)
         except EOFError:
             return
-        task = asyncio.create_task(_execute(connection, flow_run_id, now))
+        task = asyncio.create_task(_execute(connection, flow_run_id, clock))
         running.add(task)
         task.add_done_callback(running.discard)
 
 
-async def _execute(connection: Connection, flow_run_id: UUID, now: datetime | None) -> None:
+async def _execute(connection: Connection, flow_run_id: UUID, clock: Clock) -> None:
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import Pause
     from prefect.flow_engine import run_flow_async
 
-    from prefect_campaigns.clock import SystemClock, using_clock
+    from prefect_campaigns.clock import using_clock
     from prefect_campaigns.deployments.running.taken_run import load_flow
 
     async with get_client() as client:
         flow_run = await client.read_flow_run(flow_run_id)
         deployment = await client.read_deployment(flow_run.deployment_id)
-    with using_clock(SettableClock(now) if now else SystemClock()):
-        state = await run_flow_async(
-            load_flow(deployment.entrypoint),
-            flow_run=flow_run,
-            parameters=flow_run.parameters,
-            return_type="state",
-        )
+    with using_clock(clock):
+        try:
+            state = await run_flow_async(
+                load_flow(deployment.entrypoint),
+                flow_run=flow_run,
+                parameters=flow_run.parameters,
+                return_type="state",
+            )
+        except Pause as pause:
+            # It is handed back, or suspended.
+            state = pause.state
     connection.send(Ended(flow_run_id=flow_run_id, name=state.name or "", message=state.message or ""))

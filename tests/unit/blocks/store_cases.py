@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease, LeaseHeld, Reservation
 from prefect_campaigns.budget import LimitStatus
+from prefect_campaigns.clock import Uptime
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
@@ -28,15 +29,25 @@ RUN_1, RUN_2 = run_id("run-1"), run_id("run-2")
 
 
 class SettableClock:
-    """A clock that stands still until it is told."""
+    """A clock that stands still until it is told: that time passes, or that somebody sets it."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.instant = now
+        self._boot = uuid4().hex
+        self._set_by = timedelta()
 
     def now(self) -> datetime:
         return self.instant
 
+    def uptime(self) -> Uptime:
+        return Uptime(self._boot, (self.instant - self._set_by).timestamp())
+
     def advance(self, **duration: float) -> None:
+        self.instant += timedelta(**duration)
+
+    def step(self, **duration: float) -> None:
+        """Set the clock, forward or back, while no time passes."""
+        self._set_by += timedelta(**duration)
         self.instant += timedelta(**duration)
 
 

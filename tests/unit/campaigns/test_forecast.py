@@ -15,14 +15,23 @@ from hypothesis import strategies as st
 from prefect.server.schemas.schedules import CronSchedule
 
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, Period, Scope, windows
-from prefect_campaigns.forecast import exhaustions, fire_times, likely_cost, runs_left
+from prefect_campaigns.forecast import (
+    begins_at,
+    due_from,
+    due_times,
+    exhaustions,
+    fire_times,
+    kept_by,
+    likely_cost,
+    runs_left,
+)
 from prefect_campaigns.models import Campaign, Schedule
 from prefect_campaigns.results import RunReport, RunStatus
 
 NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
 """A Wednesday."""
 
-NEW_YORK = "America/New_York"
+NEW_YORK, HAVANA = "America/New_York", "America/Havana"
 
 
 def run(cost: str, status: RunStatus = RunStatus.COMPLETED) -> RunReport:
@@ -99,10 +108,22 @@ FIRES = [
     ("30 2 * * *", NEW_YORK, "2026-03-08T05:00", ["Sun 08 Mar 01:30 -0500", "Mon 09 Mar 02:30 -0400"]),
     # Of a time that comes twice, the first.
     ("30 1 * * *", NEW_YORK, "2026-11-01T04:00", ["Sun 01 Nov 01:30 -0400", "Mon 02 Nov 01:30 -0500"]),
-    # Every hour, but for the one that comes again.
-    ("0 * * * *", NEW_YORK, "2026-11-01T04:30", ["Sun 01 Nov 01:00 -0400", "Sun 01 Nov 02:00 -0500"]),
+    # Every hour that passes, the one that comes again too.
+    ("0 * * * *", NEW_YORK, "2026-11-01T04:30", ["Sun 01 Nov 01:00 -0400", "Sun 01 Nov 01:00 -0500"]),
+    ("0 * * * *", NEW_YORK, "2026-03-08T05:30", ["Sun 08 Mar 01:00 -0500", "Sun 08 Mar 03:00 -0400"]),
+    # Hours that are named, or of days that are: but for the one that comes again.
+    ("0 0-9 * * *", NEW_YORK, "2026-11-01T04:30", ["Sun 01 Nov 01:00 -0400", "Sun 01 Nov 02:00 -0500"]),
+    ("0 * * * SUN", NEW_YORK, "2026-11-01T04:30", ["Sun 01 Nov 01:00 -0400", "Sun 01 Nov 02:00 -0500"]),
     # Asked within the hour that comes again: what the wall clock shows has been.
-    ("*/30 * * * *", NEW_YORK, "2026-11-01T06:05", ["Sun 01 Nov 02:00 -0500", "Sun 01 Nov 02:30 -0500"]),
+    ("*/30 0-9 * * *", NEW_YORK, "2026-11-01T06:05", ["Sun 01 Nov 02:00 -0500", "Sun 01 Nov 02:30 -0500"]),
+    # A midnight that is skipped: when its day begins, whenever that is asked.
+    ("0 0 * * *", HAVANA, "2026-03-07T06:00", ["Sun 08 Mar 01:00 -0400", "Mon 09 Mar 00:00 -0400"]),
+    ("30 0 * * *", HAVANA, "2026-03-08T04:45", ["Sun 08 Mar 01:00 -0400", "Mon 09 Mar 00:30 -0400"]),
+    # It falls together with the run of one o'clock, and does not with that of half past eleven.
+    ("0 0,1 * * *", HAVANA, "2026-03-07T07:00", ["Sun 08 Mar 01:00 -0400", "Mon 09 Mar 00:00 -0400"]),
+    ("30 0,23 * * *", HAVANA, "2026-03-07T07:00", ["Sat 07 Mar 23:30 -0500", "Sun 08 Mar 23:30 -0400"]),
+    # A midnight that comes twice: at the first.
+    ("0 0 * * *", HAVANA, "2026-10-31T06:00", ["Sun 01 Nov 00:00 -0400", "Mon 02 Nov 00:00 -0500"]),
     # The very moment is not after it.
     ("0 9 * * *", "UTC", "2026-05-13T09:00", ["Thu 14 May 09:00 +0000"]),
     # An alias.
@@ -131,14 +152,69 @@ CLOCK_CHANGES = ["2026-03-08", "2026-11-01", "2026-03-29", "2026-10-25", "2026-0
     minutes=st.integers(-2000, 2000),
     microseconds=st.sampled_from([0, 500, 999_999, 30_000_000]),
 )
-async def test_runs_are_due_when_prefect_makes_them(
+async def test_prefect_makes_them_when_they_are_due(
     cron: str, zone: str, day: str, minutes: int, microseconds: int
 ) -> None:
     after = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(minutes=minutes, microseconds=microseconds)
-    theirs = await CronSchedule(cron=cron, timezone=zone).get_dates(n=10, start=after)
+    schedule = Schedule(cron=cron, timezone=zone)
+    kept_cron, kept_zone = kept_by(schedule)
+    theirs = await CronSchedule(cron=kept_cron, timezone=kept_zone).get_dates(n=10, start=after)
     # Prefect gives some that are past, within an hour that comes again.
-    expected = sorted({time.astimezone(UTC) for time in theirs if time > after})
-    assert list(islice(fire_times(Schedule(cron=cron, timezone=zone), after=after), len(expected))) == expected
+    expected = sorted({datetime.fromtimestamp(time.timestamp(), UTC) for time in theirs if time > after})
+    assert list(islice(due_times(schedule, after=after), len(expected))) == expected
+    begin = sorted({begins_at(schedule, due) for due in expected})
+    assert list(islice(fire_times(schedule, after=min(begin) - timedelta.resolution), len(begin))) == begin
+    for at in begin:
+        assert due_from(schedule, at) in (at, *expected)
+
+
+# Of kept_by: cron, timezone, and by which timezone Prefect keeps it.
+KEPT = [
+    ("0 * * * *", NEW_YORK, "UTC"),
+    ("*/5 * * * *", "Europe/Berlin", "UTC"),
+    ("@hourly", "Africa/Casablanca", "UTC"),
+    # Hours, days or months are named.
+    ("0 9 * * *", NEW_YORK, NEW_YORK),
+    ("0 */2 * * *", NEW_YORK, NEW_YORK),
+    ("0 * * * MON-FRI", NEW_YORK, NEW_YORK),
+    ("0 * 1 * *", NEW_YORK, NEW_YORK),
+    ("@daily", NEW_YORK, NEW_YORK),
+    # Clocks show other minutes than those of UTC, all year or half of it.
+    ("0 * * * *", "Asia/Kolkata", "Asia/Kolkata"),
+    ("0 * * * *", "Australia/Lord_Howe", "Australia/Lord_Howe"),
+]
+
+
+@pytest.mark.parametrize(("cron", "zone", "kept"), KEPT)
+def test_a_cron_of_every_hour_is_kept_by_utc(cron: str, zone: str, kept: str) -> None:
+    assert kept_by(Schedule(cron=cron, timezone=zone)) == (cron, kept)
+
+
+# Of begins_at: cron, timezone, when the run is due, and when it begins.
+BEGINNINGS = [
+    ("0 0 * * *", HAVANA, "2026-03-08T04:00", "2026-03-08T05:00"),
+    ("30 0 * * *", "Africa/Cairo", "2026-04-23T21:30", "2026-04-23T22:00"),
+    ("0 0 * * *", "Asia/Beirut", "2026-03-28T21:00", "2026-03-28T22:00"),
+    # It is half past eleven that is meant, and that is there.
+    ("30 0,23 * * *", HAVANA, "2026-03-08T04:30", "2026-03-08T04:30"),
+    # On any other day; and skipped, but on the same day.
+    ("0 0 * * *", HAVANA, "2026-03-09T04:00", "2026-03-09T04:00"),
+    ("30 2 * * *", NEW_YORK, "2026-03-08T06:30", "2026-03-08T06:30"),
+]
+
+
+@pytest.mark.parametrize(("cron", "zone", "due", "begins"), BEGINNINGS)
+def test_a_run_begins_no_earlier_than_its_day(cron: str, zone: str, due: str, begins: str) -> None:
+    schedule = Schedule(cron=cron, timezone=zone)
+    at, wanted = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (due, begins))
+    assert begins_at(schedule, at) == wanted
+    # Whoever wants the runs from then on asks Prefect for those since.
+    assert due_from(schedule, wanted) == at
+
+
+def test_a_run_of_which_the_schedule_knows_nothing_begins_when_it_is_due() -> None:
+    due = datetime(2026, 3, 8, 4, 12, tzinfo=UTC)
+    assert begins_at(Schedule(cron="0 0 * * *", timezone=HAVANA), due) == due
 
 
 def test_an_instant_without_a_timezone_is_refused() -> None:

@@ -54,6 +54,11 @@ def test_the_deployment_is_named_by_the_slug_and_runs_the_flow_by_its_dotted_ent
             {"cron": "0 9 * * 1", "timezone": "Europe/Berlin", "enabled": False},
             CompiledSchedule(cron="0 9 * * 1", timezone="Europe/Berlin", active=False),
         ),
+        # Every hour that passes, and not every hour that local clocks show.
+        (
+            {"cron": "0 * * * *", "timezone": "Europe/Berlin"},
+            CompiledSchedule(cron="0 * * * *", timezone="UTC", active=True),
+        ),
     ],
 )
 def test_the_schedule_carries_its_timezone_and_whether_it_is_on(written: Any, expected: Any) -> None:

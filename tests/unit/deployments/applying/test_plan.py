@@ -160,6 +160,16 @@ def test_a_parameter_that_somebody_added_is_told() -> None:
     assert fields(plan_of(ONE, there, row(ONE, there))) == [("prefect", "/parameters/from_step", "sending", ABSENT)]
 
 
+def test_a_cron_of_every_hour_that_an_older_version_gave_prefect_is_ours_and_is_put_right() -> None:
+    hourly = campaign("One", URL, schedule={"cron": "0 * * * *", "timezone": "America/New_York"})
+    theirs, ours = cron("0 5 * * *"), cron("0 * * * *")
+    there = deployed(hourly, theirs, ours)
+    plan = plan_of(hourly, there, row(hourly, there))
+    assert plan.schedule is not None
+    assert (plan.schedule.kept, plan.schedule.extra) == (there.schedules[1], (there.schedules[0],))
+    assert fields(plan)[0] == ("prefect", "schedule", "0 * * * * America/New_York", "0 * * * * UTC")
+
+
 @pytest.mark.parametrize(
     ("schedules", "expected"),
     [
