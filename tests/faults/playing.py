@@ -25,7 +25,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 from real_stack import Stack
-from scenarios import KILLING_LASTS, Break, Event, Scenario, timeline
+from scenarios import A_KILL_SECONDS, WITHIN_SECONDS, Break, Event, Scenario, timeline
 from starlette.requests import Request
 from supabase_rig import Project, Proxy
 
@@ -182,7 +182,8 @@ class Round:
         now, runs = datetime.now(UTC), {}
         for scenario, one in zip(self._scenarios, applied.campaigns, strict=True):
             # As long as workers are killed, one after the other, there have to be runs.
-            due = now + timedelta(seconds=scenario.begins_after * (KILLING_LASTS if self._kill_workers else 1))
+            within = max(WITHIN_SECONDS, self._kill_workers * A_KILL_SECONDS)
+            due = now + timedelta(seconds=scenario.begins_after * within / WITHIN_SECONDS)
             run = await client.create_flow_run_from_deployment(one.deployment_id, state=Scheduled(scheduled_time=due))
             runs[scenario.number] = run.id
         return runs

@@ -21,8 +21,8 @@ STEPS: Mapping[str, str] = {"prospecting": PROSPECT, "analysis": ANALYZE, "outre
 WITHIN_SECONDS = 25.0
 """Within which time all runs begin, and all that breaks breaks."""
 
-KILLING_LASTS = 3
-"""How many times as long that takes where workers are killed one after the other, so that each has time to begin."""
+A_KILL_SECONDS = 7.5
+"""How often workers are killed, where nothing else breaks: each has time to begin, and to take runs up."""
 
 TIMEOUT_MS = 4_000
 
@@ -170,7 +170,7 @@ def timeline(seed: int, *, workers: int, has_proxy: bool, kills: int = 0) -> Seq
         killed = [
             Event(
                 # One after the other, so that each dies with runs.
-                after=2 + (number + random.random()) * KILLING_LASTS * WITHIN_SECONDS / kills,
+                after=2 + (number + random.random()) * A_KILL_SECONDS,
                 seconds=random.uniform(0, 1),
                 what=Break.KILL_WORKER,
                 worker=number % workers,
