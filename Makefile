@@ -6,7 +6,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Some machines tell Python to keep no bytecode, without which each process takes two to three times as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test faults fuzz audit lint format bench bench-peers clean
+.PHONY: demo test faults outages fuzz audit lint format bench bench-peers clean
 
 demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
@@ -19,6 +19,9 @@ SEED := 1
 
 faults: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
 	PYTHONPATH=tests/support .venv/bin/python tests/faults/faults.py --count $(N) --seed $(SEED) $(ARGS)
+
+outages: .venv/dev.stamp $(RIG)/node_modules/installed.stamp
+	PYTHONPATH=tests/support .venv/bin/python tests/faults/outages.py
 
 CASES := 1000000
 

@@ -11,14 +11,15 @@ import logging
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playing import Result, Round
+from playing import WORKERS, Result, Round
 from real_stack import SCRUBBED
 from rich.console import Console
 from rich.table import Table
-from scenarios import Scenario
+from scenarios import Event, Scenario, killing, outage, timeline
 from supabase_rig import Project, start_project, what_is_missing
 
 AT_ONCE = 50
@@ -30,8 +31,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", "-n", type=int, default=AT_ONCE, help="how many scenarios")
     parser.add_argument("--seed", type=int, default=1, help="what the first round is drawn from; the next: one more")
-    parser.add_argument(
-        "--kills", type=int, default=0, help="how often a worker is killed in each round, and nothing else breaks"
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument(
+        "--kills", type=int, default=0, help="kill a worker so often in each round, and break nothing else"
+    )
+    only.add_argument(
+        "--outage", type=float, default=0, help="let Prefect's server be away for so many seconds, and no more"
     )
     parser.add_argument("--store", choices=("both", "sqlite", "supabase"), default="both", help="what keeps the books")
     arguments = parser.parse_args()
@@ -50,7 +55,13 @@ def main() -> int:
         with_supabase = arguments.store == "supabase" or (arguments.store == "both" and seed % 2 == 0)
         books = "Supabase" if with_supabase else "SQLite"
         console.print(f"[bold]Round {number + 1} of {rounds}[/]: seed {seed}, {size} scenarios, {books}")
-        result = play(seed, size, with_supabase=with_supabase, kill_workers=arguments.kills)
+        if arguments.kills:
+            events = killing(seed, arguments.kills, workers=WORKERS)
+        elif arguments.outage:
+            events = outage(arguments.outage)
+        else:
+            events = timeline(seed, workers=WORKERS, has_proxy=with_supabase)
+        result = play(seed, size, events, with_supabase=with_supabase)
         results.append(result)
         for event in result.events:
             console.print(f"  {event}")
@@ -60,20 +71,20 @@ def main() -> int:
             which = "the round" if scenario < 0 else f"scenario {scenario} ({Scenario.of(seed, scenario)})"
             console.print(f"  [red]broken[/]: {which}: {promise}", soft_wrap=True)
         if result.broken:
-            again = f' ARGS="--kills {arguments.kills}"' if arguments.kills else ""
+            wanted = {"--kills": arguments.kills, "--outage": arguments.outage}
+            again = "".join(f' ARGS="{option} {value:g}"' for option, value in wanted.items() if value)
             console.print(f"  play it again: make faults SEED={seed} N={size}{again}", markup=False)
     console.print(summary(results))
     return 1 if any(result.broken for result in results) else 0
 
 
-def play(seed: int, size: int, *, with_supabase: bool, kill_workers: int = 0) -> Result:
+def play(seed: int, size: int, events: Sequence[Event], *, with_supabase: bool) -> Result:
     """Play one round, on processes of its own."""
     scenarios = [Scenario.of(seed, number) for number in range(size)]
 
     def in_home(project: Project | None) -> Result:
         with TemporaryDirectory(prefix="faults-") as home:
-            a_round = Round(seed, scenarios, Path(home), project=project, kill_workers=kill_workers)
-            return asyncio.run(a_round.play())
+            return asyncio.run(Round(scenarios, Path(home), project=project, events=events).play())
 
     if not with_supabase:
         return in_home(None)

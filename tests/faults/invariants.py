@@ -50,10 +50,22 @@ async def histories(evidence: Evidence) -> dict[int, list[State[object]]]:
     return found
 
 
-async def broken_promises(scenarios: Sequence[Scenario], evidence: Evidence, *, kills: int) -> list[tuple[int, str]]:
-    """Return what does not hold, each with the number of its scenario; -1 is the whole round."""
+async def broken_promises(
+    scenarios: Sequence[Scenario], evidence: Evidence, *, kills: int, workers_lived: bool
+) -> list[tuple[int, str]]:
+    """Return what does not hold, each with the number of its scenario; -1 is the whole round.
+
+    Args:
+        kills: how often a process was killed.
+        workers_lived: whether no worker was killed, stopped, or stood still.
+    """
     states = await histories(evidence)
-    found = [promise async for promise in _of_books(scenarios, evidence, states)]
+    found = [
+        (number, "the run was called dead, and its worker lived")
+        for number, each in states.items()
+        if workers_lived and any(state.is_crashed() for state in each)
+    ]
+    found += [promise async for promise in _of_books(scenarios, evidence, states)]
     found += _of_engines(evidence)
     found += _of_mails(scenarios, evidence, states, kills=kills)
     for key in (None, *(scenario.name.lower().replace(" ", "-") for scenario in scenarios)):

@@ -25,7 +25,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 from real_stack import Stack
-from scenarios import A_KILL_SECONDS, WITHIN_SECONDS, Break, Event, Scenario, timeline
+from scenarios import WITHIN_SECONDS, Break, Event, Scenario
 from starlette.requests import Request
 from supabase_rig import Project, Proxy
 
@@ -81,33 +81,29 @@ class Round:
 
     Args:
         project: the Supabase project that keeps the books; None keeps them in a SQLite file.
-        kill_workers: how often a worker is killed, and nothing else breaks; 0 is whatever the seed says.
+        events: what breaks.
     """
 
     def __init__(
         self,
-        seed: int,
         scenarios: Sequence[Scenario],
         home: Path,
         *,
         project: Project | None,
-        kill_workers: int = 0,
+        events: Sequence[Event],
     ) -> None:
-        self._seed = seed
         self._scenarios = scenarios
         self._stack = Stack(home)
         self._project = project
         self._proxy: Proxy | None = None
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * WORKERS
         self._mails: list[SmtpSink] = [self._stack.mail]
-        self._kill_workers = kill_workers
+        self._events = events
         self.kills = 0
 
     async def play(self) -> Result:
         """Play the round; return what did not hold."""
         began = time.monotonic()
-        has_proxy = self._project is not None
-        events = timeline(self._seed, workers=WORKERS, has_proxy=has_proxy, kills=self._kill_workers)
         honest = ScriptedEngines(self._scenarios, honours_idempotency_key=True)
         careless = ScriptedEngines(self._scenarios, honours_idempotency_key=False)
         async with (
@@ -118,7 +114,7 @@ class Round:
             self._store() as store,
         ):
             runs = await self._begin(client, store, honest_url, careless_url)
-            await asyncio.gather(*map(self._break, events))
+            await asyncio.gather(*map(self._break, self._events))
             await self._mend()
             await self._all_have_ended(client, runs)
             evidence = Evidence(
@@ -126,14 +122,15 @@ class Round:
             )
             broken = await self._ask(evidence)
             ends = Counter(states[-1].name or "" for states in (await histories(evidence)).values())
-        return Result(broken=broken, events=events, kills=self.kills, ends=ends, seconds=time.monotonic() - began)
+        return Result(broken=broken, events=self._events, kills=self.kills, ends=ends, seconds=time.monotonic() - began)
 
     async def _ask(self, evidence: Evidence) -> list[tuple[int, str]]:
         """Ask until all promises hold, or the time is over: mails that are owed come in a while."""
         deadline = time.monotonic() + TELL_SECONDS
         while True:
             now = replace(evidence, mails=self._all_mails())
-            broken = await broken_promises(self._scenarios, now, kills=self.kills)
+            lived = not any(event.is_of_worker for event in self._events)
+            broken = await broken_promises(self._scenarios, now, kills=self.kills, workers_lived=lived)
             if not broken or time.monotonic() > deadline:
                 return broken
             await asyncio.sleep(_PAUSE)
@@ -181,8 +178,8 @@ class Round:
         applied = await apply(campaigns, store=store, settings=load_settings())
         now, runs = datetime.now(UTC), {}
         for scenario, one in zip(self._scenarios, applied.campaigns, strict=True):
-            # As long as workers are killed, one after the other, there have to be runs.
-            within = max(WITHIN_SECONDS, self._kill_workers * A_KILL_SECONDS)
+            # As long as something is about to break there have to be runs.
+            within = max(WITHIN_SECONDS, *(event.after for event in self._events))
             due = now + timedelta(seconds=scenario.begins_after * within / WITHIN_SECONDS)
             run = await client.create_flow_run_from_deployment(one.deployment_id, state=Scheduled(scheduled_time=due))
             runs[scenario.number] = run.id

@@ -153,31 +153,42 @@ class Event:
     what: Break
     worker: int = 0
 
+    @property
+    def is_of_worker(self) -> bool:
+        """Whether it is a worker that breaks."""
+        return self.what in (Break.KILL_WORKER, Break.STOP_WORKER, Break.FREEZE_WORKER)
+
     def __str__(self) -> str:
-        which = f" (worker {self.worker})" if "worker" in self.what else ""
+        which = f" (worker {self.worker})" if self.is_of_worker else ""
         return f"at {self.after:4.1f} s, for {self.seconds:4.1f} s: {self.what}{which}"
 
 
-def timeline(seed: int, *, workers: int, has_proxy: bool, kills: int = 0) -> Sequence[Event]:
+def killing(seed: int, kills: int, *, workers: int) -> Sequence[Event]:
+    """Return that a worker is killed, and another, so many times, and nothing else breaks."""
+    random = Random(f"killing {seed}")  # noqa: S311 - as above
+    return [
+        Event(
+            after=2 + (number + random.random()) * A_KILL_SECONDS,
+            seconds=random.uniform(0, 1),
+            what=Break.KILL_WORKER,
+            worker=number % workers,
+        )
+        for number in range(kills)
+    ]
+
+
+def outage(seconds: float) -> Sequence[Event]:
+    """Return that Prefect's server is away for so long, while runs go on, and nothing else breaks."""
+    return [Event(after=WITHIN_SECONDS / 2, seconds=seconds, what=Break.KILL_SERVER)]
+
+
+def timeline(seed: int, *, workers: int, has_proxy: bool) -> Sequence[Event]:
     """Return what breaks in a round, in order; workers are among it every time.
 
     Args:
         has_proxy: whether the store lies behind a network that can be broken.
-        kills: how often a worker is killed, and nothing else breaks; 0 is whatever the seed says.
     """
     random = Random(f"timeline {seed}")  # noqa: S311 - as above
-    if kills:
-        killed = [
-            Event(
-                # One after the other, so that each dies with runs.
-                after=2 + (number + random.random()) * A_KILL_SECONDS,
-                seconds=random.uniform(0, 1),
-                what=Break.KILL_WORKER,
-                worker=number % workers,
-            )
-            for number in range(kills)
-        ]
-        return sorted(killed, key=lambda event: event.after)
     possible = [one for one in Break if has_proxy or one not in _OF_STORE]
     chosen = [Break.KILL_WORKER, *random.choices(possible, k=random.choice((2, 3, 4)))]
     events = [
