@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -67,7 +68,7 @@ async def broken_promises(
     ]
     found += [promise async for promise in _of_books(scenarios, evidence, states)]
     found += _of_engines(evidence)
-    found += _of_mails(scenarios, evidence, states, kills=kills)
+    found += [promise async for promise in _of_mails(scenarios, evidence, states, kills=kills)]
     for key in (None, *(scenario.name.lower().replace(" ", "-") for scenario in scenarios)):
         found += [(-1, f"the totals differ: {line}") for line in await evidence.store.verify_totals(key)]
     return found
@@ -132,21 +133,30 @@ def _of_engines(evidence: Evidence) -> Iterator[tuple[int, str]]:
                 yield int(numbers[key] or 0), f"the work of one key was done {count} times by {name}"
 
 
-def _of_mails(
+async def _of_mails(
     scenarios: Sequence[Scenario], evidence: Evidence, states: Mapping[int, Sequence[State[object]]], *, kills: int
-) -> Iterator[tuple[int, str]]:
+) -> AsyncIterator[tuple[int, str]]:
     """Whoever has to be told is told of each end, and of no other; a mail that came twice bears the same Message-ID."""
     repeated = 0
     for scenario in scenarios:
         recipient = parse_address(scenario.address)
         got = Counter(str(mail.message["Message-ID"]) for mail in evidence.mails if scenario.address in mail.recipients)
         wanted = {
-            message_id(str(state.id), recipient, domain=evidence.sender_domain): state.name
+            message_id(str(state.id), recipient, domain=evidence.sender_domain): state
             for state in states[scenario.number]
             if state.name in MAILED
         }
         for missing in wanted.keys() - got.keys():
-            yield scenario.number, f"nobody was told that the run became {wanted[missing]}"
+            state = wanted[missing]
+            known = [
+                f"{mail.state}, {mail.attempts} attempts, {mail.error}"
+                for mail in await evidence.store.mails_about([state.id])
+            ]
+            ago = (datetime.now(UTC) - state.timestamp).total_seconds()
+            yield (
+                scenario.number,
+                f"nobody was told that the run became {state.name}, {ago:.0f} s ago; of the mail is known: {known}",
+            )
         for odd in got.keys() - wanted.keys():
             yield scenario.number, f"somebody was mailed of what did not happen: {odd}"
         repeated += sum(got.values()) - len(got)
