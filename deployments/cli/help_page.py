@@ -30,7 +30,7 @@ IN_FEW_WORDS = {
     "logs": "what a run has said",
     "pause": "until somebody resumes",
     "plan": "what apply would do",
-    "purge": "remove old words",
+    "purge": "remove old results",
     "resume": "a paused campaign",
     "retry": "go on at the failed step",
     "run": "start a campaign now",
