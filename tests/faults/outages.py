@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,23 +65,23 @@ class Heard:
     Attributes:
         mailed: seconds after its beginning; None where nobody was mailed in time.
         last_ping: seconds after its beginning that the watchdog was still pinged; negative is before.
-        mails: how many mails came while it lasted.
+        mails: the subjects of the mails that came while it lasted.
         over: seconds after its end that people were told so.
-        mails_over: how many said so.
+        mails_over: the subjects of those that came then.
     """
 
     what: str
     mailed: float | None
     last_ping: float
-    mails: int
+    mails: Sequence[str]
     over: float | None
-    mails_over: int
+    mails_over: Sequence[str]
 
     @property
     def is_well(self) -> bool:
         """Whether people were told once, and once that it is over, and no ping came when they had been told."""
-        is_told = self.mailed is not None and self.mails == 1 and self.last_ping < self.mailed
-        return is_told and self.over is not None and self.mails_over == 1
+        is_told = self.mailed is not None and len(self.mails) == 1 and self.last_ping < self.mailed
+        return is_told and self.over is not None and len(self.mails_over) == 1
 
 
 class Outages:
@@ -144,23 +144,24 @@ class Outages:
         yield await self._hear("worker stopped", stop_worker, start_worker)
 
     async def _hear(self, what: str, stop: Act, mend: Act) -> Heard:
-        before = self._mails()
+        before = len(self._mails())
         await stop()
         began = time.monotonic()
-        mailed = await self._until(lambda: self._mails() > before, TOLD_SECONDS)
+        mailed = await self._until(lambda: len(self._mails()) > before, TOLD_SECONDS)
         await asyncio.sleep(QUIET_SECONDS)
-        last_ping, mails = self._watchdog.last - began, self._mails() - before
+        last_ping, mails = self._watchdog.last - began, self._mails()[before:]
+        told = before + len(mails)
         await mend()
-        ended, told = time.monotonic(), self._mails()
-        over = await self._until(lambda: self._mails() > told, TOLD_SECONDS)
+        ended = time.monotonic()
+        over = await self._until(lambda: len(self._mails()) > told, TOLD_SECONDS)
         await self._until(lambda: self._watchdog.last > ended, TOLD_SECONDS)
         await asyncio.sleep(QUIET_SECONDS)
-        return Heard(
-            what=what, mailed=mailed, last_ping=last_ping, mails=mails, over=over, mails_over=self._mails() - told
-        )
+        over_mails = self._mails()[told:]
+        return Heard(what=what, mailed=mailed, last_ping=last_ping, mails=mails, over=over, mails_over=over_mails)
 
-    def _mails(self) -> int:
-        return sum(OPERATOR in mail.recipients for mail in self._stack.mail.messages)
+    def _mails(self) -> list[str]:
+        """Return the subjects of all mails to the operator, oldest first."""
+        return [str(mail.message["Subject"]) for mail in self._stack.mail.messages if OPERATOR in mail.recipients]
 
     async def _until(self, holds: Callable[[], bool], seconds: float) -> float | None:
         """Wait, and return how long it took; None where it was too long."""
@@ -182,10 +183,10 @@ async def measure(home: Path, project: Project, console: Console) -> bool:
     async with outages.running() as client:
         async for heard in outages.all(client):
             all_well &= heard.is_well
-            row = [heard.mailed, heard.mails, heard.last_ping, heard.over, heard.mails_over]
-            shown = ["never" if cell is None else f"{cell:.0f}" for cell in row]
-            console.print(f"{heard.what}: {', '.join(shown)}{'' if heard.is_well else ' NOT WELL'}")
-            table.add_row(heard.what, *shown)
+            row = [heard.mailed, len(heard.mails), heard.last_ping, heard.over, len(heard.mails_over)]
+            table.add_row(heard.what, *("never" if cell is None else f"{cell:.0f}" for cell in row))
+            said = "; ".join((*heard.mails, *heard.mails_over))
+            console.print(f"{heard.what}{'' if heard.is_well else ' [red]NOT WELL[/]'}: {said}", soft_wrap=True)
     console.print(table)
     return all_well
 

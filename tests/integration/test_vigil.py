@@ -129,6 +129,19 @@ async def test_of_a_store_that_is_away_people_hear_once_and_once_when_it_is_back
     assert await told(in_stack, operator, 2) == of(Trouble.STORE)
 
 
+async def test_what_was_seen_for_a_moment_before_the_server_went_away_is_not_told_with_it(
+    watching: Watching, proxy: PrefectProxy, in_stack: Stack, operator: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    await watching.look(campaigns_database=tmp_path / "file" / "campaigns.db")
+    proxy.cut = "/"
+    await watching.look(times=4)
+    assert await told(in_stack, operator, 1) == of(Trouble.SERVER)[:1]
+    proxy.cut = None
+    await watching.look(times=3)
+    assert await told(in_stack, operator, 2) == of(Trouble.SERVER)
+
+
 async def test_what_nobody_can_see_while_the_server_is_away_is_not_over(
     watching: Watching, proxy: PrefectProxy, in_stack: Stack, operator: str, tmp_path: Path
 ) -> None:
