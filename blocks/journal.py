@@ -13,11 +13,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from prefect.logging import get_logger
 from pydantic import TypeAdapter
@@ -114,11 +116,12 @@ class Journal:
         """Return the entries that belong to a store, oldest first."""
         return await asyncio.to_thread(lambda: [entry for entry in self._read() if entry.books == books])
 
-    async def rewrite(self, change: Callable[[Any], Any], *, written_before: datetime | None = None) -> int:
-        """Let the steps of all entries, those that were set aside too, say what ``change`` makes of them.
+    async def rewrite(self, change: Callable[[Any], Any], *, set_aside_before: datetime | None = None) -> int:
+        """Let the steps of entries say what ``change`` makes of them, and what they cost stay.
 
         Args:
             change: takes and returns a step as JSON has it.
+            set_aside_before: of those that were set aside before then, and of none that is to be settled; None is all.
 
         Returns:
             How many entries are other than before.
@@ -127,14 +130,17 @@ class Journal:
             StoreUnavailable: the disk does not take them.
         """
         try:
-            return await asyncio.to_thread(self._rewrite, change, written_before)
+            return await asyncio.to_thread(self._rewrite, change, set_aside_before)
         except OSError as error:
             raise StoreUnavailable(f"the journal {self.folder} cannot be written: {error.strerror}") from error
 
-    def _rewrite(self, change: Callable[[Any], Any], written_before: datetime | None) -> int:
+    def _rewrite(self, change: Callable[[Any], Any], set_aside_before: datetime | None) -> int:
         number = 0
-        for path in (*self.folder.glob(f"*{_SUFFIX}"), *self.folder.glob(f"*{_CONTRADICTS}")):
-            if written_before is not None and _changed_at(path) >= written_before.timestamp() * 1e9:
+        paths = [*self.folder.glob(f"*{_CONTRADICTS}")]
+        if set_aside_before is None:
+            paths += self.folder.glob(f"*{_SUFFIX}")
+        for path in paths:
+            if set_aside_before is not None and _changed_at(path) >= set_aside_before.timestamp() * 1e9:
                 continue
             try:
                 entry = json.loads(path.read_text("ascii"))
@@ -169,8 +175,9 @@ class Journal:
         self._put(self._path(entry), _ENTRY.dump_python(entry, mode="json"))
 
     def _put(self, path: Path, content: Any) -> None:
-        draft = path.with_suffix(".draft")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        draft = path.with_suffix(f".{uuid4().hex}.draft")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            keep_owner(path, draft)
             json.dump(content, file)
             file.flush()
             os.fsync(file.fileno())
@@ -194,6 +201,13 @@ class Journal:
                 _logger.error("%s cannot be read and is left where it is: %s", path, error)
                 if note_unreadable is not None:
                     note_unreadable(path)
+
+
+def keep_owner(path: Path, draft: Path) -> None:
+    """Give what is to replace a file to the file's owner: whoever else may write it, that one has to go on with it."""
+    with suppress(FileNotFoundError, PermissionError):
+        owner = path.stat()
+        os.chown(draft, owner.st_uid, owner.st_gid)
 
 
 def _changed_at(path: Path) -> int:

@@ -27,6 +27,19 @@ class RunWords:
     earlier: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mentions:
+    """What a look through some runs has found.
+
+    Attributes:
+        found: the runs in whose words one of the texts stands, by their ids.
+        after: the id of the last run that was looked at; None where there are no more.
+    """
+
+    found: Sequence[RunWords]
+    after: str | None
+
+
 class PersonalDataStore(Protocol):
     """Forgets what engines said."""
 
@@ -34,8 +47,8 @@ class PersonalDataStore(Protocol):
         """Return what runs say that ended before then and are not cleared; those that ended first come first."""
         ...
 
-    async def runs_mentioning(self, texts: Collection[str], *, after: str = "", limit: int = 50) -> Sequence[RunWords]:
-        """Return runs in whose words one of the texts stands, in any case of its ASCII letters; by their ids.
+    async def runs_mentioning(self, texts: Collection[str], *, after: str = "", limit: int = 200) -> Mentions:
+        """Look through so many runs, by their ids, for texts in their words, in any case of their ASCII letters.
 
         Args:
             texts: in lower case; as JSON writes them, in ASCII.
@@ -47,7 +60,8 @@ class PersonalDataStore(Protocol):
         """Let a run say the new words, if the old ones are what it says now.
 
         Args:
-            cleared: whether nothing of what engines said is left in them. A run that begins anew is not cleared.
+            cleared: whether nothing of what engines said is left in them; of a run that has ended only, and until it
+                begins anew or one of its steps is written.
 
         Returns:
             Whether they were; otherwise nothing is changed.
@@ -59,5 +73,13 @@ class PersonalDataStore(Protocol):
 
         Args:
             to: of this recipient alone, in any case of its ASCII letters.
+        """
+        ...
+
+    async def overwrite_removed(self) -> bool:
+        """Let nothing be left of what was removed in the files that the store itself writes.
+
+        Returns:
+            Whether that could be done; otherwise somebody reads or writes at this moment.
         """
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,9 +53,13 @@ class SystemClock:
 
 @cache
 def _boot() -> str | None:
-    """Return what Linux calls this boot of the machine; None on others."""
+    """Return what Linux calls this boot of the machine, and the clock that counts from it; None on others.
+
+    Processes of one machine may have such a clock of their own (time_namespaces(7)).
+    """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/time')}"
     except OSError:
         return None
 

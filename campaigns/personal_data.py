@@ -35,8 +35,9 @@ class Address:
         self.forms = tuple(sorted(form.lower() for form in forms))
         """How it may be written, in lower case."""
         written = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-        # A percent sign and two digits before it are a character of a URL, and not part of the address.
-        self._pattern = re.compile(rf"(?:(?<=%[0-9a-f]{{2}})|(?<![\w.+%-]))(?:{written})(?![\w-]|\.\w)", re.IGNORECASE)
+        # What stands before it may end in letters, and be a character as URLs or JSON write it: %3A, \n, \u003c.
+        before = r"(?<=%[0-9a-f]{2})|(?<=\\[nrtbf])|(?<=\\u[0-9a-f]{4})|(?<![\w.+%-])"
+        self._pattern = re.compile(rf"(?:{before})(?:{written})(?![\w-]|\.\w)", re.IGNORECASE)
 
     def is_in(self, value: Any) -> bool:
         """Whether it stands anywhere in a text, or in a value as JSON has it: as part of a text, or of a key."""
@@ -50,7 +51,7 @@ class Address:
         """Return a value as JSON has it without the person.
 
         - What a list says of the person goes whole, with name, phone and all that stands beside the address: the
-          smallest object of a list around it.
+          object, or the row, of a list around it; not one that holds a list of others, too.
         - What stands under the address as a key goes whole.
         - Of an object that is in no list, and in which some text is the address, all texts go; the numbers stay.
         - Any other text that holds it goes whole: it may name the person, too.
@@ -73,20 +74,20 @@ class Address:
         return (before == "" and after == "") or (before.endswith("<") and after == ">")
 
     def _is_of_the_person(self, item: Any) -> bool:
-        """Whether an item of a list goes whole."""
-        if isinstance(item, str):
-            return self.is_in(item)
-        return isinstance(item, dict) and self.is_in(item) and not self._is_in_a_list_of_objects(item)
+        """Whether an item of a list goes whole: a text, a row of a table, or an object that speaks of nobody else."""
+        if isinstance(item, list):
+            return self.is_in(item) and not any(isinstance(one, (dict, list)) for one in item)
+        return self.is_in(item) and not self._is_among_others(item)
 
-    def _is_in_a_list_of_objects(self, value: Any) -> bool:
-        """Whether it stands in an object of a list within the value, which then goes instead of the value."""
+    def _is_among_others(self, value: Any) -> bool:
+        """Whether it stands in a list of objects, or of rows, of which others are somebody else's: a batch."""
         if isinstance(value, dict):
-            return any(self._is_in_a_list_of_objects(item) for item in value.values())
+            return any(self._is_among_others(item) for item in value.values())
         if not isinstance(value, list):
             return False
-        return any(
-            (isinstance(item, dict) and self.is_in(item)) or self._is_in_a_list_of_objects(item) for item in value
-        )
+        entries = [item for item in value if isinstance(item, (dict, list))]
+        found = sum(map(self.is_in, entries))
+        return 0 < found < len(entries) or any(map(self._is_among_others, entries))
 
     def _without_texts(self, item: Any) -> Any:
         if isinstance(item, str):

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+from prefect_campaigns.blocks.sqlite.clock_steps import follow
 from prefect_campaigns.blocks.sqlite.schema import missing, upgrade
-from prefect_campaigns.blocks.sqlite.steps import follow
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import StoreError, StoreUnavailable
 
@@ -136,6 +136,20 @@ class SqliteFile:
 
         deadline = time.monotonic() + self._timeout_seconds
         return await self._on_thread(lambda: self._transaction("IMMEDIATE", follow_and_work, deadline))
+
+    async def empty_log(self) -> bool:
+        """Carry what was written over to the file itself, and empty the log beside it; return whether that was so.
+
+        Otherwise somebody reads or writes at this moment.
+        """
+
+        def empty() -> bool:
+            if self._connection is None:
+                raise StoreError(f"the store {self.path} is not open")
+            is_busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not is_busy
+
+        return await self._on_thread(empty)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``work(connection)`` on one consistent view of the file."""

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from prefect_campaigns.blocks.store_personal_data import RunWords
+from prefect_campaigns.blocks.store_personal_data import Mentions, RunWords
 from prefect_campaigns.blocks.store_types import MailState
 from prefect_campaigns.blocks.values import instant_text, json_text, storable_text
 from prefect_campaigns.results import RunStatus
@@ -27,15 +27,24 @@ def uncleared_runs(db: sqlite3.Connection, *, ended_before: datetime, limit: int
     return [_words(db, row) for row in found.fetchall()]
 
 
-def runs_mentioning(db: sqlite3.Connection, texts: Collection[str], *, after: str, limit: int) -> Sequence[RunWords]:
-    """Return runs in whose words one of the texts stands."""
+def runs_mentioning(db: sqlite3.Connection, texts: Collection[str], *, after: str, limit: int) -> Mentions:
+    """Look through the next runs for one of the texts."""
+    place = db.execute(
+        "SELECT max(run_id) AS last, count(*) AS number FROM"
+        " (SELECT run_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT ?)",
+        (after, limit),
+    ).fetchone()
+    if not place["number"]:
+        return Mentions(found=(), after=None)
     found = db.execute(
-        "SELECT run_id, message FROM runs WHERE run_id > :after AND"  # noqa: S608 - nothing of it comes from outside
-        f" ({_MENTIONS.format('coalesce(message, char(0))')} OR EXISTS (SELECT 1 FROM run_steps"
-        f" WHERE run_steps.run_id = runs.run_id AND {_MENTIONS.format('detail')})) ORDER BY run_id LIMIT :limit",
-        {"texts": json_text(list(texts)), "after": after, "limit": limit},
+        "SELECT run_id, message FROM runs WHERE run_id > :after AND run_id <= :last"  # noqa: S608 - all of it ours
+        f" AND ({_MENTIONS.format('coalesce(message, char(0))')} OR EXISTS (SELECT 1 FROM run_steps"
+        f" WHERE run_steps.run_id = runs.run_id AND {_MENTIONS.format('detail')})) ORDER BY run_id",
+        {"texts": json_text(list(texts)), "after": after, "last": place["last"]},
     ).fetchall()
-    return [_words(db, row) for row in found]
+    return Mentions(
+        found=tuple(_words(db, row) for row in found), after=place["last"] if place["number"] == limit else None
+    )
 
 
 def _words(db: sqlite3.Connection, run: sqlite3.Row) -> RunWords:
@@ -47,8 +56,8 @@ def _words(db: sqlite3.Connection, run: sqlite3.Row) -> RunWords:
 
 def replace_words(db: sqlite3.Connection, now: datetime, old: RunWords, new: RunWords, *, cleared: bool) -> bool:
     """Write the new words where the old ones stand."""
-    row = db.execute("SELECT run_id, message FROM runs WHERE run_id = ?", (old.run_id,)).fetchone()
-    if row is None or _words(db, row) != old:
+    row = db.execute("SELECT run_id, message, status FROM runs WHERE run_id = ?", (old.run_id,)).fetchone()
+    if row is None or _words(db, row) != old or (cleared and row["status"] == RunStatus.RUNNING):
         return False
     db.execute(
         "UPDATE runs SET message = ?, cleared_at = coalesce(?, cleared_at) WHERE run_id = ?",

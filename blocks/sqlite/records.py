@@ -137,8 +137,7 @@ def start_run(db: sqlite3.Connection, lease: Lease, report: RunReport) -> None:
     _require_own(db, lease, report)
     if not _insert_run(db, report):
         db.execute(
-            "UPDATE runs SET status = ?, state_name = NULL, message = NULL, completed_at = NULL, cleared_at = NULL"
-            " WHERE run_id = ?",
+            "UPDATE runs SET status = ?, state_name = NULL, message = NULL, completed_at = NULL WHERE run_id = ?",
             (RunStatus.RUNNING, report.run_id),
         )
 

@@ -28,7 +28,7 @@ from prefect_campaigns.blocks.sqlite import (
 )
 from prefect_campaigns.blocks.sqlite.bookings import Author
 from prefect_campaigns.blocks.sqlite.file import SqliteFile
-from prefect_campaigns.blocks.store_personal_data import RunWords
+from prefect_campaigns.blocks.store_personal_data import Mentions, RunWords
 from prefect_campaigns.blocks.store_types import (
     ApprovalRecord,
     ApprovalState,
@@ -239,7 +239,7 @@ class SqliteStore:
             lambda db: personal_data.uncleared_runs(db, ended_before=ended_before, limit=limit)
         )
 
-    async def runs_mentioning(self, texts: Collection[str], *, after: str = "", limit: int = 50) -> Sequence[RunWords]:
+    async def runs_mentioning(self, texts: Collection[str], *, after: str = "", limit: int = 200) -> Mentions:
         return await self._file.read(lambda db: personal_data.runs_mentioning(db, texts, after=after, limit=limit))
 
     async def replace_words(self, old: RunWords, new: RunWords, *, cleared: bool = False) -> bool:
@@ -247,6 +247,9 @@ class SqliteStore:
 
     async def remove_mails(self, *, before: datetime, to: str | None = None) -> int:
         return await self._file.write(lambda db, now: personal_data.remove_mails(db, before=before, to=to))
+
+    async def overwrite_removed(self) -> bool:
+        return await self._file.empty_log()
 
     # Money
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from prefect_campaigns.blocks import rows
-from prefect_campaigns.blocks.store_personal_data import RunWords
+from prefect_campaigns.blocks.store_personal_data import Mentions, RunWords
 from prefect_campaigns.blocks.store_types import (
     ApprovalRecord,
     ApprovalState,
@@ -303,11 +303,11 @@ class SupabaseStore:
         found = await self._value("campaigns_uncleared_runs", p_ended_before=instant_text(ended_before), p_limit=limit)
         return [RunWords(**row) for row in found]
 
-    async def runs_mentioning(self, texts: Collection[str], *, after: str = "", limit: int = 50) -> Sequence[RunWords]:
-        found = await self._value(
+    async def runs_mentioning(self, texts: Collection[str], *, after: str = "", limit: int = 200) -> Mentions:
+        answer = await self._value(
             "campaigns_runs_mentioning", p_texts=json.dumps(list(texts)), p_after=after, p_limit=limit
         )
-        return [RunWords(**row) for row in found]
+        return Mentions(found=tuple(RunWords(**row) for row in answer["found"]), after=answer["after"])
 
     async def replace_words(self, old: RunWords, new: RunWords, *, cleared: bool = False) -> bool:
         return bool(
@@ -326,6 +326,10 @@ class SupabaseStore:
                 "campaigns_remove_mails", p_before=instant_text(before), p_to=values.optional_storable_text(to)
             )
         )
+
+    async def overwrite_removed(self) -> bool:
+        # PostgreSQL's vacuum does, by itself.
+        return True
 
     # Money
 

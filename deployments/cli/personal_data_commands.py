@@ -20,7 +20,7 @@ from prefect_campaigns.deployments.cli.run_commands import at_work
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.personal_data.removing import OnDisk, Removed, Say, erase, purge
-from prefect_campaigns.errors import CampaignsError, UsageError
+from prefect_campaigns.errors import UsageError
 from prefect_campaigns.personal_data import Address
 
 _AGE = re.compile(r"(\d{1,5}) ?(d|w)")
@@ -44,7 +44,7 @@ async def purge_command(*, older_than: str | None = None, yes: bool = False, jso
     if not await _is_agreed(question, yes=yes, as_json=json):
         return EXIT_FAILED
     async with at_work() as (client, store):
-        with _showing_progress() as progress, _as_ours():
+        with _showing_progress() as progress:
             removed = await purge(client, store, settings, before=before, say=progress)
         await record_audit(
             client,
@@ -91,7 +91,7 @@ async def erase_command(*, email: Sequence[str] = (), yes: bool = False, json: A
     everything = []
     async with at_work() as (client, store):
         for address in addresses:
-            with _showing_progress() as progress, _as_ours():
+            with _showing_progress() as progress:
                 removed = await erase(client, store, settings, address, now=current_clock().now(), say=progress)
             everything.append(removed)
             # Whom it was about is written down nowhere.
@@ -123,19 +123,6 @@ async def _is_agreed(question: str, *, yes: bool, as_json: bool) -> bool:
 
 
 @contextmanager
-def _as_ours() -> Iterator[None]:
-    """Say of the disk what it does not let go of."""
-    try:
-        yield
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        raise CampaignsError(
-            f"this machine's disk did not let go of{where}: {error.strerror or error}; what was removed before is"
-            " removed, and the same command goes on with the rest"
-        ) from error
-
-
-@contextmanager
 def _showing_progress() -> Iterator[Say]:
     if not err.is_terminal:
         yield lambda what: None
@@ -160,7 +147,7 @@ def _finish(everything: Sequence[Removed], command: str, *, as_json: bool) -> in
     for line in again:
         say(f"[red]✗[/] {escape(line)}.", to=err)
     if again:
-        say(f"  To remove this, too, when it has ended: {command} once more.", to=err)
+        say(f"  What is left of it goes with {command} once more.", to=err)
     return EXIT_FAILED if again else EXIT_OK
 
 

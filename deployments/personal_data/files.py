@@ -14,6 +14,7 @@ import portalocker
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 from prefect.settings import get_current_settings
 
+from prefect_campaigns.blocks.journal import keep_owner
 from prefect_campaigns.deployments.running.logs import ALL, ERRORS
 from prefect_campaigns.personal_data import Address
 
@@ -23,6 +24,9 @@ _RESULT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-")
 _UNNAMED, _OUR_ERROR = re.compile(r"[0-9a-f]{32}"), '{\\"__exc_type__\\": \\"prefect_campaigns.'
 """What a task has failed with lies in a file without a name, as do results of other people's flows."""
 
+_HEAD_BYTES = 8192
+"""Within which it is seen whose it is."""
+
 _STAMP = re.compile(r'(?:\{"time": ")?(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)')
 """How a line of a log begins; one that does not belongs to the line before it."""
 
@@ -31,42 +35,48 @@ LOCK_SECONDS = 10.0
 """How long is waited for whoever writes to a log."""
 
 
-def result_files() -> Iterator[Path]:
-    """Yield the files, or folders of files, in which Prefect keeps the results of tasks on this machine."""
-    folder = get_current_settings().results.local_storage_path
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for entry in os.scandir(folder):
-            path = Path(entry.path)
-            if _RESULT.match(entry.name) or (_UNNAMED.fullmatch(entry.name) and _OUR_ERROR in _text_of(path)):
-                yield path
+def remove_results(problems: list[str], *, before: datetime) -> int:
+    """Remove the results that were written before then; return how many. What cannot be removed is a problem."""
+    return _remove(lambda path: _written_at(path) < before and _is_ours(path), problems)
 
 
-def remove_results(*, before: datetime) -> int:
-    """Remove the results that were written before then; return how many.
+def remove_results_mentioning(address: Address, problems: list[str]) -> int:
+    """Remove the results that mention somebody; return how many. What cannot be removed is a problem.
 
-    Raises:
-        OSError: the disk does not let go of one.
+    What a run goes on with, its record in the books has.
     """
-    return _remove(path for path in result_files() if _written_at(path) < before)
+    return _remove(
+        lambda path: _is_ours(path) and any(address.is_in(_text_of(file)) for file in _files_in(path)), problems
+    )
 
 
-def remove_results_mentioning(address: Address) -> int:
-    """Remove the results that mention somebody; return how many. What a run goes on with, its record in the books has.
-
-    Raises:
-        OSError: the disk does not let go of one.
-    """
-    return _remove(path for path in result_files() if any(_mentions(file, address) for file in _files_in(path)))
-
-
-def _remove(paths: Iterable[Path]) -> int:
+def _remove(goes: Callable[[Path], bool], problems: list[str]) -> int:
+    """Remove what goes of the files, or folders of files, in which Prefect keeps results of tasks on this machine."""
     number = 0
-    for path in list(paths):
-        # Another process may remove the same.
-        with suppress(FileNotFoundError):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            number += 1
+    for path in _entries_of(get_current_settings().results.local_storage_path):
+        try:
+            if goes(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                number += 1
+        except FileNotFoundError:
+            # Another process has removed the same.
+            continue
+        except OSError as error:
+            problems.append(f"{path} cannot be removed: {error.strerror}")
     return number
+
+
+def _entries_of(folder: Path) -> list[Path]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return [Path(entry.path) for entry in os.scandir(folder)]
+    return []
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is a result of ours: others keep theirs in the same folder."""
+    if _RESULT.match(path.name):
+        return True
+    return _UNNAMED.fullmatch(path.name) is not None and path.is_file() and _OUR_ERROR in _text_of(path, _HEAD_BYTES)
 
 
 def _files_in(path: Path) -> Iterator[Path]:
@@ -77,39 +87,33 @@ def _files_in(path: Path) -> Iterator[Path]:
 
 
 def _written_at(path: Path) -> datetime:
-    with suppress(FileNotFoundError):
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return datetime.max.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
-def _mentions(path: Path, address: Address) -> bool:
-    return address.is_in(_text_of(path))
+def _text_of(path: Path, limit: int = -1) -> str:
+    with path.open("rb") as file:
+        return file.read(limit).decode("utf-8", errors="replace")
 
 
-def _text_of(path: Path) -> str:
-    """Return what a file says; nothing where another process has removed it."""
-    with suppress(FileNotFoundError):
-        return path.read_text("utf-8", errors="replace")
-    return ""
-
-
-def remove_log_lines(folder: Path, *, before: datetime) -> int:
-    """Remove the lines of the logs that were written before then; return how many.
-
-    Raises:
-        OSError: the disk does not take what is left.
-    """
+def remove_log_lines(folder: Path, problems: list[str], *, before: datetime) -> int:
+    """Remove the lines of the logs that were written before then; return how many."""
     limit = f"{before.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{before.microsecond // 1000:03d}Z"
-    return sum(_rewrite(path, lambda stamp, line: stamp < limit) for path in _log_files(folder))
+    return _rewrite_all(folder, lambda stamp, entry: stamp < limit, problems)
 
 
-def remove_log_lines_mentioning(folder: Path, address: Address) -> int:
-    """Remove the lines of the logs that mention somebody; return how many.
+def remove_log_lines_mentioning(folder: Path, address: Address, problems: list[str]) -> int:
+    """Remove the lines of the logs that mention somebody; return how many."""
+    return _rewrite_all(folder, lambda stamp, entry: address.is_in(entry), problems)
 
-    Raises:
-        OSError: the disk does not take what is left.
-    """
-    return sum(_rewrite(path, lambda stamp, line: address.is_in(line)) for path in _log_files(folder))
+
+def _rewrite_all(folder: Path, goes: Callable[[str, str], bool], problems: list[str]) -> int:
+    number = 0
+    for path in _log_files(folder):
+        try:
+            number += _rewrite(path, goes)
+        except OSError as error:
+            problems.append(f"{path} cannot be written: {error.strerror or error}")
+    return number
 
 
 def _log_files(folder: Path) -> list[Path]:
@@ -137,6 +141,7 @@ def _rewrite_alone(path: Path, goes: Callable[[str, str], bool]) -> int:
         return 0
     with source, draft.open("w", encoding="utf-8", errors="surrogateescape", newline="") as target:
         shutil.copymode(path, draft)
+        keep_owner(path, draft)
         for entry in _entries(source):
             stamp = _STAMP.match(entry[0])
             if goes(stamp[1] if stamp else "", "".join(entry)):

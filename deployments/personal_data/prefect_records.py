@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
@@ -23,13 +25,15 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
     LogFilter,
     LogFilterTextSearch,
 )
-from prefect.client.schemas.objects import TERMINAL_STATES, Artifact, FlowRun, Log, TaskRun
+from prefect.client.schemas.objects import TERMINAL_STATES, Artifact, FlowRun, Log, State, TaskRun
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
 
+from prefect_campaigns.deployments.compile import CAMPAIGN_TAG
 from prefect_campaigns.flows.approval import EXPIRE_FLOW_NAME
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME, RESUME_FLOW_NAME
 from prefect_campaigns.personal_data import Address
@@ -41,58 +45,90 @@ _DELETED_AT_ONCE = 50
 _ASKED_AT_ONCE = 8
 _LONGEST_QUERY = 190
 
-_OURS = FlowFilter(name=FlowFilterName(any_=[CAMPAIGN_FLOW_NAME, RESUME_FLOW_NAME, EXPIRE_FLOW_NAME]))
 _ENDED = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(TERMINAL_STATES)))
-_PROGRESS = ArtifactFilter(key=ArtifactFilterKey(like_="progress-"))
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mentioned:
+    """What of Prefect's records holds an address.
+
+    Attributes:
+        runs: of campaigns, and of what serves them.
+        others: how many runs of other flows, which are not ours to delete.
+    """
+
+    runs: frozenset[UUID]
+    others: int
 
 
 class PrefectRecords:
     """Asks Prefect's server what it keeps of our runs, and has it forget.
 
+    Ours are the runs of campaigns (by flow and tag, since others may call a flow so), and of the flows that serve them.
     Every method may raise PrefectException and httpx.HTTPError: Prefect is not there.
     """
 
     def __init__(self, client: PrefectClient) -> None:
         self._client = client
+        self._can_search: bool | None = None
+
+    async def now(self) -> datetime:
+        """Return what time it is by the server's clock."""
+        answer = await self._client.request("GET", "/health")
+        return parsedate_to_datetime(answer.headers["date"])
 
     async def ended_before(self, instant: datetime) -> list[UUID]:
-        """Return the runs of campaigns, and of what serves them, that ended before then."""
+        """Return our runs that ended before then."""
         wanted = FlowRunFilter(state=_ENDED, end_time=FlowRunFilterEndTime(before_=instant))
         return [run.id async for run in self._runs(wanted)]
 
-    async def mentioning(self, address: Address) -> tuple[set[UUID], set[UUID]]:
-        """Return the runs in whose record the address stands, and the artifacts: in parameters, states, logs."""
-        runs = {
-            run.id
-            async for run in self._runs(FlowRunFilter())
-            if address.is_in([run.parameters, (run.state and run.state.message) or ""])
-        }
-        async for task_run in self._task_runs():
-            if task_run.flow_run_id is not None and task_run.state and address.is_in(task_run.state.message):
-                runs.add(task_run.flow_run_id)
-        artifacts = set()
-        async for artifact in self._artifacts(_PROGRESS):
-            if address.is_in([artifact.description, artifact.data]):
-                artifacts.add(artifact.id)
-        return runs | await self._logged(address), artifacts
+    async def mentioning(self, address: Address) -> Mentioned:
+        """Return the runs in whose record the address stands: in parameters, states, logs and artifacts."""
+        ours: set[UUID] = set()
+        found: set[UUID] = set()
+        async for run in self._runs(FlowRunFilter()):
+            ours.add(run.id)
+            if address.is_in([run.parameters, _said(run.state)]) or (
+                run.run_count > 1 and _any_said(address, await self._client.read_flow_run_states(run.id))
+            ):
+                found.add(run.id)
+        async for task in self._task_runs():
+            if task.flow_run_id is None or task.flow_run_id not in ours or task.flow_run_id in found:
+                continue
+            if address.is_in(_said(task.state)) or (
+                task.run_count > 1 and _any_said(address, await self._client.read_task_run_states(task.id))
+            ):
+                found.add(task.flow_run_id)
+        async for artifact in self._artifacts(ArtifactFilter(key=ArtifactFilterKey(like_="progress-"))):
+            if artifact.flow_run_id in ours and address.is_in([artifact.description, artifact.data]):
+                found.add(artifact.flow_run_id)
+        logged = await self._logged(address)
+        others = [run.id for some in _batches(logged - ours) async for run in self._all(_with_ids(some))]
+        return Mentioned(runs=frozenset(found | (logged & ours)), others=len(others))
+
+    async def lost_logs(self, address: Address) -> set[UUID]:
+        """Return runs that are deleted, and in whose logs the address stands still."""
+        logged = await self._logged(address)
+        return logged - {run.id for some in _batches(logged) async for run in self._all(_with_ids(some))}
 
     async def unended(self, runs: Collection[UUID]) -> list[FlowRun]:
         """Return those of the runs that have not ended."""
-        found = [
-            run for some in _batches(runs) async for run in self._runs(FlowRunFilter(id=FlowRunFilterId(any_=some)))
-        ]
+        wanted = map(_with_ids, _batches(runs))
+        found = [run for these in wanted async for run in self._runs(these)]
         return [run for run in found if run.state is None or not run.state.is_final()]
 
     async def delete(self, runs: Collection[UUID], *, on_progress: Callable[[int], object] = lambda done: None) -> int:
-        """Delete runs that have ended, with their states, task runs, logs and artifacts; return how many."""
+        """Delete runs of ours that have ended, with states, task runs, logs and artifacts; return how many."""
         done = 0
         for some in _batches(runs):
-            of_these = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=some))
-            await self.delete_artifacts([artifact.id async for artifact in self._artifacts(of_these)])
+            ended = [run.id async for run in self._runs(_with_ids(some, state=_ENDED))]
+            if not ended:
+                continue
+            await self._delete_artifacts(ended)
             # One that somebody retries at this moment has not ended any more.
-            wanted = FlowRunFilter(id=FlowRunFilterId(any_=some), state=_ENDED).model_dump(mode="json")
+            wanted = _with_ids(ended, state=_ENDED).model_dump(mode="json")
             # Prefect's client knows every path but this one.
             path: Any = "/flow_runs/bulk_delete"
             answer = await self._client.request("POST", path, json={"flow_runs": wanted})
@@ -100,65 +136,76 @@ class PrefectRecords:
             on_progress(done)
         return done
 
-    async def delete_artifacts(self, artifacts: Collection[UUID]) -> None:
-        """Delete artifacts."""
+    async def _delete_artifacts(self, runs: list[UUID]) -> None:
+        of_these = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=runs))
+        artifacts = [artifact.id async for artifact in self._artifacts(of_these)]
         turns = asyncio.Semaphore(_ASKED_AT_ONCE)
 
-        async def delete(artifact: UUID) -> None:
-            # Of a run that goes on it may be gone, and another be there.
+        async def delete(artifact: UUID | None) -> None:
             async with turns:
+                # It may be gone already.
                 with suppress(ObjectNotFound):
-                    await self._client.delete_artifact(artifact)
+                    if artifact is not None:
+                        await self._client.delete_artifact(artifact)
 
         await asyncio.gather(*map(delete, artifacts))
 
     async def events_mentioning(self, address: Address) -> int | None:
         """Return how many of Prefect's events hold the address: nobody can delete one. None where it cannot search."""
+        if not await self._is_searchable():
+            return None
         count = 0
         for query in _queries(address):
             wanted = {"filter": {"text": {"query": query}}, "limit": 1}
+            count += (await self._client.request("POST", "/events/filter", json=wanted)).json()["total"]
+        return count
+
+    async def _is_searchable(self) -> bool:
+        """Whether the server can search: one whose SQLite is older than 3.44 fails, and logs what was looked for."""
+        if self._can_search is None:
             try:
-                found = await self._client.request("POST", "/events/filter", json=wanted)
+                await self._client.read_logs(LogFilter(text=LogFilterTextSearch(query="anything")), limit=1)
+                self._can_search = True
             except httpx.HTTPStatusError as error:
                 if error.response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
                     raise
-                return None
-            count += found.json()["total"]
-        return count
+                self._can_search = False
+        return self._can_search
 
     async def _logged(self, address: Address) -> set[UUID]:
-        """Return the runs in whose logs the address stands."""
-        try:
-            return {
-                run
-                for query in _queries(address)
-                async for run in self._logged_in(LogFilter(text=LogFilterTextSearch(query=query)), address)
-            }
-        except httpx.HTTPStatusError as error:
-            # A server whose SQLite is older than 3.44 fails at each search.
-            if error.response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
-                raise
-            return {run async for run in self._logged_in(LogFilter(), address)}
-
-    async def _logged_in(self, wanted: LogFilter, address: Address) -> AsyncIterator[UUID]:
-        async for log in self._logs(wanted):
-            if log.flow_run_id is not None and address.is_in(log.message):
-                yield log.flow_run_id
+        """Return the runs, of whatever flow, in whose logs the address stands."""
+        wanted = [LogFilter()]
+        if await self._is_searchable():
+            wanted = [LogFilter(text=LogFilterTextSearch(query=query)) for query in _queries(address)]
+        return {
+            log.flow_run_id
+            for one in wanted
+            async for log in self._logs(one)
+            if log.flow_run_id is not None and address.is_in(log.message)
+        }
 
     def _logs(self, wanted: LogFilter) -> AsyncIterator[Log]:
         return _pages(lambda offset: self._client.read_logs(wanted, limit=_PAGE, offset=offset))
 
-    def _runs(self, wanted: FlowRunFilter) -> AsyncIterator[FlowRun]:
+    async def _runs(self, wanted: FlowRunFilter) -> AsyncIterator[FlowRun]:
+        """Yield those of ours."""
+        tagged = wanted.model_copy(update={"tags": FlowRunFilterTags(all_=[CAMPAIGN_TAG])})
+        for flows, runs in (((CAMPAIGN_FLOW_NAME,), tagged), ((RESUME_FLOW_NAME, EXPIRE_FLOW_NAME), wanted)):
+            async for run in self._all(runs, FlowFilter(name=FlowFilterName(any_=list(flows)))):
+                yield run
+
+    def _all(self, wanted: FlowRunFilter, flows: FlowFilter | None = None) -> AsyncIterator[FlowRun]:
         return _pages(
             lambda offset: self._client.read_flow_runs(
-                flow_filter=_OURS, flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=offset
+                flow_filter=flows, flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=offset
             )
         )
 
     def _task_runs(self) -> AsyncIterator[TaskRun]:
+        ours = FlowFilter(name=FlowFilterName(any_=[CAMPAIGN_FLOW_NAME, RESUME_FLOW_NAME, EXPIRE_FLOW_NAME]))
         return _pages(
             lambda offset: self._client.read_task_runs(
-                flow_filter=_OURS, sort=TaskRunSort.ID_DESC, limit=_PAGE, offset=offset
+                flow_filter=ours, sort=TaskRunSort.ID_DESC, limit=_PAGE, offset=offset
             )
         )
 
@@ -168,6 +215,18 @@ class PrefectRecords:
                 artifact_filter=wanted, sort=ArtifactSort.ID_DESC, limit=_PAGE, offset=offset
             )
         )
+
+
+def _said(state: State[Any] | None) -> str:
+    return (state and state.message) or ""
+
+
+def _any_said(address: Address, states: Iterable[State[Any]]) -> bool:
+    return any(address.is_in(_said(state)) for state in states)
+
+
+def _with_ids(runs: Collection[UUID], *, state: FlowRunFilterState | None = None) -> FlowRunFilter:
+    return FlowRunFilter(id=FlowRunFilterId(any_=list(runs)), state=state)
 
 
 async def _pages(read: Callable[[int], Awaitable[Sequence[T]]]) -> AsyncIterator[T]:

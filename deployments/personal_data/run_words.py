@@ -14,7 +14,8 @@ REMOVED = "[removed]"
 """What stands where a run's message or a step's error stood."""
 
 _SAID = ("result", "warnings", "error")
-_NOTHING_EARLIER = {"results": "{}", "errors": "[]"}
+_COUNTED = ("status", "cost", "counts")
+"""What a run from before keeps of a step."""
 
 
 def cleared(words: RunWords) -> RunWords:
@@ -23,8 +24,16 @@ def cleared(words: RunWords) -> RunWords:
         words,
         message=words.message and REMOVED,
         steps={name: json_text(cleared_step(json_value(detail))) for name, detail in words.steps.items()},
-        earlier={name: _NOTHING_EARLIER[name] for name in words.earlier},
+        earlier={name: _rewritten(text, _counted) for name, text in words.earlier.items()},
     )
+
+
+def _counted(value: Any) -> Any:
+    """Return what was counted, and what it cost, of the results of a run from before; of its errors nothing."""
+    if not isinstance(value, dict):
+        return []
+    steps = {name: step for name, step in value.items() if isinstance(step, dict)}
+    return {name: {key: step[key] for key in _COUNTED if key in step} for name, step in steps.items()}
 
 
 def cleared_step(step: dict[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI
 from sqlalchemy import Connection, Engine, event
+from starlette.types import ASGIApp
 
 from prefect_campaigns.deployments.running.timezones import remember_timezones
 from prefect_campaigns.deployments.running.web_pages import PageGate
@@ -106,10 +106,10 @@ def keeping_pages_out() -> Iterator[None]:
     known = urlsplit(os.environ.get("PREFECT_UI_URL", "")).hostname
     create_app = server.create_app
 
-    def create_gated(*args: Any, **kwargs: Any) -> FastAPI:
+    def create_gated(*args: Any, **kwargs: Any) -> ASGIApp:
         app = create_app(*args, **kwargs)
-        app.add_middleware(PageGate, known=(known,) if known else ())
-        return app
+        # The final one is served. The server asks for others to ask itself, by a name that leads nowhere.
+        return PageGate(app, known=(known,) if known else ()) if kwargs.get("final") else app
 
     server.create_app = create_gated
     try:

@@ -150,16 +150,22 @@ async def purge_for_ever(client: PrefectClient, id: UUID, logger: WorkerLogger) 
     Args:
         id: the worker's own process.
     """
+    pause = PURGE_SECONDS / 12
     while True:
-        await asyncio.sleep(PURGE_SECONDS)
+        await asyncio.sleep(pause)
+        pause = PURGE_SECONDS
         try:
             settings = load_settings()
             if settings.campaigns_retention_days is not None:
                 before = current_clock().now() - timedelta(days=settings.campaigns_retention_days)
-                await purge_disk(settings, before=before)
                 async with open_store(settings) as store, if_alone(store, "purge", who=str(id), logger=logger) as alone:
-                    if alone and (removed := await purge(client, store, settings, before=before)):
-                        logger.info("Removed what is older than %s: %s", f"{before:%Y-%m-%d}", removed.describe())
+                    # Of those that are not alone each sees to its own disk.
+                    removed = await purge(client, store, settings, before=before) if alone else None
+                disk = removed.disk if removed else await purge_disk(settings, before=before)
+                if removed:
+                    logger.info("Removed what is older than %s: %s", f"{before:%Y-%m-%d}", removed.describe())
+                for problem in removed.again if removed is not None else disk.problems:
+                    logger.warning("Not removed, though it is old: %s", problem)
         except Exception as error:
             # Of any kind, as above.
             logger.warning("What is older than CAMPAIGNS_RETENTION_DAYS is not removed yet: %s", error)

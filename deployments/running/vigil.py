@@ -169,8 +169,8 @@ class Vigil:
             async with asyncio.timeout(ASK_SECONDS):
                 troubles |= await self._troubles_of_server(settings)
         except (httpx.HTTPError, PrefectException, TimeoutError):
-            # Which books to open may be the server's to say. Of what only it knows, nobody knows that it is over; nor that
-            # it goes on, where it was seen for a moment only.
+            # Which books to open may be the server's to say. Of what only it knows, nobody knows that it is over; nor
+            # that it goes on, where it was seen for a moment only.
             troubles.discard(Trouble.STORE)
             troubles |= {Trouble.SERVER, *(one for one, incident in self._incidents.items() if incident.has_begun)}
         return troubles

@@ -11,7 +11,9 @@ begin
     -- When nothing was left of what engines said in a run.
     alter table public.campaign_runs add column cleared_at timestamptz;
 
-    create index campaign_runs_uncleared on public.campaign_runs (completed_at) where cleared_at is null;
+    -- Of a run from before nobody may have written down when it ended.
+    create index campaign_runs_uncleared on public.campaign_runs (coalesce(completed_at, started_at))
+        where cleared_at is null;
 
     -- {run_id, message, steps, earlier}, each step's detail in a text of its own, and of a run without steps, from before,
     -- the columns of JSON that its table has.
@@ -34,30 +36,36 @@ begin
     language plpgsql stable set search_path = '' as $$
     begin
         return jsonb_build_object('value', coalesce((
-            select jsonb_agg(public.campaigns_words(r) order by r.completed_at, r.run_id)
+            select jsonb_agg(public.campaigns_words(r) order by coalesce(r.completed_at, r.started_at), r.run_id)
             from (select * from public.campaign_runs f
-                  where f.cleared_at is null and f.completed_at < p_ended_before and f.status <> 'running'
-                    and f.run_id is not null
-                  order by f.completed_at, f.run_id limit p_limit) r), '[]'));
+                  where f.cleared_at is null and coalesce(f.completed_at, f.started_at) < p_ended_before
+                    and f.status <> 'running' and f.run_id is not null
+                  order by coalesce(f.completed_at, f.started_at), f.run_id limit p_limit) r), '[]'));
     end
     $$;
 
-    -- p_texts is an array of texts in lower case; where one stands in an engine's words is looked for in any case. By id.
+    -- p_texts is an array of texts in lower case; so many runs are looked through for them, by id, after that of p_after.
     create function public.campaigns_runs_mentioning(p_texts text, p_after text, p_limit integer) returns jsonb
     language plpgsql stable set search_path = '' as $$
     declare
         v_texts constant text[] := array(select jsonb_array_elements_text(p_texts::jsonb));
+        v_last text;
+        v_number bigint;
     begin
-        return jsonb_build_object('value', coalesce((
-            select jsonb_agg(public.campaigns_words(r) order by r.run_id collate "C")
-            from (select * from public.campaign_runs f
-                  where f.run_id collate "C" > p_after and exists (
-                      select from unnest(v_texts) t
-                      where strpos(lower(f.message), t) > 0 or strpos(lower(f.results::text), t) > 0
-                         or strpos(lower(f.errors::text), t) > 0
-                         or exists (select from public.campaign_run_steps s
-                                    where s.run_id = f.run_id and strpos(lower(s.detail::text), t) > 0))
-                  order by f.run_id collate "C" limit p_limit) r), '[]'));
+        select max(n.run_id collate "C"), count(*) into v_last, v_number
+        from (select f.run_id from public.campaign_runs f where f.run_id collate "C" > p_after
+              order by f.run_id collate "C" limit p_limit) n;
+        return jsonb_build_object('value', jsonb_build_object(
+            'after', case when v_number = p_limit and v_number > 0 then v_last end,
+            'found', coalesce((
+                select jsonb_agg(public.campaigns_words(r) order by r.run_id collate "C")
+                from public.campaign_runs r
+                where r.run_id collate "C" > p_after and r.run_id collate "C" <= v_last and exists (
+                    select from unnest(v_texts) t
+                    where strpos(lower(r.message), t) > 0 or strpos(lower(r.results::text), t) > 0
+                       or strpos(lower(r.errors::text), t) > 0
+                       or exists (select from public.campaign_run_steps s
+                                  where s.run_id = r.run_id and strpos(lower(s.detail::text), t) > 0))), '[]')));
     end
     $$;
 
@@ -73,7 +81,7 @@ begin
         v_run public.campaign_runs;
     begin
         select * into v_run from public.campaign_runs r where r.run_id = v_old ->> 'run_id' for no key update;
-        if not found or public.campaigns_words(v_run) <> v_old then
+        if not found or public.campaigns_words(v_run) <> v_old or (p_cleared and v_run.status = 'running') then
             return jsonb_build_object('value', false);
         end if;
         update public.campaign_run_steps s
@@ -120,11 +128,25 @@ begin
         for each row when (new.status = 'running' and new.cleared_at is not null)
         execute function public.campaigns_not_cleared();
 
+    -- So does one of which a step is written, as it is late.
+    create function public.campaigns_run_not_cleared() returns trigger
+    language plpgsql set search_path = '' as $$
+    begin
+        update public.campaign_runs r set cleared_at = null where r.run_id = new.run_id and r.cleared_at is not null;
+        return null;
+    end
+    $$;
+
+    create trigger campaign_run_steps_say_something
+        after insert or update of status on public.campaign_run_steps
+        for each row execute function public.campaigns_run_not_cleared();
+
     for v_function in
         select oid::regprocedure from pg_proc
         where pronamespace = 'public'::regnamespace
           and proname in ('campaigns_words', 'campaigns_uncleared_runs', 'campaigns_runs_mentioning',
-                          'campaigns_replace_words', 'campaigns_remove_mails', 'campaigns_not_cleared')
+                          'campaigns_replace_words', 'campaigns_remove_mails', 'campaigns_not_cleared',
+                          'campaigns_run_not_cleared')
     loop
         execute format('revoke all on function %s from public, anon, authenticated', v_function);
         execute format('grant execute on function %s to service_role', v_function);

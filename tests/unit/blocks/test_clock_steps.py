@@ -28,7 +28,7 @@ from store_cases import (
     take_lease,
 )
 
-from prefect_campaigns.blocks.sqlite.steps import STEP
+from prefect_campaigns.blocks.sqlite.clock_steps import STEP
 from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AttemptState, Lease, LeaseHeld, MailRecord, MailState

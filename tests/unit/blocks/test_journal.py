@@ -206,8 +206,11 @@ async def test_what_it_says_can_be_changed_and_what_was_charged_stays(
     def change(step: dict[str, object]) -> dict[str, object]:
         return {**step, "result": None, "warnings": []}
 
-    assert await journal.rewrite(change, written_before=written - timedelta(hours=1)) == 0
-    assert await journal.rewrite(change, written_before=written + timedelta(hours=1)) == 2
+    # What is old and was set aside, and nothing that a run may go on with.
+    assert await journal.rewrite(change, set_aside_before=written - timedelta(hours=1)) == 0
+    assert await journal.rewrite(change, set_aside_before=written + timedelta(hours=1)) == 1
+    assert "bob" in str(await journal.entries(store.books))
+    assert await journal.rewrite(change) == 1
     assert await journal.rewrite(change) == 0
     silent = said.model_copy(update={"result": None, "warnings": ()})
     found = {one.reservation.step: one for one in await journal.entries(store.books)}

@@ -8,11 +8,23 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
-from store_cases import KEY, NOON, RUN_1, RUN_2, SettableClock, make_campaign, make_report, make_step, spend, take_lease
+from store_cases import (
+    KEY,
+    NOON,
+    RUN_1,
+    RUN_2,
+    SettableClock,
+    make_campaign,
+    make_report,
+    make_step,
+    send,
+    spend,
+    take_lease,
+)
 from supabase_rig import Project
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_personal_data import RunWords
+from prefect_campaigns.blocks.store_personal_data import Mentions, RunWords
 from prefect_campaigns.blocks.store_types import MailRecord, MailState
 from prefect_campaigns.blocks.supabase.store import SupabaseStore
 from prefect_campaigns.blocks.values import json_text, json_value
@@ -24,6 +36,7 @@ MAIL = make_step("mail", 1, status=StepStatus.FAILED, error="bob@example.com bou
 FAILED = make_report(
     status=RunStatus.FAILED, state_name="Failed", message="mail: bob@example.com bounced", completed_at=NOON
 )
+NOTHING = Mentions(found=(), after=None)
 BOB = ["bob@example.com", "bob%40example.com"]
 
 
@@ -49,17 +62,19 @@ async def run_to_its_end(
 @pytest.mark.parametrize("text", [*BOB[:1], "bounced", "slow", "bob@example", ""])
 async def test_a_run_is_found_by_what_was_said_in_it(store: CampaignStore, text: str) -> None:
     said = await run_to_its_end(store)
-    assert await store.runs_mentioning([text, "unheard of"]) == [said]
-    assert await store.runs_mentioning([text], after=RUN_1) == []
-    assert await store.runs_mentioning(["unheard of"]) == await store.runs_mentioning([]) == []
+    assert await store.runs_mentioning([text, "unheard of"]) == Mentions(found=(said,), after=None)
+    assert await store.runs_mentioning([text], after=RUN_1) == NOTHING
+    assert await store.runs_mentioning(["unheard of"]) == await store.runs_mentioning([]) == NOTHING
 
 
 async def test_runs_are_found_by_their_ids_a_few_at_a_time(store: CampaignStore) -> None:
     said = sorted(
         [await run_to_its_end(store, name) for name in ("run-1", "run-2", "run-3")], key=lambda one: one.run_id
     )
-    assert await store.runs_mentioning(BOB, limit=2) == said[:2]
-    assert await store.runs_mentioning(BOB, after=said[1].run_id, limit=2) == said[2:]
+    assert await store.runs_mentioning(BOB, limit=2) == Mentions(found=tuple(said[:2]), after=said[1].run_id)
+    assert await store.runs_mentioning(BOB, after=said[1].run_id, limit=2) == Mentions(found=(said[2],), after=None)
+    # Whether it was found or not: so many are looked through.
+    assert await store.runs_mentioning(["unheard of"], limit=2) == Mentions(found=(), after=said[1].run_id)
 
 
 async def test_words_are_replaced_and_the_books_stay(store: CampaignStore) -> None:
@@ -73,7 +88,7 @@ async def test_words_are_replaced_and_the_books_stay(store: CampaignStore) -> No
         steps={"find": json_text({**find, "result": None}), "mail": json_text({**mail, "error": "gone"})},
     )
     assert await store.replace_words(said, new)
-    assert await store.runs_mentioning(BOB) == []
+    assert await store.runs_mentioning(BOB) == NOTHING
     after = await store.get_run(RUN_1)
     assert after == before.model_copy(
         update={
@@ -91,7 +106,7 @@ async def test_words_that_a_run_does_not_say_are_not_replaced(store: CampaignSto
     assert not await store.replace_words(changed, said)
     assert not await store.replace_words(replace(said, run_id=RUN_2), said)
     assert not await store.replace_words(replace(said, steps={"find": said.steps["find"]}), changed)
-    assert await store.runs_mentioning(BOB) == [said]
+    assert await store.runs_mentioning(BOB) == Mentions(found=(said,), after=None)
 
 
 async def test_a_run_is_cleared_once(store: CampaignStore, clock: SettableClock) -> None:
@@ -107,6 +122,24 @@ async def test_a_run_is_cleared_once(store: CampaignStore, clock: SettableClock)
     # One that goes on says something again.
     again = await run_to_its_end(store, attempt=2)
     assert await store.uncleared_runs(ended_before=later) == [again]
+    assert await store.overwrite_removed()
+
+
+async def test_a_run_that_has_begun_anew_is_not_cleared(store: CampaignStore) -> None:
+    said = await run_to_its_end(store, report=FAILED.model_copy(update={"message": None}))
+    lease = await take_lease(store)
+    await store.start_run(lease, make_report())
+    assert not await store.replace_words(said, said, cleared=True)
+    assert await store.replace_words(said, said)
+
+
+async def test_a_late_answer_says_something_again(store: CampaignStore) -> None:
+    said = await run_to_its_end(store)
+    sent = await send(store, await take_lease(store), step="late")
+    assert await store.replace_words(said, said, cleared=True)
+    await store.settle_late(sent, Decimal("0.10"), step=make_step("late", 2, status=StepStatus.COMPLETED, result="bob"))
+    (again,) = await store.uncleared_runs(ended_before=NOON + timedelta(seconds=1))
+    assert set(again.steps) == {"find", "mail", "late"}
 
 
 async def test_those_that_ended_first_come_first(store: CampaignStore) -> None:
@@ -170,7 +203,7 @@ async def test_in_supabase_a_run_from_before_says_it_in_columns_of_json(
         """ '{"find": {"leads": ["bob@example.com"]}}', '[{"error": "bob@example.com"}]')"""
     )
     async with SupabaseStore(clean_supabase.url, clean_supabase.secret_key, clock=clock) as store:
-        (said,) = await store.runs_mentioning(BOB)
+        (said,) = (await store.runs_mentioning(BOB)).found
         assert said.steps == {}
         assert {name: json_value(text) for name, text in said.earlier.items()} == {
             "results": {"find": {"leads": ["bob@example.com"]}},
@@ -178,4 +211,5 @@ async def test_in_supabase_a_run_from_before_says_it_in_columns_of_json(
         }
         assert await store.uncleared_runs(ended_before=NOON) == [said]
         assert await store.replace_words(said, replace(said, earlier={"results": "{}", "errors": "[]"}), cleared=True)
-        assert await store.runs_mentioning(BOB) == await store.uncleared_runs(ended_before=NOON) == []
+        assert await store.runs_mentioning(BOB) == NOTHING
+        assert await store.uncleared_runs(ended_before=NOON) == []

@@ -26,6 +26,9 @@ OTHER = {"name": "Alma", "email": "alma@example.com", "phone": "2"}
         "https://example.com/unsubscribe?to=bob%40example.com&x=1",
         "https://example.com/?next=%2Fout%3Fto%3Dbob%40example.com",
         '{"to": "bob@example.com"}',
+        r'{"result": "email\nbob@example.com\n"}',
+        r'{"result": "{\"csv\": \"email\\nbob@example.com\"}"}',
+        r'{"html": "\u003cbob@example.com\u003e"}',
     ],
 )
 def test_it_is_found_however_it_is_written(text: str) -> None:
@@ -76,6 +79,9 @@ def test_what_is_no_address_is_refused(text: str) -> None:
             {"batches": [{"number": 1, "leads": [{"email": "bob@example.com"}, OTHER]}]},
             {"batches": [{"number": 1, "leads": [OTHER]}]},
         ),
+        # One that speaks of nobody else goes whole, however deep the address is in it.
+        ({"leads": [{"name": "Bob", "phone": 1, "emails": [{"value": "bob@example.com"}]}, OTHER]}, {"leads": [OTHER]}),
+        ({"rows": [["Bob", "bob@example.com"], ["Al", "al@example.com"]]}, {"rows": [["Al", "al@example.com"]]}),
         ({"to": ["bob@example.com", "alma@example.com"]}, {"to": ["alma@example.com"]}),
         ({"by": {"bob@example.com": {"grade": "A"}, "alma@example.com": {}}}, {"by": {"alma@example.com": {}}}),
         # In no list: the texts beside it go, and what was counted stays.

@@ -46,7 +46,7 @@ def test_of_results_those_go_that_are_ours_and_old(storage: Path) -> None:
     put(storage / ("0" * 32), OUR_ERROR, at=old)
     new = put(storage / f"{RUN}-use", "{}")
     others = [put(storage / name, '{"result": 1}', at=old) for name in ("f" * 32, "some-flow", f"{RUN}")]
-    assert files.remove_results(before=NOW) == 3
+    assert files.remove_results([], before=NOW) == 3
     assert sorted(storage.iterdir()) == sorted([new, *others])
 
 
@@ -58,14 +58,14 @@ def test_of_results_those_go_that_are_ours_and_mention_somebody(storage: Path) -
         put(storage / f"{RUN}-use", "jim-bob@example.com"),
         put(storage / ("f" * 32), "bob@example.com, of another flow"),
     ]
-    assert files.remove_results_mentioning(BOB) == 3
+    assert files.remove_results_mentioning(BOB, []) == 3
     assert sorted(storage.iterdir()) == sorted(kept)
 
 
 @pytest.mark.usefixtures("storage")
 def test_where_nothing_was_ever_kept_there_is_nothing_to_remove(tmp_path: Path) -> None:
-    assert files.remove_results(before=NOW) == files.remove_results_mentioning(BOB) == 0
-    assert files.remove_log_lines(tmp_path / "logs", before=NOW) == 0
+    assert files.remove_results([], before=NOW) == files.remove_results_mentioning(BOB, []) == 0
+    assert files.remove_log_lines(tmp_path / "logs", [], before=NOW) == 0
 
 
 TEXT = """\
@@ -87,10 +87,10 @@ JSON = """\
 @pytest.mark.parametrize("name", ["orchestrator.log", "orchestrator.log.1", "error.log", "error.log.5"])
 def test_of_a_log_the_old_lines_go_with_what_is_beneath_them(tmp_path: Path, name: str) -> None:
     log = put(tmp_path / name, TEXT)
-    assert files.remove_log_lines(tmp_path, before=NOW) == 2
+    assert files.remove_log_lines(tmp_path, [], before=NOW) == 2
     assert log.read_text() == TEXT[TEXT.index("2026-05-13T12:00:00.000Z") :]
-    assert files.remove_log_lines(tmp_path, before=NOW) == 0
-    assert files.remove_log_lines(tmp_path, before=NOW + timedelta(hours=1)) == 5
+    assert files.remove_log_lines(tmp_path, [], before=NOW) == 0
+    assert files.remove_log_lines(tmp_path, [], before=NOW + timedelta(hours=1)) == 5
     assert log.read_text() == ""
 
 
@@ -98,7 +98,7 @@ def test_of_a_log_the_lines_go_that_mention_somebody(tmp_path: Path) -> None:
     text, json = put(tmp_path / "orchestrator.log", TEXT), put(tmp_path / "error.log", JSON)
     other = put(tmp_path / "another.log", TEXT)
     mode = text.stat().st_mode
-    assert files.remove_log_lines_mentioning(tmp_path, BOB) == 5
+    assert files.remove_log_lines_mentioning(tmp_path, BOB, []) == 5
     lines = TEXT.splitlines(keepends=True)
     assert text.read_text() == "".join([*lines[:2], lines[6]])
     assert json.read_text() == "".join(line for line in JSON.splitlines(keepends=True) if "bob" not in line)
@@ -112,7 +112,7 @@ def test_what_is_logged_meanwhile_is_not_lost(tmp_path: Path, monkeypatch: pytes
 
     def rewrite() -> None:
         while not ended.is_set():
-            files.remove_log_lines_mentioning(tmp_path, BOB)
+            files.remove_log_lines_mentioning(tmp_path, BOB, [])
 
     rewriting = Thread(target=rewrite)
     with writing_logs(load_settings(), console=False):
@@ -122,9 +122,22 @@ def test_what_is_logged_meanwhile_is_not_lost(tmp_path: Path, monkeypatch: pytes
             logging.getLogger("prefect").warning("line %d of bob@example.com", number)
     ended.set()
     rewriting.join()
-    files.remove_log_lines_mentioning(tmp_path, BOB)
+    files.remove_log_lines_mentioning(tmp_path, BOB, [])
     text = (tmp_path / "orchestrator.log").read_text()
     assert "bob@example.com" not in text
     assert [line.rpartition("line ")[2] for line in text.splitlines()] == [
         f"{n} of alma@example.com" for n in range(500)
     ]
+
+
+def test_what_cannot_be_removed_is_said_and_the_rest_goes(storage: Path, tmp_path: Path) -> None:
+    put(storage / f"{RUN}-find", "bob@example.com")
+    put(tmp_path / "logs" / "orchestrator.log", TEXT)
+    (tmp_path / "logs" / ".orchestrator.log.draft").mkdir()
+    (storage / ("0" * 32)).mkdir()
+    problems: list[str] = []
+    assert files.remove_results_mentioning(BOB, problems) == 1
+    assert problems == []
+    assert files.remove_log_lines_mentioning(tmp_path / "logs", BOB, problems) == 0
+    (problem,) = problems
+    assert problem.startswith(f"{tmp_path / 'logs' / 'orchestrator.log'} cannot be written")

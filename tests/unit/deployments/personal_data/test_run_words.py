@@ -63,11 +63,10 @@ def test_who_is_not_mentioned_changes_nothing() -> None:
 
 
 def test_a_run_from_before_says_it_in_two_texts() -> None:
-    before = RunWords(
-        run_id="a",
-        message=None,
-        steps={},
-        earlier={"results": '{"to": ["bob@example.com"], "n": 1}', "errors": '["x"]'},
-    )
-    assert cleared(before).earlier == {"results": "{}", "errors": "[]"}
-    assert without(before, BOB).earlier == {"results": '{"to": [], "n": 1}', "errors": '["x"]'}
+    found = {"status": "completed", "cost": 0.1, "counts": {"n": 1}, "to": ["bob@example.com"]}
+    earlier = {"results": json_text({"find": found, "odd": "see bob@example.com"}), "errors": '["x"]'}
+    before = RunWords(run_id="a", message=None, steps={}, earlier=earlier)
+    counted = {"find": {"status": "completed", "cost": 0.1, "counts": {"n": 1}}}
+    assert cleared(before).earlier == {"results": json_text(counted), "errors": "[]"}
+    left = {"find": {**found, "to": []}, "odd": ERASED}
+    assert without(before, BOB).earlier == {"results": json_text(left), "errors": '["x"]'}

@@ -22,6 +22,9 @@ STEP = timedelta(seconds=5)
 READING_SECONDS = 1.0
 """How long it may take to read both clocks; a process that stood still in between knows nothing."""
 
+READINGS = 3
+"""How often both are read before such a process gives up."""
+
 SOON = timedelta(days=1)
 """How far ahead lies what moves: the rest was written before the clock had ever been set."""
 
@@ -40,8 +43,13 @@ def follow(db: sqlite3.Connection, clock: Clock) -> None:
 
     After another boot of the machine nothing is known of what lies between, and nothing moves.
     """
-    before, now, after = clock.uptime(), clock.now(), clock.uptime()
-    if before is None or after is None or after.seconds - before.seconds > READING_SECONDS:
+    for _ in range(READINGS):
+        before, now, after = clock.uptime(), clock.now(), clock.uptime()
+        if before is None or after is None:
+            return
+        if after.seconds - before.seconds <= READING_SECONDS:
+            break
+    else:
         return
     ahead = timedelta(seconds=now.timestamp() - before.seconds)
     known = db.execute("SELECT boot, ahead FROM clock").fetchone()
