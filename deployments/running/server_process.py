@@ -111,7 +111,7 @@ def keeping_pages_out() -> Iterator[None]:
         # The final one is served. The server asks for others to ask itself, by a name that leads nowhere.
         return PageGate(app, known=(known,) if known else ()) if kwargs.get("final") else app
 
-    server.create_app = create_gated
+    server.create_app = create_gated  # type: ignore[assignment]
     try:
         yield
     finally:

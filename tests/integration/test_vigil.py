@@ -11,10 +11,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from driving import Driver
+from driving import Driver, until
 from mails import mails_to
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.client.schemas.objects import WorkPoolStatus
 from prefect.events.schemas.events import Event, Resource
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Scheduled
@@ -83,6 +84,13 @@ async def watchdog(monkeypatch: pytest.MonkeyPatch, in_stack: Stack, operator: s
 @pytest.fixture
 async def watching(driver: Driver, watchdog: Watchdog, proxy: PrefectProxy) -> AsyncIterator[Watching]:
     """The vigil of a worker that lives and tells people; it has seen, and said, that all is well."""
+    await Driver(driver.client, driver.store, load_settings().model_copy(update={"campaigns_operators": None})).apply()
+
+    async def is_ready() -> bool:
+        return (await driver.client.read_work_pool(WORK_POOL)).status is WorkPoolStatus.READY
+
+    # That a pool is ready people hear, too.
+    await until(is_ready, "the work pool is ready")
     await Driver(driver.client, driver.store, load_settings()).apply()
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         async with get_client() as client:

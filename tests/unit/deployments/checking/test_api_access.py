@@ -13,6 +13,7 @@ from starlette.routing import Route
 from prefect_campaigns.deployments.checking.api_access import SOME_PAGE, check_api_access
 from prefect_campaigns.deployments.checking.findings import Finding, Health
 from prefect_campaigns.deployments.demo.serving import serve
+from prefect_campaigns.deployments.running.server import free_port
 
 
 async def found(*origins: str, password: str | None = None) -> Finding:
@@ -42,7 +43,15 @@ async def test_a_server_that_only_its_own_page_may_use() -> None:
 
 async def test_a_server_with_a_password_even_if_any_page_may_ask() -> None:
     finding = await found("*", password="ada:secret")
-    assert (finding.health, finding.found) == (Health.WELL, "whoever uses the server needs its password")
+    said = "whoever uses the server has to say who it is (a stranger gets 401)"
+    assert (finding.health, finding.found) == (Health.WELL, said)
+
+
+async def test_a_server_that_does_not_answer_a_stranger_breaks_nothing() -> None:
+    async with PrefectClient(f"http://127.0.0.1:{free_port()}/api") as client:
+        finding = await check_api_access(client)
+    assert finding.health is Health.WELL
+    assert finding.found.startswith("not known")
 
 
 async def test_a_server_elsewhere_without_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
