@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -182,10 +183,12 @@ async def erase(
     say("Prefect")
     records = PrefectRecords(client)
     mentioned = await records.mentioning(address)
-    running = {UUID(run_id) for run_id in await store.running_runs()}
+    # Those whose ids are Prefect's; books from before this package have others, of runs that have long ended.
+    running = {UUID(run_id) for run_id in await store.running_runs() if _is_uuid(run_id)}
     # What has crashed in Prefect may be about to go on: the books say whether it has ended.
     prefect_runs = await records.delete(mentioned.runs - running)
-    unended = {run.id: run for run in await records.unended(mentioned.runs | (running & changed))}
+    said_less = {run_id for run_id in running if str(run_id) in changed}
+    unended = {run.id: run for run in await records.unended(mentioned.runs | said_less)}
     say("this machine's disk")
     disk = await _erase_from_disk(settings, address)
     lost_logs = await _wait_for_logs(records, address)
@@ -238,13 +241,19 @@ def _lost(runs: int) -> str:
     )
 
 
+def _is_uuid(text: str) -> bool:
+    with suppress(ValueError):
+        return bool(UUID(text))
+    return False
+
+
 def _changed(run_id: str) -> str:
     return f"run {run_id} was written to meanwhile"
 
 
-async def _erase_from_books(store: CampaignStore, address: Address, say: Say) -> tuple[set[UUID], list[str]]:
+async def _erase_from_books(store: CampaignStore, address: Address, say: Say) -> tuple[set[str], list[str]]:
     """Return the runs that say less than before, and those that somebody wrote to meanwhile."""
-    changed: set[UUID] = set()
+    changed: set[str] = set()
     unchanged: list[str] = []
     # What is not ASCII a store does not look for in any case of its letters.
     texts = address.forms if address.text.isascii() else ("",)
@@ -257,7 +266,7 @@ async def _erase_from_books(store: CampaignStore, address: Address, say: Say) ->
             if new == old:
                 continue
             if await store.replace_words(old, new):
-                changed.add(UUID(old.run_id))
+                changed.add(old.run_id)
             else:
                 unchanged.append(old.run_id)
         after = mentions.after
