@@ -78,11 +78,20 @@ def subjects(stack: Stack) -> Counter[str]:
     return Counter(str(mail.message["Subject"]).partition(" (")[0] for mail in stack.mail.messages)
 
 
+def as_before(after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without the columns that are new, and empty."""
+    return {name: value for name, value in after.items() if name in before or value is not None}
+
+
 async def carry_forward(machine: Machine) -> None:
     """Upgrade as the README says, all but the campaign that waits for its budget, and start a worker."""
     await machine.run("db", "migrate")
     after = rows_of(machine.stack.database)
-    assert {table: after[table] for table in machine.before} == machine.before, "every campaign, run, cent, audit line"
+    kept = {
+        table: [as_before(*pair) for pair in zip(after[table], rows, strict=True)]
+        for table, rows in machine.before.items()
+    }
+    assert kept == machine.before, "every campaign, run, cent, audit line"
     assert len(after["audit"]) == machine.left.audit
 
     # Whoever looks for mails that are owed, as a worker does, which may be there before the apply.
