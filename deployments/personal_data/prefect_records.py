@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -43,6 +43,11 @@ _DELETED_AT_ONCE = 50
 """How many runs Prefect deletes in one request."""
 
 _ASKED_AT_ONCE = 8
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+_LOGS_COME_WITHIN = timedelta(seconds=10)
+"""After a run's end: its process sends them every two seconds (PREFECT_LOGGING_TO_API_BATCH_INTERVAL)."""
+
 _LONGEST_QUERY = 190
 
 _ENDED = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(TERMINAL_STATES)))
@@ -123,9 +128,11 @@ class PrefectRecords:
         """Delete runs of ours that have ended, with states, task runs, logs and artifacts; return how many."""
         done = 0
         for some in _batches(runs):
-            ended = [run.id async for run in self._runs(_with_ids(some, state=_ENDED))]
-            if not ended:
+            found = [run async for run in self._runs(_with_ids(some, state=_ENDED))]
+            if not found:
                 continue
+            await self._wait_for_last_words(found)
+            ended = [run.id for run in found]
             await self._delete_artifacts(ended)
             # One that somebody retries at this moment has not ended any more.
             wanted = _with_ids(ended, state=_ENDED).model_dump(mode="json")
@@ -135,6 +142,12 @@ class PrefectRecords:
             done += len(answer.json()["deleted"])
             on_progress(done)
         return done
+
+    async def _wait_for_last_words(self, ended: Sequence[FlowRun]) -> None:
+        """Wait for what runs that ended just now have logged: what comes after a run is deleted nobody can delete."""
+        ago = await self.now() - max(run.end_time or _LONG_AGO for run in ended)
+        left = _LOGS_COME_WITHIN - max(ago, timedelta())
+        await asyncio.sleep(max(left.total_seconds(), 0))
 
     async def _delete_artifacts(self, runs: list[UUID]) -> None:
         of_these = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=runs))
