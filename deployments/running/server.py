@@ -203,6 +203,7 @@ class EmbeddedServer:
         database_url = {**inherited, **self._extra_env}.get(_DATABASE_URL, "")
         return {
             **recorder_settings(database_url),
+            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_campaigns.deployments.running.event_order",
             **inherited,
             "PREFECT_HOME": str(self.home),
             "PREFECT_UI_URL": self.ui_url,

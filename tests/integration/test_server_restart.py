@@ -1,12 +1,22 @@
-"""What a restart of the Prefect server does to runs that are in progress: nothing."""
+"""What a restart of the Prefect server does: nothing to runs that are in progress, or to what people are told."""
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 from campaign_files import PROSPECT, campaign
-from driving import until
+from driving import Driver, until
+from mails import mails_to
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import WorkPoolUpdate
+from real_stack import Stack
+
+from prefect_campaigns.blocks.settings import load_settings
+from prefect_campaigns.deployments.compile import WORK_POOL
 
 RUNS = 10
+PAUSED, READY = f"Paused: work pool {WORK_POOL}", f"Works again: work pool {WORK_POOL}"
 
 
 @pytest.mark.timeout(400)
@@ -29,3 +39,31 @@ async def test_ten_runs_in_progress_all_finish_and_none_twice(driver, engines, i
     records = [await driver.store.get_run(str(run.id)) for run in runs]
     assert {record.status for record in records} == {"completed"}
     assert sum(record.total_cost for record in records) == engines.charged
+
+
+async def pause_pool(client: PrefectClient, *, paused: bool) -> None:
+    await client.update_work_pool(WORK_POOL, WorkPoolUpdate(is_paused=paused))
+
+
+async def test_of_a_pool_that_is_paused_again_after_a_restart_people_hear_at_once(
+    driver: Driver, in_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = f"operator-{uuid4().hex[:8]}@example.com"
+    monkeypatch.setenv("CAMPAIGNS_OPERATORS", operator)
+    await Driver(driver.client, driver.store, load_settings()).apply()
+    try:
+        # A change that follows another soon: Prefect looks at it when it has seen that one.
+        await pause_pool(driver.client, paused=True)
+        await pause_pool(driver.client, paused=False)
+        assert await told(in_stack, operator, 2) == [PAUSED, READY]
+        await in_stack.server.stop()
+        await in_stack.server.start()
+        await pause_pool(driver.client, paused=True)
+        assert await told(in_stack, operator, 3) == [PAUSED, READY, PAUSED]
+    finally:
+        await pause_pool(driver.client, paused=False)
+    assert await told(in_stack, operator, 4) == [PAUSED, READY, PAUSED, READY]
+
+
+async def told(stack: Stack, operator: str, count: int) -> list[str]:
+    return [str(mail.message["Subject"]) for mail in await mails_to(stack, operator, count)]
