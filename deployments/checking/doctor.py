@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import prefect
@@ -40,7 +41,7 @@ from prefect_campaigns.deployments.checking.findings import Finding, broken, dou
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
 from prefect_campaigns.deployments.driving.lookup import read_deployments
 from prefect_campaigns.deployments.driving.strays import strays_among
-from prefect_campaigns.deployments.running.server import configured_api_url, connect
+from prefect_campaigns.deployments.running.server import EVENT_ORDER, configured_api_url, connect
 from prefect_campaigns.errors import ServerError, SettingsError, StoreError, StoreUnavailable
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.words import hide_login
@@ -53,6 +54,9 @@ MAIL_PATIENCE = timedelta(minutes=5)
 
 LOST_FOR = timedelta(days=7)
 _MAIL_REMEDY = "see whether the mail server takes mail for that address: campaigns test-email --to ADDRESS"
+
+_FORGETFUL_ORDER = "prefect.server.events.ordering.memory"
+"""What Prefect's server has of itself."""
 
 VERIFY_SECONDS = 5.0
 """How long adding up the ledger may take; longer than that is not what somebody asks a doctor for."""
@@ -104,7 +108,7 @@ async def _examine_server() -> _Server:
     server = _Server()
     try:
         async with asyncio.timeout(SERVER_SECONDS), connect() as client:
-            for check in (check_api, check_api_access, check_blocks, check_work_pool, check_workers):
+            for check in (check_api, check_api_access, check_blocks, check_automations, check_work_pool, check_workers):
                 server.findings.append(await check(client))
             server.mail = await load_mail(client)
             server.deployed = [one.name for one in strays_among(await read_deployments(client), ())]
@@ -148,6 +152,21 @@ async def check_blocks(client: PrefectClient) -> Finding:
             "install prefect-campaigns beside the Prefect server, and start that again",
         )
     return well("Blocks", f"the server knows {' and '.join(block.get_block_type_name() for block in OUR_BLOCKS)}")
+
+
+async def check_automations(client: PrefectClient) -> Finding:
+    """See whether the server's automations look at once at what happens after it has been restarted."""
+    # Prefect's client knows every path but this one.
+    path: Any = "/admin/settings"
+    settings = (await client.request("GET", path)).json()
+    if settings["server"]["events"]["causal_ordering"] == _FORGETFUL_ORDER:
+        ((name, value),) = EVENT_ORDER.items()
+        return doubtful(
+            "Automations",
+            "what happens within minutes of a restart of the server, people may hear a quarter of an hour late",
+            f"where the server is started, set {name}={value}",
+        )
+    return well("Automations", "look at once at what happens after a restart of the server")
 
 
 async def check_work_pool(client: PrefectClient) -> Finding:

@@ -36,6 +36,9 @@ _THIS_MACHINE = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - what a person
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
+EVENT_ORDER = {"PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_campaigns.deployments.running.event_order"}
+"""In which order a server's automations are to look at events, so that none waits for what came before a restart."""
+
 _DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _BY_THE_HUNDRED = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
@@ -203,7 +206,7 @@ class EmbeddedServer:
         database_url = {**inherited, **self._extra_env}.get(_DATABASE_URL, "")
         return {
             **recorder_settings(database_url),
-            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_campaigns.deployments.running.event_order",
+            **EVENT_ORDER,
             **inherited,
             "PREFECT_HOME": str(self.home),
             "PREFECT_UI_URL": self.ui_url,

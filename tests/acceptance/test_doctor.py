@@ -78,7 +78,7 @@ async def test_where_all_is_well_doctor_says_so_and_an_engine_that_goes_is_named
     assert [line.split()[0] for line in lines] == ["✓"] * len(lines)
     found = {one["part"]: one["found"] for one in findings(as_json)}
     of_prefect, ours = (
-        ["Prefect API", "API access", "Blocks", "Work pool", "Worker"],
+        ["Prefect API", "API access", "Blocks", "Automations", "Work pool", "Worker"],
         ["Store", "Books", "Journal", "Mails"],
     )
     assert list(found) == ["Settings", *of_prefect, *ours, "Engine", "Mail"]
@@ -185,19 +185,28 @@ async def _unwell(ended: Awaitable[Ended]) -> list[tuple[str, str, str, str]]:
 
 
 async def test_a_server_that_does_not_know_us_and_has_no_worker(alone: Campaigns, tmp_path: Path) -> None:
-    server = EmbeddedServer(home=tmp_path / "prefect", port=free_port(), log=tmp_path / "server.log")
+    of_prefects_own = {"PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect.server.events.ordering.memory"}
+    server = EmbeddedServer(
+        home=tmp_path / "prefect", port=free_port(), log=tmp_path / "server.log", extra_env=of_prefects_own
+    )
     async with server:
         with temporary_settings({PREFECT_API_URL: server.api_url}):
             async with get_client() as client:
                 block_type = await client.read_block_type_by_slug("campaign-email")
                 await client.delete_block_type(block_type.id)
         ended = await alone("doctor", "--json", env={"PREFECT_API_URL": server.api_url})
-    blocks, pool, worker, _mail = unwell(ended)
+    blocks, automations, pool, worker, _mail = unwell(ended)
     assert blocks == (
         "Blocks",
         "broken",
         "the server does not know Campaign Email, so that it mails nobody",
         "install prefect-campaigns beside the Prefect server, and start that again",
+    )
+    assert automations[1:] == (
+        "doubtful",
+        "what happens within minutes of a restart of the server, people may hear a quarter of an hour late",
+        "where the server is started, set"
+        " PREFECT_SERVER_EVENTS_CAUSAL_ORDERING=prefect_campaigns.deployments.running.event_order",
     )
     assert pool == ("Work pool", "broken", "there is no work pool campaigns", "campaigns apply makes it")
     assert worker[1:] == (

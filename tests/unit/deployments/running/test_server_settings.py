@@ -1,4 +1,4 @@
-"""How Prefect's server writes the states of tasks."""
+"""What Prefect's server is told beyond what it does of itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_campaigns.deployments.running.server import recorder_settings
+from prefect_campaigns.deployments.running.server import EVENT_ORDER, recorder_settings
 
 SCALING = (Path(__file__).parents[4] / "docs" / "scaling.md").read_text()
 
@@ -16,6 +16,11 @@ def test_on_postgresql_they_are_written_as_the_documentation_has_it() -> None:
     assert settings
     for name, value in settings.items():
         assert f"export {name}={value}\n" in SCALING
+
+
+def test_what_automations_need_after_a_restart_the_documentation_has_for_servers_of_others() -> None:
+    ((name, value),) = EVENT_ORDER.items()
+    assert f"export {name}={value}\n" in SCALING
 
 
 @pytest.mark.parametrize("url", ["", "sqlite+aiosqlite:///prefect.db"])
