@@ -30,6 +30,7 @@ GRACE = timedelta(seconds=60)
 
 _NOT_READY = "prefect.work-pool.not-ready"
 _READY = "prefect.work-pool.ready"
+_STATUSES = frozenset({_NOT_READY, _READY, "prefect.work-pool.paused"})
 _UUID7 = 7
 
 
@@ -44,7 +45,7 @@ class CausalOrdering(memory.CausalOrdering):
         # It is made anew for each event, and is the same one.
         if not getattr(self, "_initialized", False):
             self._started = current_clock().now()
-            self._held: dict[UUID, ReceivedEvent] = {}
+            self._held: dict[str, ReceivedEvent] = {}
         super().__init__(scope)
 
     async def wait_for_leader(self, event: ReceivedEvent) -> None:
@@ -74,18 +75,20 @@ class CausalOrdering(memory.CausalOrdering):
         """Return the events that have waited for long enough, oldest first; a server asks every few seconds."""
         over = [event for event in self._held.values() if not self._is_in_grace(event)]
         for event in over:
-            del self._held[event.id]
+            del self._held[event.resource.id]
         return sorted([*await super().get_lost_followers(), *over], key=lambda event: event.occurred)
 
     async def _holds(self, event: ReceivedEvent) -> bool:
-        if event.follows in self._held:
+        if event.event not in _STATUSES:
+            return False
+        if held := self._held.pop(event.resource.id, None):
             # The pool has become something else meanwhile; where it is ready again, nothing has happened.
-            await self.record_event_as_seen(self._held.pop(event.follows))
+            await self.record_event_as_seen(held)
             if event.event == _READY:
                 await self.record_event_as_seen(event)
                 return True
         if event.event == _NOT_READY and self._is_in_grace(event):
-            self._held[event.id] = event
+            self._held[event.resource.id] = event
             return True
         return False
 

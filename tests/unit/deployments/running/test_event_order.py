@@ -23,11 +23,14 @@ def id_at(instant: datetime) -> UUID:
     return uuid7(int(instant.timestamp() * 1_000))
 
 
-def event_at(instant: datetime, what: str, *, follows: UUID | None = None) -> ReceivedEvent:
+POOL = "prefect.work-pool.1"
+
+
+def event_at(instant: datetime, what: str, *, follows: UUID | None = None, pool: str = POOL) -> ReceivedEvent:
     return ReceivedEvent(
         id=id_at(instant),
         event=what,
-        resource=Resource({"prefect.resource.id": "prefect.work-pool.1"}),
+        resource=Resource({"prefect.resource.id": pool}),
         occurred=instant,
         received=instant,
         follows=follows,
@@ -44,10 +47,10 @@ class Server:
         with using_clock(self.clock):
             self.order = CausalOrdering(scope=uuid4().hex)
 
-    async def hears(self, what: str, *, after: timedelta, follows: UUID | None = None) -> UUID:
+    async def hears(self, what: str, *, after: timedelta, follows: UUID | None = None, pool: str = POOL) -> UUID:
         """Let something happen so long after the start; return the event's id."""
         self.clock.instant = self.started + after
-        event = event_at(self.clock.now(), what, follows=follows)
+        event = event_at(self.clock.now(), what, follows=follows, pool=pool)
         await self.look(event)
         return event.id
 
@@ -100,6 +103,21 @@ async def test_a_pool_whose_workers_are_heard_again_after_the_start_was_ready_al
     # Its next change is waited for by nobody.
     await server.hears(NOT_READY, after=timedelta(minutes=3), follows=ready)
     assert server.looked_at == [NOT_READY]
+
+
+async def test_of_a_pool_that_is_made_just_after_the_start_and_has_a_worker_soon_nobody_hears(server: Server) -> None:
+    # What follows the making of a pool does not say so.
+    await server.hears(NOT_READY, after=timedelta(seconds=10))
+    await server.hears(READY, after=timedelta(seconds=20))
+    await server.waits(until=3 * GRACE)
+    assert server.looked_at == []
+
+
+async def test_what_is_held_of_one_pool_is_not_over_by_what_becomes_of_another(server: Server) -> None:
+    await server.hears(NOT_READY, after=timedelta(seconds=1))
+    await server.hears(READY, after=timedelta(seconds=2), pool="prefect.work-pool.2")
+    await server.waits(until=3 * GRACE)
+    assert server.looked_at == [READY, NOT_READY]
 
 
 async def test_a_pool_whose_workers_are_heard_no_more_is_told_of_after_the_grace(
