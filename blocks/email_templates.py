@@ -81,8 +81,9 @@ BUDGET_ALERT = _templates(state=f"'{BUDGET_ALERT_STATE}'", message="event.payloa
 """A share of a limit is spent; the event is one of ours."""
 
 
+POOL_NOT_READY, POOL_READY = "prefect.work-pool.not-ready", "prefect.work-pool.ready"
 POOL_STATES = {
-    "prefect.work-pool.not-ready": (
+    POOL_NOT_READY: (
         "Nobody works",
         "No worker is alive, and campaigns that are due do not run. Start one: prefect worker start --pool campaigns"
         " (campaigns up starts one beside its server).",
@@ -91,7 +92,7 @@ POOL_STATES = {
         "Paused",
         "The pool is paused, and campaigns that are due do not run. Resume it: prefect work-pool resume campaigns.",
     ),
-    "prefect.work-pool.ready": ("Works again", "A worker is alive; what is due runs."),
+    POOL_READY: ("Works again", "A worker is alive; what is due runs."),
 }
 """What is said of a work pool, by Prefect's event: a state, and what follows from it."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -26,9 +26,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
 from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, RunNotice
-from prefect_campaigns.blocks.email_templates import POOL_STATES
+from prefect_campaigns.blocks.email_templates import POOL_NOT_READY, POOL_READY, POOL_STATES
 from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
 from prefect_campaigns.flows.paused_deployment import OUR_TAG
+
+BRIEF = timedelta(seconds=60)
+"""What a work pool was for less than that, people are not told of."""
 
 _FLOW_RUN_EVENT = "prefect.flow-run."
 _COMPLETED = f"{_FLOW_RUN_EVENT}Completed"
@@ -138,8 +141,10 @@ class Happenings:
                 found += [_of_run(flow_run, state) for state in names]
         found += await self._left_again(since, events, {*known, *(one.event_id for one in found)})
         if others := sorted(events & _OTHERS.keys()):
-            wanted_events = {"event": {"name": others}, "occurred": {"since": since.isoformat()}}
-            found += [_OTHERS[event["event"]](event) for event in await self._read_events(wanted_events)]
+            earlier = (since - BRIEF).isoformat()
+            events_then = await self._read_events({"event": {"name": others}, "occurred": {"since": earlier}})
+            happened = [_OTHERS[event["event"]](event) for event in _lasting(events_then)]
+            found += [one for one in happened if one.at >= since]
         return found
 
     async def _left_again(self, since: datetime, events: Collection[str], known: Collection[UUID]) -> list[Happening]:
@@ -283,6 +288,30 @@ def _of_pool(event: Mapping[str, Any]) -> Happening:
         notice=notice,
         at=datetime.fromisoformat(event["occurred"]),
     )
+
+
+def _lasting(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Leave out of what has happened that a pool was not ready for a moment, and ready again.
+
+    So does the server itself, where it looks at events in the order of ``event_order``.
+    """
+    last: dict[str, Mapping[str, Any]] = {}
+    brief: set[str] = set()
+    in_order = sorted(events, key=lambda event: datetime.fromisoformat(event["occurred"]))
+    for event in in_order:
+        if event["event"] not in POOL_STATES:
+            continue
+        pool = event["resource"]["prefect.resource.id"]
+        before, last[pool] = last.get(pool), event
+        if before is not None and before["event"] == POOL_NOT_READY and _passed(before, event) < BRIEF:
+            brief.add(before["id"])
+            if event["event"] == POOL_READY:
+                brief.add(event["id"])
+    return (event for event in in_order if event["id"] not in brief)
+
+
+def _passed(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> timedelta:
+    return datetime.fromisoformat(later["occurred"]) - datetime.fromisoformat(earlier["occurred"])
 
 
 _OTHERS: Mapping[str, Callable[[Mapping[str, Any]], Happening]] = {

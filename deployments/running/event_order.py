@@ -20,17 +20,16 @@ from uuid import UUID
 from prefect.server.events.ordering import EventArrivedEarly, event_handler, memory
 from prefect.server.events.schemas.events import ReceivedEvent
 
+from prefect_campaigns.blocks.email_templates import POOL_NOT_READY, POOL_READY, POOL_STATES
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.flows.happenings import BRIEF
 
 JUST_STARTED = timedelta(seconds=30)
 """How long after a server's start it takes workers for gone that are not."""
 
-GRACE = timedelta(seconds=60)
+GRACE = BRIEF
 """How long such workers have for their heartbeats, of which there are two in a minute."""
 
-_NOT_READY = "prefect.work-pool.not-ready"
-_READY = "prefect.work-pool.ready"
-_STATUSES = frozenset({_NOT_READY, _READY, "prefect.work-pool.paused"})
 _UUID7 = 7
 
 
@@ -79,15 +78,15 @@ class CausalOrdering(memory.CausalOrdering):
         return sorted([*await super().get_lost_followers(), *over], key=lambda event: event.occurred)
 
     async def _holds(self, event: ReceivedEvent) -> bool:
-        if event.event not in _STATUSES:
+        if event.event not in POOL_STATES:
             return False
         if held := self._held.pop(event.resource.id, None):
             # The pool has become something else meanwhile; where it is ready again, nothing has happened.
             await self.record_event_as_seen(held)
-            if event.event == _READY:
+            if event.event == POOL_READY:
                 await self.record_event_as_seen(event)
                 return True
-        if event.event == _NOT_READY and self._is_in_grace(event):
+        if event.event == POOL_NOT_READY and self._is_in_grace(event):
             self._held[event.resource.id] = event
             return True
         return False

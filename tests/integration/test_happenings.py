@@ -1,0 +1,77 @@
+"""What has happened that people may be told of: of a work pool only what it was for more than a moment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from driving import until
+from prefect.client.orchestration import PrefectClient
+from prefect.events.schemas.events import Event, Resource
+
+from prefect_campaigns.flows.happenings import BRIEF, Happening, Happenings, Teller
+
+STATUSES = ("not-ready", "ready", "paused")
+LONG = BRIEF + timedelta(seconds=1)
+SHORT = BRIEF - timedelta(seconds=1)
+
+
+class Pool:
+    """A work pool of which Prefect's server hears this and that."""
+
+    def __init__(self, client: PrefectClient) -> None:
+        self._client = client
+        self._name = f"pool-{uuid4().hex[:8]}"
+        self._id = f"prefect.work-pool.{uuid4()}"
+        self.began = datetime.now(UTC) - timedelta(minutes=10)
+
+    async def becomes(self, *statuses: tuple[str, timedelta]) -> None:
+        """Let it have become so, so long after it began."""
+        resource = Resource({"prefect.resource.id": self._id, "prefect.resource.name": self._name})
+        events = [
+            Event(event=f"prefect.work-pool.{status}", occurred=self.began + after, resource=resource)
+            for status, after in statuses
+        ]
+        await self._client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])
+
+        async def are_kept() -> bool:
+            wanted = {"filter": {"resource": {"id": [self._id]}}}
+            kept = (await self._client.request("POST", "/events/filter", json=wanted)).json()
+            return kept["total"] == len(events)
+
+        await until(are_kept, "the events are kept")
+
+    async def told(self, *, since: timedelta = timedelta()) -> list[str]:
+        """Return what people may be told of it."""
+        names = frozenset(f"prefect.work-pool.{status}" for status in STATUSES)
+        tags = frozenset({f"work pool {self._name}"})
+        teller = Teller(uuid4(), names, tags, uuid4(), self.began)
+        found = await Happenings(self._client).happenings(self.began + since, [teller], known=())
+        ours = sorted((one for one in found if one.tags == tags), key=_at)
+        return [one.event.removeprefix("prefect.work-pool.") for one in ours]
+
+
+def _at(happening: Happening) -> datetime:
+    return happening.at
+
+
+async def test_that_a_pool_was_not_ready_for_a_moment_nobody_is_told(client: PrefectClient) -> None:
+    pool = Pool(client)
+    await pool.becomes(("ready", timedelta()), ("not-ready", LONG), ("ready", LONG + SHORT))
+    assert await pool.told() == ["ready"]
+    # A look that goes back to between the two knows no more.
+    assert await pool.told(since=LONG + timedelta(seconds=1)) == []
+
+
+async def test_that_a_pool_was_not_ready_for_longer_people_are_told_and_that_it_is_over(client: PrefectClient) -> None:
+    pool = Pool(client)
+    await pool.becomes(("not-ready", timedelta()), ("ready", LONG))
+    assert await pool.told() == ["not-ready", "ready"]
+
+
+async def test_that_a_pool_is_paused_people_are_told_however_short_it_was_not_ready_before(
+    client: PrefectClient,
+) -> None:
+    pool = Pool(client)
+    await pool.becomes(("not-ready", timedelta()), ("paused", SHORT), ("ready", SHORT + SHORT))
+    assert await pool.told() == ["paused", "ready"]
