@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
@@ -195,8 +196,9 @@ async def _run(
     async with keeping(store, turn.lease, logger=logger), new_client() as http:
         if turn.waited:
             await show_running(flow_run, logger=logger)
+        take_own_version = partial(take_version, store, campaign, version, flow_run, logger=logger)
         run = CampaignRun(
-            campaign=await take_version(store, campaign, version, flow_run, logger=logger),
+            campaign=await patiently(take_own_version, logger=logger),
             flow_run=flow_run,
             store=store,
             lease=turn.lease,
@@ -233,12 +235,12 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
     breaker = Breaker(run, load_settings())
     if trouble := await breaker.open():
         return await finish(run, RunStatus.FAILED, await breaker.state(trouble), *told_once(trouble))
-    await _lift_pause(run)
+    await run.patiently(lambda: _lift_pause(run))
     status = await check_budget(run.store, run.campaign.slug)
     if await _is_about_to_reset(status):
-        await _lift_pause(run)
+        await run.patiently(lambda: _lift_pause(run))
         status = await check_budget(run.store, run.campaign.slug)
-    await tell_alerts(run, status)
+    await run.patiently(lambda: tell_alerts(run, status))
     resumption = await _resumption_of(run)
     if status.reached and resumption is None:
         return await over_budget(run, status.reached, describe_limits(status.reached), [])
@@ -257,7 +259,7 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
             if leaving.is_asked() and must_not_repeat(step):
                 # Cut off half-way, nobody could go on with it.
                 await leaving.hand_back(run.flow_run.id)
-        if index and (excess := per_lead_excess(run.campaign, await run.report())):
+        if index and (excess := per_lead_excess(run.campaign, await run.patiently(run.report))):
             return await over_budget(run, (), excess, failures)
         state = await _do_step(run, index)
         await run.patiently(lambda: _look_at_alerts(run))
@@ -273,7 +275,7 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
         if isinstance(error, BudgetRefused):
             return await over_budget(run, error.limits, str(error), failures)
         await breaker.note(step, error)
-        failed = await failed_result(run, index, failure_message(step, error))
+        failed = await run.patiently(partial(failed_result, run, index, failure_message(step, error)))
         if step.on_failure == "abort":
             return await finish(run, RunStatus.FAILED, Failed(), failure_in_words(failed))
         if step.on_failure == "continue":
@@ -336,9 +338,10 @@ async def _lift_pause(run: CampaignRun) -> None:
 async def _take_over(run: CampaignRun, index: int, state: State[Any]) -> None:
     """Put a finished step into the run's record, where an earlier execution of the run has not done so."""
     if run.steps[index].status is not StepStatus.COMPLETED:
-        await run.save(StepResult.model_validate(await state.aresult()))
+        step = StepResult.model_validate(await state.aresult())
+        await run.patiently(lambda: run.save(step))
 
 
 async def _skip_rest(run: CampaignRun, index: int) -> None:
     for step in run.steps[index + 1 :]:
-        await run.save(step.model_copy(update={"status": StepStatus.SKIPPED}))
+        await run.patiently(partial(run.save, step.model_copy(update={"status": StepStatus.SKIPPED})))

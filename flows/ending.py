@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import httpx
@@ -24,7 +25,7 @@ from prefect_campaigns.flows.closing import broken_off, failure_in_words
 from prefect_campaigns.flows.control import is_unwanted
 from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
-from prefect_campaigns.flows.run import CampaignRun, trigger_type
+from prefect_campaigns.flows.run import CampaignRun, patiently, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import MAY_HAVE_GONE_OUT, UNANSWERED, failed_result, must_not_repeat
 from prefect_campaigns.models import Campaign
@@ -47,20 +48,19 @@ def another_is_going(held: LeaseHeld) -> str:
 async def skip(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, why: str, *, at: datetime) -> State[Any]:
     """End a run that does not begin."""
     message = f"Skipped: {why}"
-    await store.record_skipped_run(
-        RunReport(
-            run_id=str(flow_run.id),
-            run_name=flow_run.name,
-            campaign_key=campaign.slug,
-            campaign_name=campaign.name,
-            status=RunStatus.ABORTED,
-            state_name="Skipped",
-            message=message,
-            trigger_type=trigger_type(flow_run),
-            started_at=at,
-            completed_at=at,
-        )
+    report = RunReport(
+        run_id=str(flow_run.id),
+        run_name=flow_run.name,
+        campaign_key=campaign.slug,
+        campaign_name=campaign.name,
+        status=RunStatus.ABORTED,
+        state_name="Skipped",
+        message=message,
+        trigger_type=trigger_type(flow_run),
+        started_at=at,
+        completed_at=at,
     )
+    await patiently(lambda: store.record_skipped_run(report), logger=get_run_logger())
     return Completed(name="Skipped", message=message)
 
 
@@ -137,8 +137,9 @@ async def over_budget(
     name = "BudgetExceeded"
     try:
         async with get_client() as client:
-            is_new = await pause_for_budget(client, run.store, run.campaign.slug, limits, now=run.clock.now())
-            if not is_new and await _people_have_been_told(run):
+            pause = partial(pause_for_budget, client, run.store, run.campaign.slug, limits)
+            is_new = await run.patiently(lambda: pause(now=run.clock.now()))
+            if not is_new and await run.patiently(lambda: _people_have_been_told(run)):
                 name = "Paused"
     except (httpx.HTTPError, PrefectException, ServerError) as error:
         # The store has it, and stops every run that Prefect makes nevertheless.
@@ -170,7 +171,7 @@ async def _people_have_been_told(run: CampaignRun) -> bool:
 async def end(run: CampaignRun, failures: list[StepResult], *notes: str) -> State[Any]:
     """End a run that has nothing more to do; what it cost per lead is said, though there is nothing left to stop."""
     said = [*notes]
-    if excess := per_lead_excess(run.campaign, await run.report()):
+    if excess := per_lead_excess(run.campaign, await run.patiently(run.report)):
         said.append(excess)
     if failures:
         return await finish(run, RunStatus.PARTIAL, Completed(name="Partial"), *map(failure_in_words, failures), *said)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +24,7 @@ from prefect_campaigns.clock import Clock, current_clock
 from prefect_campaigns.errors import LeaseLost, LeaseTimeout, StoreUnavailable
 from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.closing import CLOSING
-from prefect_campaigns.flows.run import RunLogger
+from prefect_campaigns.flows.run import OUTAGE_SECONDS, RunLogger, patiently
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Campaign
 
@@ -35,7 +36,6 @@ POLL_SECONDS = 1.0
 MAX_WAIT_SECONDS = 24 * 3600.0
 """How long a run waits for its turn before it fails."""
 
-MAX_STORE_OUTAGE_SECONDS = 60.0
 LEAVE_SECONDS = 10.0
 """How long giving the lease back may take."""
 
@@ -64,12 +64,13 @@ async def take_turn(
 
     Raises:
         LeaseTimeout: it has waited for a day.
-        StoreUnavailable: the store did not answer for a minute.
+        StoreUnavailable: the store did not answer for five minutes.
     """
     overlap = campaign.schedule.overlap if campaign.schedule else "queue"
     run_id, holder, since = str(flow_run.id), uuid4().hex, clock.now()
     waiting_for: LeaseHeld | None = None
     outage_began: float | None = None
+    leave = partial(store.leave_queue, campaign.slug, run_id=run_id)
     deadline = anyio.current_time() + MAX_WAIT_SECONDS
     try:
         while anyio.current_time() < deadline:
@@ -84,7 +85,7 @@ async def take_turn(
                 )
             except StoreUnavailable:
                 outage_began = outage_began or anyio.current_time()
-                if anyio.current_time() - outage_began > MAX_STORE_OUTAGE_SECONDS:
+                if anyio.current_time() - outage_began > OUTAGE_SECONDS:
                     raise
             else:
                 outage_began = None
@@ -92,8 +93,9 @@ async def take_turn(
                     return Turn(answer, waited=waiting_for is not None)
                 # A run that has begun is not dropped half-way: it waits, for its own earlier execution too.
                 is_run = answer.run_id != run_id and not answer.run_name.startswith(CLOSING)
-                if overlap == "skip" and is_run and await store.get_run(run_id) is None:
-                    await store.leave_queue(campaign.slug, run_id=run_id)
+                recorded = partial(store.get_run, run_id)
+                if overlap == "skip" and is_run and await patiently(recorded, logger=logger) is None:
+                    await patiently(leave, logger=logger)
                     return Overlapping(answer)
                 if waiting_for is None or waiting_for.run_id != answer.run_id:
                     waiting_for = answer
@@ -101,13 +103,13 @@ async def take_turn(
                     logger.info(message)
                     await _show(flow_run, Running(name="Waiting", message=message), logger)
             if leaving.is_asked():
-                await store.leave_queue(campaign.slug, run_id=run_id)
+                await patiently(leave, logger=logger)
                 await leaving.hand_back(flow_run.id)
             await anyio.sleep(POLL_SECONDS)
     except asyncio.CancelledError:
-        await to_its_end(store.leave_queue(campaign.slug, run_id=run_id), seconds=LEAVE_SECONDS)
+        await to_its_end(leave(), seconds=LEAVE_SECONDS)
         raise
-    await store.leave_queue(campaign.slug, run_id=run_id)
+    await patiently(leave, logger=logger)
     raise LeaseTimeout(f"waited {MAX_WAIT_SECONDS / 3600:g} hours for another run of the campaign to end")
 
 
