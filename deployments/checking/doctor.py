@@ -160,11 +160,10 @@ async def check_automations(client: PrefectClient) -> Finding:
     path: Any = "/admin/settings"
     settings = (await client.request("GET", path)).json()
     if settings["server"]["events"]["causal_ordering"] == _FORGETFUL_ORDER:
-        ((name, value),) = EVENT_ORDER.items()
         return doubtful(
             "Automations",
             "what happens within minutes of a restart of the server, people may hear a quarter of an hour late",
-            f"where the server is started, set {name}={value}",
+            f"where the server is started, set {'='.join(EVENT_ORDER)}",
         )
     return well("Automations", "look at once at what happens after a restart of the server")
 

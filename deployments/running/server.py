@@ -36,8 +36,12 @@ _THIS_MACHINE = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - what a person
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
-EVENT_ORDER = {"PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_campaigns.deployments.running.event_order"}
+EVENT_ORDER = "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING", "prefect_campaigns.deployments.running.event_order"
 """In which order a server's automations are to look at events, so that none waits for what came before a restart."""
+
+_EVENTS = dict([EVENT_ORDER, ("PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL", "0.2")])
+"""And how many seconds it may be before they are written down, five of itself: of what a server that is killed has not
+written down nobody knows that it was mailed, and it is mailed again."""
 
 _DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _BY_THE_HUNDRED = {
@@ -206,7 +210,7 @@ class EmbeddedServer:
         database_url = {**inherited, **self._extra_env}.get(_DATABASE_URL, "")
         return {
             **recorder_settings(database_url),
-            **EVENT_ORDER,
+            **_EVENTS,
             **inherited,
             "PREFECT_HOME": str(self.home),
             "PREFECT_UI_URL": self.ui_url,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_campaigns.deployments.running.server import EVENT_ORDER, recorder_settings
+from prefect_campaigns.deployments.running.server import EmbeddedServer, recorder_settings
 
 SCALING = (Path(__file__).parents[4] / "docs" / "scaling.md").read_text()
 
@@ -18,9 +18,10 @@ def test_on_postgresql_they_are_written_as_the_documentation_has_it() -> None:
         assert f"export {name}={value}\n" in SCALING
 
 
-def test_what_automations_need_after_a_restart_the_documentation_has_for_servers_of_others() -> None:
-    ((name, value),) = EVENT_ORDER.items()
-    assert f"export {name}={value}\n" in SCALING
+@pytest.mark.parametrize("name", ["EVENTS_CAUSAL_ORDERING", "SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"])
+def test_how_the_embedded_one_treats_events_the_documentation_has_for_others(name: str, tmp_path: Path) -> None:
+    value = EmbeddedServer(home=tmp_path, port=4200, log=tmp_path / "log")._environment()[f"PREFECT_SERVER_{name}"]
+    assert f"export PREFECT_SERVER_{name}={value}\n" in SCALING
 
 
 @pytest.mark.parametrize("url", ["", "sqlite+aiosqlite:///prefect.db"])
