@@ -233,6 +233,10 @@ class EngineTrouble:
     left_alone_until: datetime | None
     error: str
 
+    def is_left_alone(self, now: datetime) -> bool:
+        """Whether runs that need it end before they ask it."""
+        return self.left_alone_until is not None and self.left_alone_until > now
+
 
 class MailState(StrEnum):
     """Where a mail stands: owed → sent, or given up when a day has passed."""

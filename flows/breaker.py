@@ -51,7 +51,7 @@ class Breaker:
         steps = zip(self._run.campaign.steps, self._run.steps, strict=True)
         left = (show_url(step.endpoint) for step, recorded in steps if recorded.status in _TO_BE_DONE)
         wanted = (troubles[endpoint] for endpoint in left if endpoint in troubles)
-        return next((one for one in wanted if one.left_alone_until is not None and one.left_alone_until > now), None)
+        return next((one for one in wanted if one.is_left_alone(now)), None)
 
     async def state(self, trouble: EngineTrouble) -> State[Any]:
         """Return the state in which a run ends that leaves an engine alone, by whether anybody has to be told yet."""

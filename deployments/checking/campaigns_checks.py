@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from prefect.client.orchestration import PrefectClient
 
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.blocks.store_types import Stop
+from prefect_campaigns.blocks.store_types import EngineTrouble, Stop
 from prefect_campaigns.deployments.checking.engine_health import (
     HEALTH_PATH,
     Answering,
@@ -18,6 +19,7 @@ from prefect_campaigns.deployments.checking.engine_health import (
     campaigns_by_engine,
 )
 from prefect_campaigns.deployments.checking.findings import Finding, broken, doubtful, well
+from prefect_campaigns.flows.breaker import in_words
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.references import SecretReference, secrets_in
 
@@ -28,6 +30,12 @@ async def check_engines(campaigns: Iterable[Campaign]) -> list[Finding]:
     """Ask each engine that any campaign calls how it is, all at once."""
     needed_by = campaigns_by_engine(campaigns)
     return [_engine(health, needed_by[health.origin]) for health in await ask_engines(needed_by)]
+
+
+def left_alone(troubles: Iterable[EngineTrouble], *, now: datetime) -> list[Finding]:
+    """Say which engines runs leave alone, since one after the other has failed by them."""
+    remedy = "see to that engine; the first run after that time tries it"
+    return [doubtful("Engine", in_words(one), remedy) for one in troubles if one.is_left_alone(now)]
 
 
 def _engine(health: EngineHealth, needed_by: Sequence[str]) -> Finding:

@@ -36,6 +36,7 @@ from prefect_campaigns.deployments.checking.campaigns_checks import (
     check_hosts,
     check_secrets,
     check_stop,
+    left_alone,
 )
 from prefect_campaigns.deployments.checking.findings import Finding, broken, doubtful, well
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
@@ -50,7 +51,7 @@ SERVER_SECONDS = 30.0
 """How long all checks of the server may take."""
 
 MAIL_PATIENCE = timedelta(minutes=5)
-"""How long a mail may wait before anybody needs to know."""
+"""How long a mail may wait before anybody needs to do something."""
 
 LOST_FOR = timedelta(days=7)
 _MAIL_REMEDY = "see whether the mail server takes mail for that address: campaigns test-email --to ADDRESS"
@@ -230,6 +231,8 @@ async def check_store(settings: Settings, deployed: Sequence[str], campaigns: li
             yield await check_books(store)
             yield await check_journal(Journal(settings.journal_folder), store.books)
             yield await check_owed_mails(store)
+            for finding in left_alone(await store.engine_troubles(), now=current_clock().now()):
+                yield finding
     except StoreUnavailable as error:
         yield broken("Store", f"{choice}: {error}", _reach(choice))
     except StoreError as error:
@@ -299,12 +302,15 @@ async def check_journal(journal: Journal, books: str) -> Finding:
 async def check_owed_mails(store: CampaignStore) -> Finding:
     """See whether everybody was told who had to be: mails that wait to be sent, and those given up within a week."""
     now = current_clock().now()
-    owed = [mail for mail in await store.list_mails(MailState.OWED) if now - mail.owed_since > MAIL_PATIENCE]
+    waiting = await store.list_mails(MailState.OWED)
+    owed = [mail for mail in waiting if now - mail.owed_since > MAIL_PATIENCE]
     lost = [mail for mail in await store.list_mails(MailState.GIVEN_UP) if now - mail.owed_since < LOST_FOR]
     if lost:
         return broken("Mails", f"never sent, and given up after a day: {_shown(lost)}", _MAIL_REMEDY)
     if owed:
         return doubtful("Mails", f"waiting to be sent: {_shown(owed)}", _MAIL_REMEDY)
+    if waiting:
+        return well("Mails", f"{len(waiting)} to be sent soon, a first try having failed: {_shown(waiting)}")
     return well("Mails", "none waits to be sent")
 
 
@@ -327,7 +333,8 @@ async def check_mail(settings: Settings, saved: MailServer | None) -> Finding:
     try:
         await check_mail_server(mail.credentials)
     except NotificationError as error:
-        return broken("Mail", f"{error.log} ({where})", "correct the SMTP_… settings; campaigns setup saves them")
+        remedy = "see whether it is up; if it is another one, correct the SMTP_… settings: campaigns setup saves them"
+        return broken("Mail", f"{error.log} ({where})", remedy)
     if mail.sender is None:
         return broken("Mail", f"nobody says who mails come from ({where})", "set SMTP_FROM; campaigns setup")
     server = mail.credentials.smtp_server

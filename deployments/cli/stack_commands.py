@@ -72,7 +72,8 @@ async def up_command(*paths: Path, port: _Port = None, host: str | None = None, 
         working = await stack.enter_async_context(running_worker())
         serving = await stack.enter_async_context(running_api(listener))
         say_it_listens(listener)
-        out.print("[green]✓[/] Campaign worker is waiting for runs. Ctrl-C ends everything.")
+        ends = "everything" if server else "all but the Prefect server"
+        out.print(f"[green]✓[/] Campaign worker is waiting for runs. Ctrl-C ends {ends}.")
         await stand(working, server, serving)
     return EXIT_OK
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -19,6 +19,8 @@ from prefect_campaigns.deployments.cli.budget_view import describe_stop, warning
 from prefect_campaigns.deployments.driving.run_changes import runs_that_did_a_step
 from prefect_campaigns.deployments.driving.runs import parameters_to_run
 from prefect_campaigns.deployments.driving.standing import CampaignState
+from prefect_campaigns.flows.breaker import in_words
+from prefect_campaigns.flows.messages import show_url
 from prefect_campaigns.flows.requests import ShownRequest, show_request
 from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign, Step
@@ -119,7 +121,7 @@ async def look_ahead(
     return Ahead(
         campaign=campaign,
         source=source,
-        obstacles=[line async for line in _obstacles(store, record, status.reached)],
+        obstacles=[line async for line in _obstacles(store, record, status.reached, campaign.steps[first:])],
         warnings=warnings_of(state, WHILE_PAUSED, now=current_clock().now()),
         limits=limits,
         steps=list(_steps_ahead(campaign, estimates, limits, _results(source) if source else {}, first)),
@@ -136,13 +138,19 @@ def _results(run: RunReport) -> dict[str, Any]:
     return {step.name: step.result for step in run.steps if step.result is not None}
 
 
-async def _obstacles(store: CampaignStore, record: CampaignRecord, reached: Sequence[LimitStatus]) -> Any:
+async def _obstacles(
+    store: CampaignStore, record: CampaignRecord, reached: Sequence[LimitStatus], steps: Sequence[Step]
+) -> AsyncIterator[str]:
     if (stop := await store.read_stop()) is not None:
         yield describe_stop(stop)
     if reached:
         yield f"It would end as BudgetExceeded before its first step: {describe_limits(reached)}"
     elif record.pause is not None and record.pause.by is PausedBy.BUDGET:
         yield f"Its campaign is paused by the budget: {record.pause.reason}"
+    asked, now = {show_url(step.endpoint) for step in steps}, current_clock().now()
+    for trouble in await store.engine_troubles():
+        if trouble.endpoint in asked and trouble.is_left_alone(now):
+            yield f"It would end before its first step: {in_words(trouble)}"
 
 
 async def _estimate(store: CampaignStore, campaign_key: str, step: Step) -> Estimate:

@@ -37,6 +37,7 @@ from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.flows.closing import close_ended
 from prefect_campaigns.flows.paused_deployment import read_deployment
 from prefect_campaigns.flows.versions import parameters_of
+from prefect_campaigns.results import RunReport
 from prefect_campaigns.versions import version_of
 
 MIN_ID = 8
@@ -151,7 +152,8 @@ async def find_run(client: PrefectClient, store: CampaignStore, text: str) -> Fl
     """Return the run of a campaign that is meant: by its id, the beginning of its id, or its name.
 
     Raises:
-        UnknownRun: there is none, or there are several of that name; says which ones are near.
+        UnknownRun: there is none, or there are several of that name; says which ones are near, or that it was removed.
+        StoreError: the store is not there to be asked about one that Prefect does not know.
         PrefectException, httpx.HTTPError: Prefect is not there.
     """
     wanted = text.strip()
@@ -167,9 +169,25 @@ async def find_run(client: PrefectClient, store: CampaignStore, text: str) -> Fl
     begun = [run for run in recent if len(wanted) >= MIN_ID and str(run.id).startswith(wanted.lower())]
     if len(begun) == 1:
         return begun[0]
+    if (known := await _in_books(store, wanted)) is not None:
+        raise UnknownRun(
+            f"of run {known.run_name!r} the Prefect server keeps nothing any more: it was purged, erased or deleted,"
+            f" has no logs, and cannot be retried; `campaigns runs {known.campaign_key}` has what is in the books"
+        )
     near = difflib.get_close_matches(wanted.lower(), [run.name for run in recent], n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`campaigns runs NAME` lists a campaign's"
     raise UnknownRun(f"there is no run {wanted!r} of a campaign on the Prefect server; {hint}")
+
+
+async def _in_books(store: CampaignStore, wanted: str) -> RunReport | None:
+    """Return the run of that id, or name, among the newest ones of each campaign, as the books have it."""
+    if (run_id := as_uuid(wanted)) is not None:
+        return await store.get_run(str(run_id))
+    for record in await store.list_campaigns():
+        for run in await store.list_runs(record.key, limit=_RECENT):
+            if run.run_name == wanted:
+                return run
+    return None
 
 
 def _ids(runs: Sequence[FlowRun]) -> str:

@@ -108,8 +108,22 @@ async def test_a_login_that_the_mail_server_refuses_is_said_with_what_it_said(do
     ((part, health, found, remedy),) = unwell(ended)
     assert (part, health) == ("Mail", "broken")
     assert found.startswith(f"127.0.0.1:{mail.port}, logging in: the server answered 535 ")
-    assert remedy == "correct the SMTP_… settings; campaigns setup saves them"
+    assert (
+        remedy == "see whether it is up; if it is another one, correct the SMTP_… settings: campaigns setup saves them"
+    )
     assert "swordfish" not in ended.text
+
+
+async def test_an_engine_that_runs_leave_alone_is_named_with_why(doctor: Campaigns, tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "own.db") as store:
+        for run_id in ("one", "two"):
+            trouble = await store.engine_failed(
+                "http://127.0.0.1:9/api", run_id=run_id, error="no credit", after_runs=2, pause_seconds=900
+            )
+    (left_alone,) = unwell(await doctor("doctor", "--json"))
+    assert left_alone[:2] == ("Engine", "doubtful")
+    assert left_alone[2].startswith(f"The engine at {trouble.endpoint} is left alone until ")
+    assert left_alone[2].endswith("the last one said: no credit")
 
 
 async def test_whom_nobody_could_tell_is_named(doctor: Campaigns, tmp_path: Path) -> None:
@@ -124,7 +138,10 @@ async def test_whom_nobody_could_tell_is_named(doctor: Campaigns, tmp_path: Path
     )
     async with SqliteStore(tmp_path / "own.db") as store:
         await store.record_mails([mail])
-    assert unwell(await doctor("doctor", "--json")) == [], "it may be sent any moment"
+    young = await doctor("doctor", "--json")
+    assert unwell(young) == [], "it may be sent any moment"
+    (found,) = [one["found"] for one in findings(young) if one["part"] == "Mails"]
+    assert found.startswith("1 to be sent soon, a first try having failed: to ops@example.com")
     older = [replace(mail, event_id=uuid4(), owed_since=now - timedelta(minutes=minutes)) for minutes in (6, 60)]
     async with SqliteStore(tmp_path / "own.db") as store:
         await store.record_mails(older)

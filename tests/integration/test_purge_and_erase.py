@@ -29,9 +29,10 @@ from starlette.routing import Route
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store_types import AuditAction
 from prefect_campaigns.deployments.demo.serving import serve
-from prefect_campaigns.deployments.driving.runs import approve_run
+from prefect_campaigns.deployments.driving.runs import approve_run, find_run
 from prefect_campaigns.deployments.personal_data.removing import Removed, erase
 from prefect_campaigns.deployments.running import upkeep
+from prefect_campaigns.errors import UnknownRun
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.personal_data import Address
 
@@ -195,6 +196,9 @@ async def test_a_person_is_erased_from_everywhere_and_the_books_stay(
     assert [entry.action for entry in audit if entry not in audited] == [AuditAction.DATA_ERASED]
     assert engine.somebody not in str(audit)
 
+    for by in (flow_run.name, str(flow_run.id)):
+        with pytest.raises(UnknownRun, match=f"of run '{flow_run.name}' the Prefect server keeps nothing any more"):
+            await find_run(driver.client, driver.store, by)
     again = await erased(driver, in_stack, engine)
     assert (again.describe(), again.again) == ("", ())
 

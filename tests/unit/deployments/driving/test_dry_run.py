@@ -157,6 +157,14 @@ async def test_it_says_that_everything_is_stopped(store: SqliteStore) -> None:
     assert obstacle.startswith("Everything is stopped since 2026-05-13 09:00 UTC, by ada@laptop: wrong list.")
 
 
+async def test_it_says_that_an_engine_is_left_alone_that_it_would_ask(store: SqliteStore) -> None:
+    first, second = (f"{URL}/api/{path}" for path in ("prospect", "analyze"))
+    for endpoint in (first, second):
+        await store.engine_failed(endpoint, run_id="one", error="no credit", after_runs=1, pause_seconds=900)
+    (obstacle,) = (await ahead(store, only=1)).obstacles
+    assert obstacle.startswith(f"It would end before its first step: The engine at {first} is left alone until ")
+
+
 async def test_it_says_that_a_person_has_paused_the_campaign(store: SqliteStore) -> None:
     await store.save_campaign(campaign("Ahead", URL, only=1))
     since = datetime(2026, 5, 13, 9, tzinfo=UTC)
