@@ -1,4 +1,4 @@
-"""The process of the embedded server: ``prefect server start``, with two habits that SQLite needs, and no web pages.
+"""The process of the embedded server: ``prefect server start``, with three habits that SQLite needs, and no web pages.
 
 Its garbage is collected on a thread of its own. Where Python collects as usual, in whatever thread happens to
 allocate, the server stands still for sixty seconds now and then. A statement that failed with "database is locked"
@@ -20,19 +20,25 @@ import os
 import runpy
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import ASGIApp
 
 from prefect_campaigns.deployments.running.timezones import remember_timezones
 from prefect_campaigns.deployments.running.web_pages import PageGate
 from prefect_campaigns.deployments.running.webhook_logs import keep_webhooks_out_of_logs
 
+if TYPE_CHECKING:
+    from prefect.server.events.schemas.events import ReceivedEvent
+
 COLLECT_SECONDS = 0.1
+EVENTS_AT_ONCE = 500
 FULL_SECONDS = 60.0
 """At most how often everything is looked through, which takes some tenths of a second."""
 
@@ -93,6 +99,37 @@ def _begin_immediately(
 
 
 @contextmanager
+def writing_events_once() -> Iterator[None]:
+    """Leave out of the events that are written in the block those that are written already, or come twice at once."""
+    from prefect.server.events.storage import database
+
+    write: Any = database._write_sqlite_events
+
+    async def write_new(session: AsyncSession, events: list[ReceivedEvent]) -> None:
+        by_id = {event.id: event for event in events}
+        for event_id in await _known(session, list(by_id)):
+            del by_id[event_id]
+        await write(session, list(by_id.values()))
+
+    database._write_sqlite_events = write_new
+    try:
+        yield
+    finally:
+        database._write_sqlite_events = write
+
+
+async def _known(session: AsyncSession, event_ids: Sequence[UUID]) -> set[UUID]:
+    from prefect.server.database import provide_database_interface
+
+    known: set[UUID] = set()
+    kept = provide_database_interface().Event.id
+    for start in range(0, len(event_ids), EVENTS_AT_ONCE):
+        wanted = select(kept).where(kept.in_(event_ids[start : start + EVENTS_AT_ONCE]))
+        known.update(await session.scalars(wanted))
+    return known
+
+
+@contextmanager
 def keeping_pages_out() -> Iterator[None]:
     """Let no web page use the server that is made in the block, where it asks nobody for a password.
 
@@ -123,7 +160,7 @@ def main() -> None:
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
     remember_timezones()
     keep_webhooks_out_of_logs()
-    with writing_in_turn(), collecting_aside(), keeping_pages_out():
+    with writing_in_turn(), writing_events_once(), collecting_aside(), keeping_pages_out():
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
 

@@ -10,12 +10,15 @@ from driving import Driver, until
 from mails import mails_to
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.events.schemas.events import Event, RelatedResource, Resource
 from real_stack import Stack
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.deployments.compile import WORK_POOL
 
 RUNS = 10
+MANY = 60
+"""More events than Prefect writes with one statement, of so many resources each."""
 PAUSED, READY = f"Paused: work pool {WORK_POOL}", f"Works again: work pool {WORK_POOL}"
 
 
@@ -67,3 +70,38 @@ async def test_of_a_pool_that_is_paused_again_after_a_restart_people_hear_at_onc
 
 async def told(stack: Stack, operator: str, count: int) -> list[str]:
     return [str(mail.message["Subject"]) for mail in await mails_to(stack, operator, count)]
+
+
+def event(name: str) -> Event:
+    related = [
+        RelatedResource({"prefect.resource.id": f"test.related.{number}", "prefect.resource.role": "x"})
+        for number in range(8)
+    ]
+    return Event(event=name, resource=Resource({"prefect.resource.id": "test.resource"}), related=related)
+
+
+async def send(client: PrefectClient, events: list[Event]) -> None:
+    await client.request("POST", "/events", json=[one.model_dump(mode="json") for one in events])
+
+
+async def all_kept(client: PrefectClient, name: str, count: int) -> None:
+    async def look() -> bool:
+        answer = await client.request("POST", "/events/filter", json={"filter": {"event": {"name": [name]}}})
+        return bool(answer.json()["total"] == count)
+
+    await until(look, f"{count} events {name} are kept", seconds=30)
+
+
+async def test_what_comes_with_events_that_were_sent_before_the_restart_is_kept(
+    client: PrefectClient, in_stack: Stack
+) -> None:
+    known, new = f"known-{uuid4().hex}", f"new-{uuid4().hex}"
+    first = [event(known) for _ in range(MANY)]
+    await send(client, first)
+    await all_kept(client, known, MANY)
+    await in_stack.server.stop()
+    await in_stack.server.start()
+    twice = event(new)
+    await send(client, [*first[:40], twice, event(new), twice, *first])
+    await all_kept(client, new, 2)
+    await all_kept(client, known, MANY)
