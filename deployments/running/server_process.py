@@ -11,6 +11,12 @@ Its transactions begin IMMEDIATE. Prefect begins them DEFERRED, reads, and then 
 once, with "database is locked", when another transaction has committed since the reading, and no busy timeout helps
 (https://www.sqlite.org/isolation.html). With thirty runs at once the API answered every second request to create a
 run with 503, and a worker that had six such answers in a row reported its run as crashed.
+
+Its events are written in one transaction, and none a second time. Prefect gives each statement a transaction of its
+own, which waits for its turn while others write; where one of them fails, those before it stay. A worker that has lost
+its connection sends events a second time, too. Of a batch that is all known Prefect inserts a row of nothing, which
+SQLite refuses, and after five tries it drops the batch with whatever has come meanwhile: that a mail was sent, for
+instance, which is then sent again.
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import ASGIApp
 
@@ -100,12 +106,13 @@ def _begin_immediately(
 
 @contextmanager
 def writing_events_once() -> Iterator[None]:
-    """Leave out of the events that are written in the block those that are written already, or come twice at once."""
+    """Write the events that come in the block at once or not at all, and none a second time."""
     from prefect.server.events.storage import database
 
     write: Any = database._write_sqlite_events
 
     async def write_new(session: AsyncSession, events: list[ReceivedEvent]) -> None:
+        await session.execute(text("BEGIN IMMEDIATE"))
         by_id = {event.id: event for event in events}
         for event_id in await _known(session, list(by_id)):
             del by_id[event_id]
