@@ -80,15 +80,19 @@ def plain_json(value: Any) -> Any:
     return value
 
 
-def whole_number(value: Any) -> Any:
-    """Return a JSON number that is whole as an integer."""
+def whole_number(value: Any, *, of: str = "") -> Any:
+    """Return a JSON number that is whole as an integer; ``of`` names its unit where it is another one."""
     # pydantic would take true for 1 and "5" for 5.
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
-        raise ValueError("a whole number is allowed")
+    is_number = not isinstance(value, bool) and isinstance(value, (int, float, Decimal))
     # The bound keeps Decimal("1e999999") from becoming an integer of a million digits.
-    if not -(10**18) < value < 10**18 or value != int(value):
-        raise ValueError("a whole number is allowed")
+    if not is_number or not -(10**18) < value < 10**18 or value != int(value):
+        raise ValueError(f"a whole number{of and f' of {of}'} is allowed")
     return int(value)
+
+
+def milliseconds(value: Any) -> Any:
+    """Return a JSON number of milliseconds as an integer."""
+    return whole_number(value, of="milliseconds")
 
 
 def number(value: Any) -> Any:

@@ -39,6 +39,7 @@ from prefect_campaigns.checks import (
     check_header_value,
     check_slack,
     check_timezone,
+    milliseconds,
     number,
     plain_json,
     share,
@@ -85,7 +86,7 @@ JsonObject = Annotated[dict[str, Any], BeforeValidator(plain_json)]
 slug_of = lru_cache(maxsize=4096)(slugify)
 
 EmailAddress = Annotated[str, AfterValidator(check_email), Field(examples=["ops@example.com"])]
-Milliseconds = Annotated[int, Field(ge=1, le=7 * 24 * 3_600_000), BeforeValidator(whole_number)]
+Milliseconds = Annotated[int, Field(ge=1, le=7 * 24 * 3_600_000), BeforeValidator(milliseconds)]
 
 
 Share = Annotated[
@@ -171,14 +172,14 @@ class Retry(_Written):
     attempts: Annotated[int, Field(ge=0, le=50), BeforeValidator(whole_number)] = Field(
         default=0, description="How many times a failed request is repeated: 3 means up to four requests."
     )
-    delay_ms: Annotated[int, Field(ge=0, le=24 * 3_600_000), BeforeValidator(whole_number)] = Field(
+    delay_ms: Annotated[int, Field(ge=0, le=24 * 3_600_000), BeforeValidator(milliseconds)] = Field(
         default=5_000, alias="delay", description="Milliseconds before the first retry."
     )
     backoff: Backoff = Field(
         default=Backoff.EXPONENTIAL,
         description="fixed: 5, 5, 5 seconds; linear: 5, 10, 15; exponential: 5, 10, 20.",
     )
-    max_delay_ms: Annotated[int, Field(ge=0, le=24 * 3_600_000), BeforeValidator(whole_number)] = Field(
+    max_delay_ms: Annotated[int, Field(ge=0, le=24 * 3_600_000), BeforeValidator(milliseconds)] = Field(
         default=3_600_000, alias="maxDelay", description="Milliseconds that no delay exceeds."
     )
     jitter: Annotated[float, Field(ge=0, le=1), BeforeValidator(number)] = Field(
@@ -199,7 +200,7 @@ class Retry(_Written):
 class Approval(_Written):
     """That a person has to say yes before a step."""
 
-    timeout_ms: Annotated[int, Field(ge=1_000, le=30 * 24 * 3_600_000), BeforeValidator(whole_number)] = Field(
+    timeout_ms: Annotated[int, Field(ge=1_000, le=30 * 24 * 3_600_000), BeforeValidator(milliseconds)] = Field(
         default=24 * 3_600_000,
         alias="timeout",
         description="Milliseconds that the run waits for somebody to approve. Default: a day.",
@@ -280,10 +281,10 @@ class Step(_Written):
     @property
     def timeout_seconds(self) -> float:
         """How long the whole exchange may take."""
-        milliseconds = self.timeout_ms or DEFAULT_TIMEOUTS_MS.get(self.engine, 300_000)
+        timeout_ms = self.timeout_ms or DEFAULT_TIMEOUTS_MS.get(self.engine, 300_000)
         if self.timeout_ms is None and self.engine == "outreach" and self.sends_something:
-            milliseconds = DEFAULT_TIMEOUTS_MS["sender"]
-        return milliseconds / 1000
+            timeout_ms = DEFAULT_TIMEOUTS_MS["sender"]
+        return timeout_ms / 1000
 
     @property
     def sends_something(self) -> bool:

@@ -153,6 +153,9 @@ FAULTS = [
     # a string for a number
     ('"attempts": 2', '"attempts": "2"', 8, 77, "/steps/1/retry/attempts",
      'the string "2" came; a whole number is allowed'),
+    # seconds, or minutes, for milliseconds
+    ('"attempts": 2', '"attempts": 2, "delay": "10s"', 8, 89, "/steps/1/retry/delay",
+     'the string "10s" came; a whole number of milliseconds is allowed'),
     # true is not 1
     ('"attempts": 2', '"attempts": true', 8, 77, "/steps/1/retry/attempts", "true came; a whole number is allowed"),
     # half a retry
