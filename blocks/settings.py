@@ -6,13 +6,15 @@ listed here are left to whom they belong: a ``.env`` is often shared.
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from dotenv import dotenv_values
 from prefect.settings import get_current_settings
 from prefect_email import EmailServerCredentials
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -277,6 +279,7 @@ class Settings(BaseSettings):
         return "campaigns_database" in self.model_fields_set
 
 
+_OURS = "CAMPAIGNS_"
 _env_file: str | None = ENV_FILE
 
 
@@ -312,6 +315,20 @@ def load_settings() -> Settings:
         faults = [f"{Path(ENV_FILE).absolute()} cannot be read: {error.strerror or error}"]
     # Raised here, and not while the other is handled, so that no traceback repeats what came.
     raise SettingsError("\n".join(faults))
+
+
+def misspelt_settings() -> list[str]:
+    """Return, in a sentence each, the variables that are named as our settings are, and are none."""
+    path = env_file()
+    in_file = dotenv_values(path) if path is not None and path.exists() else {}
+    known = {name.upper() for name in Settings.model_fields}
+    others = {name.upper() for name in (*in_file, *os.environ)} - known
+    return [_misspelt(name, known) for name in sorted(others) if name.startswith(_OURS)]
+
+
+def _misspelt(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return f"{name} is no setting{f'; did you mean {near[0]}?' if near else ''}"
 
 
 def secret_names() -> frozenset[str]:

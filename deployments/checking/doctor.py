@@ -20,7 +20,7 @@ from prefect_email.credentials import SMTPServer
 
 from prefect_campaigns.blocks.email import CampaignEmail, check_mail_server
 from prefect_campaigns.blocks.journal import Journal
-from prefect_campaigns.blocks.settings import ENV_FILE, Settings, load_settings
+from prefect_campaigns.blocks.settings import ENV_FILE, Settings, load_settings, misspelt_settings
 from prefect_campaigns.blocks.sqlite.schema import MIGRATIONS
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import MailRecord, MailState
@@ -121,9 +121,11 @@ async def _examine_server() -> _Server:
 
 
 def check_settings(settings: Settings) -> Finding:
-    """Say where settings come from; that they can be used is known by now."""
+    """Say where settings come from, and which are none; that the others can be used is known by now."""
     path = Path(ENV_FILE).absolute()
     names = ", ".join(sorted(name.upper() for name in settings.model_fields_set if getattr(settings, name) is not None))
+    if misspelt := misspelt_settings():
+        return doubtful("Settings", "; ".join(misspelt), "campaigns settings lists those there are")
     return well("Settings", f"{path if path.exists() else 'no .env here'}; set: {names or 'nothing'}")
 
 

@@ -114,6 +114,17 @@ async def test_a_login_that_the_mail_server_refuses_is_said_with_what_it_said(do
     assert "swordfish" not in ended.text
 
 
+async def test_a_setting_that_is_none_is_named_with_the_one_that_was_meant(doctor: Campaigns) -> None:
+    other = {"CAMPAIGNS_OPERATOR": "ops@example.com", "CAMPAIGNS_OF_ENGINES": "x"}
+    (misspelt,) = unwell(await doctor("doctor", "--json", **other))
+    assert misspelt == (
+        "Settings",
+        "doubtful",
+        "CAMPAIGNS_OF_ENGINES is no setting; CAMPAIGNS_OPERATOR is no setting; did you mean CAMPAIGNS_OPERATORS?",
+        "campaigns settings lists those there are",
+    )
+
+
 async def test_an_engine_that_runs_leave_alone_is_named_with_why(doctor: Campaigns, tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "own.db") as store:
         for run_id in ("one", "two"):
