@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from prefect_campaigns.clock import Clock, current_clock
 from prefect_campaigns.errors import LeaseLost, LeaseTimeout, StoreUnavailable
 from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.closing import CLOSING
-from prefect_campaigns.flows.run import OUTAGE_SECONDS, RunLogger, patiently
+from prefect_campaigns.flows.run import RunLogger, patiently
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Campaign
 
@@ -32,6 +32,9 @@ LEASE_SECONDS = 60.0
 """How long a lease lives without being renewed: how long a dead run keeps its campaign from others."""
 
 RENEW_SECONDS = 15.0
+RENEW_AGAIN_SECONDS = 1.0
+"""After how long a renewal is tried again that failed: soon after an outage, before others take the lease."""
+
 POLL_SECONDS = 1.0
 MAX_WAIT_SECONDS = 24 * 3600.0
 """How long a run waits for its turn before it fails."""
@@ -69,7 +72,6 @@ async def take_turn(
     overlap = campaign.schedule.overlap if campaign.schedule else "queue"
     run_id, holder, since = str(flow_run.id), uuid4().hex, clock.now()
     waiting_for: LeaseHeld | None = None
-    outage_began: float | None = None
     leave = partial(store.leave_queue, campaign.slug, run_id=run_id)
     deadline = anyio.current_time() + MAX_WAIT_SECONDS
     try:
@@ -84,11 +86,8 @@ async def take_turn(
                     waiting_since=flow_run.expected_start_time or since,
                 )
             except StoreUnavailable:
-                outage_began = outage_began or anyio.current_time()
-                if anyio.current_time() - outage_began > OUTAGE_SECONDS:
-                    raise
+                await _wait_out(partial(store.get_run, run_id), logger=logger)
             else:
-                outage_began = None
                 if isinstance(answer, Lease):
                     return Turn(answer, waited=waiting_for is not None)
                 # A run that has begun is not dropped half-way: it waits, for its own earlier execution too.
@@ -103,14 +102,32 @@ async def take_turn(
                     logger.info(message)
                     await _show(flow_run, Running(name="Waiting", message=message), logger)
             if leaving.is_asked():
-                await patiently(leave, logger=logger)
+                await _leave_if_possible(leave)
                 await leaving.hand_back(flow_run.id)
             await anyio.sleep(POLL_SECONDS)
     except asyncio.CancelledError:
-        await to_its_end(leave(), seconds=LEAVE_SECONDS)
+        await _leave_if_possible(leave)
         raise
     await patiently(leave, logger=logger)
     raise LeaseTimeout(f"waited {MAX_WAIT_SECONDS / 3600:g} hours for another run of the campaign to end")
+
+
+async def _wait_out(look: Callable[[], Awaitable[object]], *, logger: RunLogger) -> None:
+    """Wait for a store that is away, and then for those that hold leases: of a long outage none could be renewed.
+
+    Raises:
+        StoreUnavailable: it is still away after five minutes.
+    """
+    began = anyio.current_time()
+    await patiently(look, logger=logger)
+    if anyio.current_time() - began > RENEW_SECONDS:
+        await anyio.sleep(2 * RENEW_SECONDS)
+
+
+async def _leave_if_possible(leave: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Leave the queue; whoever cannot has a place there that runs out by itself."""
+    with suppress(StoreUnavailable, TimeoutError):
+        await to_its_end(leave(), seconds=LEAVE_SECONDS)
 
 
 def _waiting_message(held: LeaseHeld, run_id: str) -> str:
@@ -173,13 +190,17 @@ async def if_alone(store: CampaignStore, doing: str, *, who: str, logger: RunLog
 
 
 async def _renew(store: CampaignStore, lease: Lease, logger: RunLogger) -> None:
+    pause = RENEW_SECONDS
     while True:
-        await asyncio.sleep(RENEW_SECONDS)
+        await asyncio.sleep(pause)
         try:
             lease = await store.renew_lease(lease, ttl_seconds=LEASE_SECONDS)
+            pause = RENEW_SECONDS
         except LeaseLost as error:
             logger.error("%s", error)
             return
         except Exception as error:
             # Of any kind: whoever stops renewing is taken for dead.
-            logger.warning("The lease could not be renewed, trying again: %s", error)
+            if pause == RENEW_SECONDS:
+                logger.warning("The lease could not be renewed, trying again: %s", error)
+            pause = min(RENEW_AGAIN_SECONDS, RENEW_SECONDS)
