@@ -30,6 +30,7 @@ from prefect.exceptions import Abort, ObjectNotFound, Pause
 from prefect.states import Scheduled, Suspended
 from prefect.utilities.engine import propose_state
 
+from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import ApprovalRecord, ApprovalState, AuditAction, AuditEntry
 from prefect_campaigns.errors import ApprovalExpired, ServerError
 from prefect_campaigns.flows.messages import one_line
@@ -143,8 +144,14 @@ async def _decided(run: CampaignRun, step: Step, resumption: Resumption | None) 
     state, by = (ApprovalState.APPROVED, IN_PREFECT) if in_time else (ApprovalState.EXPIRED, "the clock")
     decided = await run.patiently(lambda: run.store.decide_approval(run.run_id, step.name, state, by=by))
     if decided.state is state and decided.decided_by == by:
-        await run.store.record_audit(audit_of(decided))
+        await run.patiently(lambda: _record_once(run.store, audit_of(decided)))
     return decided
+
+
+async def _record_once(store: CampaignStore, entry: AuditEntry) -> None:
+    """Write a line of the audit, unless that was done and only the answer was lost."""
+    if entry not in await store.list_audit(campaign_key=entry.campaign_key):
+        await store.record_audit(entry)
 
 
 def audit_of(approval: ApprovalRecord) -> AuditEntry:
@@ -169,7 +176,7 @@ async def _suspend(run: CampaignRun, step: Step) -> None:
     async with get_client() as client:
         # First, so that a crash leaves no run waiting that nothing ends.
         await schedule_expiry(client, approval)
-        report = await run.report(RunStatus.RUNNING, state_name=SUSPENDED, message=message)
+        report = await run.patiently(lambda: run.report(RunStatus.RUNNING, state_name=SUSPENDED, message=message))
         await run.patiently(lambda: run.store.suspend_run(run.lease, report))
         proposed: State[Any] = Suspended(
             pause_expiration_time=approval.expires_at + GRACE,
@@ -217,7 +224,7 @@ async def schedule_expiry(client: PrefectClient, approval: ApprovalRecord) -> No
 async def _question(run: CampaignRun, step: Step, approval: ApprovalRecord) -> str:
     """Return what people are asked: what is about to be sent, to how many, until when, and how to say yes."""
     assert step.approval is not None  # noqa: S101 - as above
-    report = await run.report()
+    report = await run.patiently(run.report)
     counted = describe_counts(report.counts)
     what, shown = f"{step.method} {step.endpoint}", show_request(run.campaign, step, results=run.results)
     then = "the run ends" if step.approval.on_timeout == "abort" else "the step is done all the same"

@@ -135,8 +135,10 @@ async def _conduct(
                 store = await stack.enter_async_context(open_store(settings))
                 await store.get_campaign(wanted.slug)
             except StoreUnavailable:
-                # From here on as a task, for Prefect to try again.
-                store = await reach_store(stack, settings, wanted.slug)
+                # From here on as a task, for Prefect to try again; what has begun waits for longer.
+                reach = partial(reach_store, stack, settings, wanted.slug)
+                has_begun = flow_run.run_count > 1
+                store = await (patiently(reach, logger=logger) if has_begun else reach())
             await refuse_another(wanted, version, flow_run)
             begin = _start_at(*start_at)
             journal = Journal(settings.journal_folder)
@@ -236,10 +238,11 @@ async def _gate_and_steps(run: CampaignRun) -> State[Any]:
     if trouble := await breaker.open():
         return await finish(run, RunStatus.FAILED, await breaker.state(trouble), *told_once(trouble))
     await run.patiently(lambda: _lift_pause(run))
-    status = await check_budget(run.store, run.campaign.slug)
+    look = partial(check_budget, run.store, run.campaign.slug)
+    status = await run.patiently(look)
     if await _is_about_to_reset(status):
         await run.patiently(lambda: _lift_pause(run))
-        status = await check_budget(run.store, run.campaign.slug)
+        status = await run.patiently(look)
     await run.patiently(lambda: tell_alerts(run, status))
     resumption = await _resumption_of(run)
     if status.reached and resumption is None:

@@ -102,8 +102,10 @@ async def pause_for_budget(
             return True
         elif wanted.until == present.until or not (are_all or _is_longer(wanted, present)):
             deployment = await read_deployment(client, record)
-            if deployment is not None and not deployment.paused:
-                # Somebody resumed it in Prefect; the money is spent all the same.
+            has_next = record.campaign.schedule is not None and present.until is not None
+            is_shown = not has_next or present.awaited_run_id is not None
+            if deployment is not None and not (deployment.paused and is_shown):
+                # Somebody resumed it in Prefect, and the money is spent all the same; or whoever paused was cut off.
                 await show_pause(client, store, record, present)
             return False
         else:

@@ -36,7 +36,7 @@ SETTLE_SECONDS = 8.0
 """How long the store may take to settle an answer before it counts as away."""
 
 OUTAGE_SECONDS = 300.0
-"""How long a run waits, between two steps or at its end, for a store that is away."""
+"""How long a run waits for a store that is away: for its turn, at its gate, between two steps, at its end."""
 
 OUTAGE_RETRY_SECONDS = 1.0
 

@@ -22,10 +22,15 @@ ENDS: dict[str, tuple[dict[str, Any], str, Decimal]] = {
     "completes": ({}, "Completed", COST),
     "fails": ({"steps": {"prospecting": {"endpoint": "{url}/nothing"}}}, "Failed", Decimal(0)),
     "is refused": (
-        {"budget": {"daily": 0.001}, "steps": {"prospecting": {"estimatedCost": 0.01}}},
+        {
+            "schedule": "0 9 1 1 *",
+            "budget": {"daily": 0.001},
+            "steps": {"prospecting": {"estimatedCost": 0.01}},
+        },
         "BudgetExceeded",
         Decimal(0),
     ),
+    "asks": ({"steps": {"prospecting": {"approval": {}}}}, "Suspended", Decimal(0)),
 }
 
 
@@ -36,7 +41,9 @@ ENDS: dict[str, tuple[dict[str, Any], str, Decimal]] = {
         pytest.param("completes", lambda call: False, id="completes"),
         pytest.param("completes", lambda call: True, id="completes, and the store has done it"),
         pytest.param("fails", lambda call: call % 2 == 0, id="fails"),
-        pytest.param("is refused", lambda call: call % 2 == 1, id="is refused"),
+        pytest.param("is refused", lambda call: False, id="is refused"),
+        pytest.param("is refused", lambda call: True, id="is refused, and the store has done it"),
+        pytest.param("asks", lambda call: call % 2 == 1, id="asks"),
     ],
 )
 async def test_whichever_call_of_a_run_is_not_answered_it_ends_as_it_would_have(
@@ -66,4 +73,6 @@ async def test_whichever_call_of_a_run_is_not_answered_it_ends_as_it_would_have(
         report = await driver.store.get_run(str(run_id))
         assert report is not None
         assert (report.state_name, report.total_cost) == (end, cost)
+        pause = (await driver.store.get_campaign(report.campaign_key)).pause
+        assert (pause is not None and pause.awaited_run_id is not None) == (what == "is refused")
     assert engines.charged == cost * (1 + calls)
