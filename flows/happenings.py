@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,11 +28,18 @@ from prefect.utilities.urls import url_for
 
 from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, RunNotice
 from prefect_campaigns.blocks.email_templates import POOL_NOT_READY, POOL_READY, POOL_STATES
+from prefect_campaigns.clock import current_clock
 from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
 from prefect_campaigns.flows.paused_deployment import OUR_TAG
 
 BRIEF = timedelta(seconds=60)
-"""What a work pool was for less than that, people are not told of."""
+"""How long a work pool has to be not ready for people to be told of it, where the server has just been started."""
+
+SURE = timedelta(seconds=15)
+"""How long after that it is sure that the server has heard of what ended it."""
+
+_STATUSES_SINCE = timedelta(days=7)
+"""How far back the statuses of pools are looked through: what one was before tells what has become of it."""
 
 _FLOW_RUN_EVENT = "prefect.flow-run."
 _COMPLETED = f"{_FLOW_RUN_EVENT}Completed"
@@ -141,11 +149,22 @@ class Happenings:
                 found += [_of_run(flow_run, state) for state in names]
         found += await self._left_again(since, events, {*known, *(one.event_id for one in found)})
         if others := sorted(events & _OTHERS.keys()):
-            earlier = (since - BRIEF).isoformat()
-            events_then = await self._read_events({"event": {"name": others}, "occurred": {"since": earlier}})
-            happened = [_OTHERS[event["event"]](event) for event in _lasting(events_then)]
-            found += [one for one in happened if one.at >= since]
+            wanted_events = {"event": {"name": others}, "occurred": {"since": since.isoformat()}}
+            brief = await self._brief(since) if POOL_NOT_READY in events else frozenset()
+            seen = [event for event in await self._read_events(wanted_events) if event["id"] not in brief]
+            found += [_OTHERS[event["event"]](event) for event in seen]
         return found
+
+    async def _brief(self, since: datetime) -> frozenset[str]:
+        """Return the events since then that say of a pool what it was for a moment, and that nobody was told of.
+
+        A server that has just been started tells nobody of these (``event_order``); any other tells at once.
+        """
+        earlier = (since - _STATUSES_SINCE).isoformat()
+        statuses = await self._read_events({"event": {"name": sorted(POOL_STATES)}, "occurred": {"since": earlier}})
+        moments = _moments(statuses, now=current_clock().now())
+        told = {str(event_id) for event_id, _ in await self.said([UUID(moment[0]) for moment in moments])}
+        return frozenset(event_id for moment in moments if moment[0] not in told for event_id in moment)
 
     async def _left_again(self, since: datetime, events: Collection[str], known: Collection[UUID]) -> list[Happening]:
         """Return the states that runs were in for a moment: one that crashed may go on, and end much later."""
@@ -290,28 +309,35 @@ def _of_pool(event: Mapping[str, Any]) -> Happening:
     )
 
 
-def _lasting(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Leave out of what has happened that a pool was not ready for a moment, and ready again.
+def _moments(statuses: Iterable[Mapping[str, Any]], *, now: datetime) -> list[tuple[str, ...]]:
+    """Return the moments in which a pool was not ready: the event, and the one that made it ready as it was before.
 
-    So does the server itself, where it looks at events in the order of ``event_order``.
+    One that may be over in a moment is one of them.
     """
-    last: dict[str, Mapping[str, Any]] = {}
-    brief: set[str] = set()
-    in_order = sorted(events, key=lambda event: datetime.fromisoformat(event["occurred"]))
-    for event in in_order:
-        if event["event"] not in POOL_STATES:
-            continue
-        pool = event["resource"]["prefect.resource.id"]
-        before, last[pool] = last.get(pool), event
-        if before is not None and before["event"] == POOL_NOT_READY and _passed(before, event) < BRIEF:
-            brief.add(before["id"])
-            if event["event"] == POOL_READY:
-                brief.add(event["id"])
-    return (event for event in in_order if event["id"] not in brief)
+    moments: list[tuple[str, ...]] = []
+    for pool in _by_pool(statuses):
+        for at, event in enumerate(pool):
+            if event["event"] != POOL_NOT_READY:
+                continue
+            before, after = pool[at - 1 : at] if at else [], pool[at + 1 : at + 2]
+            ended = _at(after[0]) if after else now - SURE
+            if ended - _at(event) >= BRIEF:
+                continue
+            was_ready = not before or before[0]["event"] == POOL_READY
+            is_over = bool(after) and after[0]["event"] == POOL_READY
+            moments.append((event["id"], after[0]["id"]) if is_over and was_ready else (event["id"],))
+    return moments
 
 
-def _passed(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> timedelta:
-    return datetime.fromisoformat(later["occurred"]) - datetime.fromisoformat(earlier["occurred"])
+def _by_pool(statuses: Iterable[Mapping[str, Any]]) -> Iterable[list[Mapping[str, Any]]]:
+    pools: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for event in sorted(statuses, key=_at):
+        pools[event["resource"]["prefect.resource.id"]].append(event)
+    return pools.values()
+
+
+def _at(event: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["occurred"])
 
 
 _OTHERS: Mapping[str, Callable[[Mapping[str, Any]], Happening]] = {

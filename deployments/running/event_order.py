@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from prefect.server.database import provide_database_interface
 from prefect.server.events.ordering import EventArrivedEarly, event_handler, memory
 from prefect.server.events.schemas.events import ReceivedEvent
+from sqlalchemy import select
 
 from prefect_campaigns.blocks.email_templates import POOL_NOT_READY, POOL_READY, POOL_STATES
 from prefect_campaigns.clock import current_clock
@@ -65,25 +67,31 @@ class CausalOrdering(memory.CausalOrdering):
         Raises:
             EventArrivedEarly: it is looked at later, or never.
         """
-        if await self._holds(event):
+        if event.event in POOL_STATES and await self._holds(event):
             raise EventArrivedEarly(event)
         async with super().preceding_event_confirmed(handler, event, depth):
             yield
+            # Not before: what is raised in the block leaves it to the next look.
+            if self._held.get(event.resource.id) == event:
+                del self._held[event.resource.id]
 
     async def get_lost_followers(self) -> list[ReceivedEvent]:
         """Return the events that have waited for long enough, oldest first; a server asks every few seconds."""
         over = [event for event in self._held.values() if not self._is_in_grace(event)]
-        for event in over:
-            del self._held[event.resource.id]
         return sorted([*await super().get_lost_followers(), *over], key=lambda event: event.occurred)
 
     async def _holds(self, event: ReceivedEvent) -> bool:
-        if event.event not in POOL_STATES:
-            return False
-        if held := self._held.pop(event.resource.id, None):
+        """Whether an event of a pool is to be looked at later, or never."""
+        held = self._held.get(event.resource.id)
+        if held is not None and held.id != event.id:
+            if event.follows == held.id and not self._is_in_grace(held):
+                # That one is looked at within seconds, and this one after it.
+                await self.record_follower(event)
+                return True
             # The pool has become something else meanwhile; where it is ready again, nothing has happened.
+            del self._held[event.resource.id]
             await self.record_event_as_seen(held)
-            if event.event == POOL_READY:
+            if event.event == POOL_READY and await was_ready_before(held):
                 await self.record_event_as_seen(event)
                 return True
         if event.event == POOL_NOT_READY and self._is_in_grace(event):
@@ -95,8 +103,20 @@ class CausalOrdering(memory.CausalOrdering):
         return event.received < self._started + JUST_STARTED and current_clock().now() < event.received + GRACE
 
 
+async def was_ready_before(event: ReceivedEvent) -> bool:
+    """Whether a pool was ready before an event of its own, by what the server has written down; or was nothing yet."""
+    db = provide_database_interface()
+    before = (
+        select(db.Event.event)
+        .where(db.Event.resource_id == event.resource.id, db.Event.event.in_(POOL_STATES))
+        .where(db.Event.occurred < event.occurred)
+        .order_by(db.Event.occurred.desc())
+        .limit(1)
+    )
+    async with db.session_context() as session:
+        return await session.scalar(before) in (None, POOL_READY)
+
+
 def _is_before(event_id: UUID, instant: datetime) -> bool:
     """Whether an event happened before then, by the milliseconds in its id (RFC 9562, section 5.7); False of others."""
-    if event_id.version != _UUID7:
-        return False
-    return datetime.fromtimestamp((event_id.int >> 80) / 1_000, UTC) < instant
+    return event_id.version == _UUID7 and event_id.int >> 80 < instant.timestamp() * 1_000

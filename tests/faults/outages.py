@@ -41,6 +41,9 @@ TOLD_SECONDS = 300.0
 QUIET_SECONDS = 60.0
 """How long nothing more may come after the first mail."""
 
+QUIET_AT_END_SECONDS = 200.0
+"""The same after the last one: a worker mails after two and a half minutes of what nobody has told."""
+
 _PAUSE = 0.5
 
 Act = Callable[[], Awaitable[None]]
@@ -155,7 +158,7 @@ class Outages:
         ended = time.monotonic()
         over = await self._until(lambda: len(self._mails()) > told, TOLD_SECONDS)
         await self._until(lambda: self._watchdog.last > ended, TOLD_SECONDS)
-        await asyncio.sleep(QUIET_SECONDS)
+        await asyncio.sleep(QUIET_AT_END_SECONDS)
         over_mails = self._mails()[told:]
         return Heard(what=what, mailed=mailed, last_ping=last_ping, mails=mails, over=over, mails_over=over_mails)
 

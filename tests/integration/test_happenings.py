@@ -7,9 +7,9 @@ from uuid import uuid4
 
 from driving import until
 from prefect.client.orchestration import PrefectClient
-from prefect.events.schemas.events import Event, Resource
+from prefect.events.schemas.events import Event, RelatedResource, Resource
 
-from prefect_campaigns.flows.happenings import BRIEF, Happening, Happenings, Teller
+from prefect_campaigns.flows.happenings import BRIEF, SURE, Happening, Happenings, Teller
 
 STATUSES = ("not-ready", "ready", "paused")
 LONG = BRIEF + timedelta(seconds=1)
@@ -24,6 +24,7 @@ class Pool:
         self._name = f"pool-{uuid4().hex[:8]}"
         self._id = f"prefect.work-pool.{uuid4()}"
         self.began = datetime.now(UTC) - timedelta(minutes=10)
+        self.events: list[Event] = []
 
     async def becomes(self, *statuses: tuple[str, timedelta]) -> None:
         """Let it have become so, so long after it began."""
@@ -32,7 +33,8 @@ class Pool:
             Event(event=f"prefect.work-pool.{status}", occurred=self.began + after, resource=resource)
             for status, after in statuses
         ]
-        await self._client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])
+        await self._send(events)
+        self.events = events
 
         async def are_kept() -> bool:
             wanted = {"filter": {"resource": {"id": [self._id]}}}
@@ -40,6 +42,24 @@ class Pool:
             return kept["total"] == len(events)
 
         await until(are_kept, "the events are kept")
+
+    async def was_told_of(self, number: int) -> None:
+        """Let an automation have told of one of the events."""
+        trigger = {"prefect.resource.id": f"prefect.event.{self.events[number].id}"}
+        event = Event(
+            event="prefect.automation.action.executed",
+            resource=Resource({"prefect.resource.id": f"prefect.automation.{uuid4()}"}),
+            related=[RelatedResource({**trigger, "prefect.resource.role": "triggering-event"})],
+        )
+        await self._send([event])
+
+        async def is_kept() -> bool:
+            return bool(await Happenings(self._client).said([self.events[number].id]))
+
+        await until(is_kept, "the event is kept")
+
+    async def _send(self, events: list[Event]) -> None:
+        await self._client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])
 
     async def told(self, *, since: timedelta = timedelta()) -> list[str]:
         """Return what people may be told of it."""
@@ -75,3 +95,34 @@ async def test_that_a_pool_is_paused_people_are_told_however_short_it_was_not_re
     pool = Pool(client)
     await pool.becomes(("not-ready", timedelta()), ("paused", SHORT), ("ready", SHORT + SHORT))
     assert await pool.told() == ["paused", "ready"]
+
+
+async def test_that_a_pool_was_not_ready_for_a_moment_and_that_it_is_over_people_are_told_who_heard_of_it(
+    client: PrefectClient,
+) -> None:
+    pool = Pool(client)
+    await pool.becomes(("not-ready", timedelta()), ("ready", SHORT))
+    assert await pool.told() == []
+    await pool.was_told_of(0)
+    assert await pool.told() == ["not-ready", "ready"]
+
+
+async def test_that_a_pool_works_again_that_was_paused_people_are_told_though_it_was_not_ready_in_between(
+    client: PrefectClient,
+) -> None:
+    pool = Pool(client)
+    await pool.becomes(("paused", timedelta()), ("not-ready", LONG), ("ready", LONG + SHORT))
+    assert await pool.told() == ["paused", "ready"]
+    assert await pool.told(since=LONG) == ["ready"]
+
+
+async def test_of_a_pool_that_is_not_ready_people_are_told_when_it_is_sure_that_this_is_no_moment(
+    client: PrefectClient,
+) -> None:
+    young, old = Pool(client), Pool(client)
+    young.began = datetime.now(UTC) - BRIEF
+    old.began = datetime.now(UTC) - BRIEF - SURE
+    for pool in (young, old):
+        await pool.becomes(("not-ready", timedelta()))
+    assert await young.told() == []
+    assert await old.told() == ["not-ready"]

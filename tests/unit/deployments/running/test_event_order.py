@@ -14,6 +14,7 @@ from prefect.server.events.ordering import EventArrivedEarly
 from prefect.server.events.schemas.events import ReceivedEvent, Resource
 
 from prefect_campaigns.clock import using_clock
+from prefect_campaigns.deployments.running import event_order
 from prefect_campaigns.deployments.running.event_order import GRACE, JUST_STARTED, CausalOrdering
 
 NOT_READY, READY, PAUSED = (f"prefect.work-pool.{status}" for status in ("not-ready", "ready", "paused"))
@@ -44,6 +45,8 @@ class Server:
         self.started = datetime.now(UTC)
         self.clock = SettableClock(self.started)
         self.looked_at: list[str] = []
+        self.was_ready = True
+        self.is_broken = False
         with using_clock(self.clock):
             self.order = CausalOrdering(scope=uuid4().hex)
 
@@ -57,7 +60,13 @@ class Server:
     async def look(self, event: ReceivedEvent, depth: int = 0) -> None:
         with suppress(EventArrivedEarly):
             async with self.order.preceding_event_confirmed(self.look, event, depth):
+                if self.is_broken:
+                    raise OSError("the database is locked")
                 self.looked_at.append(event.event)
+
+    async def was_ready_before(self, event: ReceivedEvent) -> bool:
+        """As the server has it written down."""
+        return self.was_ready
 
     async def waits(self, *, until: timedelta) -> None:
         """Let time pass until so long after the start."""
@@ -67,8 +76,9 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server = Server()
+    monkeypatch.setattr(event_order, "was_ready_before", server.was_ready_before)
     with using_clock(server.clock):
         yield server
 
@@ -131,6 +141,32 @@ async def test_a_pool_whose_workers_are_heard_no_more_is_told_of_after_the_grace
     await server.waits(until=2 * GRACE)
     await server.hears(READY, after=timedelta(minutes=5), follows=not_ready)
     assert server.looked_at == [NOT_READY, READY]
+
+
+async def test_a_pool_that_was_paused_before_the_start_and_is_resumed_after_it_is_ready_again(server: Server) -> None:
+    server.was_ready = False
+    not_ready = await server.hears(NOT_READY, after=timedelta(seconds=5), follows=before_the_start(server))
+    await server.hears(READY, after=timedelta(seconds=20), follows=not_ready)
+    await server.waits(until=2 * GRACE)
+    assert server.looked_at == [READY]
+
+
+async def test_what_ends_it_just_after_the_grace_is_told_of_after_it(server: Server) -> None:
+    not_ready = await server.hears(NOT_READY, after=timedelta(seconds=1))
+    await server.hears(READY, after=GRACE + timedelta(seconds=3), follows=not_ready)
+    await server.waits(until=GRACE + timedelta(seconds=5))
+    assert server.looked_at == [NOT_READY, READY]
+
+
+async def test_what_could_not_be_looked_at_is_looked_at_again(server: Server) -> None:
+    await server.hears(NOT_READY, after=timedelta(seconds=1))
+    server.is_broken = True
+    with pytest.raises(OSError, match="locked"):
+        await server.waits(until=GRACE + timedelta(seconds=1))
+    server.is_broken = False
+    await server.waits(until=GRACE + timedelta(seconds=6))
+    await server.waits(until=GRACE + timedelta(seconds=11))
+    assert server.looked_at == [NOT_READY]
 
 
 async def test_a_pool_that_is_paused_in_the_grace_is_told_of_as_paused(server: Server) -> None:
