@@ -39,9 +39,13 @@ STOP_SECONDS = 15.0
 EVENT_ORDER = "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING", "prefect_campaigns.deployments.running.event_order"
 """In which order a server's automations are to look at events, so that none waits for what came before a restart."""
 
-_EVENTS = dict([EVENT_ORDER, ("PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL", "0.2")])
-"""And how many seconds it may be before they are written down, five of itself: of what a server that is killed has not
-written down nobody knows that it was mailed, and it is mailed again."""
+_EVENTS = {
+    **dict([EVENT_ORDER]),
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_MAX_FLUSH_RETRIES": "1500",
+}
+"""And how many seconds it may be before they are written down, five of itself, and how often that is tried, five times:
+of what a server has not written down nobody knows that it was mailed, and it is mailed again."""
 
 _DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _BY_THE_HUNDRED = {

@@ -12,11 +12,11 @@ once, with "database is locked", when another transaction has committed since th
 (https://www.sqlite.org/isolation.html). With thirty runs at once the API answered every second request to create a
 run with 503, and a worker that had six such answers in a row reported its run as crashed.
 
-Its events are written in one transaction, and none a second time. Prefect gives each statement a transaction of its
-own, which waits for its turn while others write; where one of them fails, those before it stay. A worker that has lost
-its connection sends events a second time, too. Of a batch that is all known Prefect inserts a row of nothing, which
-SQLite refuses, and after five tries it drops the batch with whatever has come meanwhile: that a mail was sent, for
-instance, which is then sent again.
+Its events are written in one transaction, and none a second time. Prefect gives most statements a transaction of
+their own, which waits for its turn while others write; where one of them fails, those before it stay. A worker that
+has lost its connection sends events a second time, too. Of a batch that is all known Prefect inserts a row of nothing,
+which SQLite refuses, and after five tries it drops the batch with whatever has come meanwhile: that a mail was sent,
+for instance, which is then sent again.
 """
 
 from __future__ import annotations
@@ -44,9 +44,12 @@ if TYPE_CHECKING:
     from prefect.server.events.schemas.events import ReceivedEvent
 
 COLLECT_SECONDS = 0.1
-EVENTS_AT_ONCE = 500
 FULL_SECONDS = 60.0
 """At most how often everything is looked through, which takes some tenths of a second."""
+
+
+EVENTS_AT_ONCE = 500
+"""Of how many events one statement asks whether they are known."""
 
 
 @contextmanager

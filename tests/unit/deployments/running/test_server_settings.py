@@ -18,7 +18,14 @@ def test_on_postgresql_they_are_written_as_the_documentation_has_it() -> None:
         assert f"export {name}={value}\n" in SCALING
 
 
-@pytest.mark.parametrize("name", ["EVENTS_CAUSAL_ORDERING", "SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EVENTS_CAUSAL_ORDERING",
+        "SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL",
+        "SERVICES_EVENT_PERSISTER_MAX_FLUSH_RETRIES",
+    ],
+)
 def test_how_the_embedded_one_treats_events_the_documentation_has_for_others(name: str, tmp_path: Path) -> None:
     value = EmbeddedServer(home=tmp_path, port=4200, log=tmp_path / "log")._environment()[f"PREFECT_SERVER_{name}"]
     assert f"export PREFECT_SERVER_{name}={value}\n" in SCALING
