@@ -37,7 +37,6 @@ from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.flows.closing import close_ended
 from prefect_campaigns.flows.paused_deployment import read_deployment
 from prefect_campaigns.flows.versions import parameters_of
-from prefect_campaigns.results import RunReport
 from prefect_campaigns.versions import version_of
 
 MIN_ID = 8
@@ -169,25 +168,18 @@ async def find_run(client: PrefectClient, store: CampaignStore, text: str) -> Fl
     begun = [run for run in recent if len(wanted) >= MIN_ID and str(run.id).startswith(wanted.lower())]
     if len(begun) == 1:
         return begun[0]
-    if (known := await _in_books(store, wanted)) is not None:
+    if run_id is not None and (known := await store.get_run(str(run_id))) is not None:
         raise UnknownRun(
-            f"of run {known.run_name!r} the Prefect server keeps nothing any more: it was purged, erased or deleted,"
-            f" has no logs, and cannot be retried; `campaigns runs {known.campaign_key}` has what is in the books"
+            f"this Prefect server keeps nothing of run {known.run_name!r}: it was purged, erased or deleted, or is"
+            " another server's; it has no logs here, and cannot be retried"
         )
     near = difflib.get_close_matches(wanted.lower(), [run.name for run in recent], n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "`campaigns runs NAME` lists a campaign's"
+    hint = (
+        f"did you mean {' or '.join(dict.fromkeys(near))}?"
+        if near
+        else "`campaigns runs NAME` lists a campaign's, those too that were purged or erased, which are gone from there"
+    )
     raise UnknownRun(f"there is no run {wanted!r} of a campaign on the Prefect server; {hint}")
-
-
-async def _in_books(store: CampaignStore, wanted: str) -> RunReport | None:
-    """Return the run of that id, or name, among the newest ones of each campaign, as the books have it."""
-    if (run_id := as_uuid(wanted)) is not None:
-        return await store.get_run(str(run_id))
-    for record in await store.list_campaigns():
-        for run in await store.list_runs(record.key, limit=_RECENT):
-            if run.run_name == wanted:
-                return run
-    return None
 
 
 def _ids(runs: Sequence[FlowRun]) -> str:

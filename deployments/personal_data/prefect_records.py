@@ -131,7 +131,7 @@ class PrefectRecords:
             found = [run async for run in self._runs(_with_ids(some, state=_ENDED))]
             if not found:
                 continue
-            await self._wait_for_last_words(found)
+            await self._wait_for_last_words(max(run.end_time or _LONG_AGO for run in found))
             ended = [run.id for run in found]
             await self._delete_artifacts(ended)
             # One that somebody retries at this moment has not ended any more.
@@ -143,9 +143,16 @@ class PrefectRecords:
             on_progress(done)
         return done
 
-    async def _wait_for_last_words(self, ended: Sequence[FlowRun]) -> None:
-        """Wait for what runs that ended just now have logged: what comes after a run is deleted nobody can delete."""
-        ago = await self.now() - max(run.end_time or _LONG_AGO for run in ended)
+    async def wait_for_last_words(self) -> None:
+        """Wait for what our runs have logged that ended just now."""
+        now = await self.now()
+        lately = FlowRunFilter(end_time=FlowRunFilterEndTime(after_=now - _LOGS_COME_WITHIN))
+        ended = [run.end_time async for run in self._runs(lately) if run.end_time is not None]
+        await self._wait_for_last_words(max(ended, default=_LONG_AGO))
+
+    async def _wait_for_last_words(self, ended_at: datetime) -> None:
+        """Wait for what a run has logged that ended then: what comes after it is deleted nobody can delete."""
+        ago = await self.now() - ended_at
         left = _LOGS_COME_WITHIN - max(ago, timedelta())
         await asyncio.sleep(max(left.total_seconds(), 0))
 

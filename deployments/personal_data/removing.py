@@ -182,6 +182,7 @@ async def erase(
     is_overwritten = await store.overwrite_removed()
     say("Prefect")
     records = PrefectRecords(client)
+    await records.wait_for_last_words()
     mentioned = await records.mentioning(address)
     # Those whose ids are Prefect's; books from before this package have others, of runs that have long ended.
     running = {UUID(run_id) for run_id in await store.running_runs() if _is_uuid(run_id)}
