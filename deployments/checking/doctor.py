@@ -162,13 +162,16 @@ async def check_automations(client: PrefectClient) -> Finding:
     # Prefect's client knows every path but this one.
     path: Any = "/admin/settings"
     settings = (await client.request("GET", path)).json()
-    if settings["server"]["events"]["causal_ordering"] == _FORGETFUL_ORDER:
+    order = settings.get("server", {}).get("events", {}).get("causal_ordering")
+    if order is None:
+        return well("Automations", "not known when they look at what happens after a restart of the server")
+    if order == _FORGETFUL_ORDER:
         return doubtful(
             "Automations",
             "what happens within minutes of a restart of the server, people may hear a quarter of an hour late",
             f"where the server is started, set {'='.join(EVENT_ORDER)}",
         )
-    return well("Automations", "look at once at what happens after a restart of the server")
+    return well("Automations", "wait for nothing that happened before a restart of the server")
 
 
 async def check_work_pool(client: PrefectClient) -> Finding:
@@ -233,8 +236,9 @@ async def check_store(settings: Settings, deployed: Sequence[str], campaigns: li
             yield await check_books(store)
             yield await check_journal(Journal(settings.journal_folder), store.books)
             yield await check_owed_mails(store)
-            for finding in left_alone(await store.engine_troubles(), now=current_clock().now()):
-                yield finding
+            if settings.campaigns_breaker_runs:
+                for finding in left_alone(await store.engine_troubles(), now=current_clock().now()):
+                    yield finding
     except StoreUnavailable as error:
         yield broken("Store", f"{choice}: {error}", _reach(choice))
     except StoreError as error:
@@ -312,7 +316,7 @@ async def check_owed_mails(store: CampaignStore) -> Finding:
     if owed:
         return doubtful("Mails", f"waiting to be sent: {_shown(owed)}", _MAIL_REMEDY)
     if waiting:
-        return well("Mails", f"{len(waiting)} to be sent soon, a first try having failed: {_shown(waiting)}")
+        return well("Mails", f"owed, and to be sent soon: {_shown(waiting)}")
     return well("Mails", "none waits to be sent")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from prefect.client.orchestration import PrefectClient
 from rich.text import Text
 
+from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, PausedBy
 from prefect_campaigns.budget import LimitStatus, Scope, describe_limits
@@ -148,7 +149,7 @@ async def _obstacles(
     elif record.pause is not None and record.pause.by is PausedBy.BUDGET:
         yield f"Its campaign is paused by the budget: {record.pause.reason}"
     asked, now = {show_url(step.endpoint) for step in steps}, current_clock().now()
-    for trouble in await store.engine_troubles():
+    for trouble in await store.engine_troubles() if load_settings().campaigns_breaker_runs else ():
         if trouble.endpoint in asked and trouble.is_left_alone(now):
             yield f"It would end before its first step: {in_words(trouble)}"
 
