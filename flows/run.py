@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -21,6 +21,7 @@ from prefect_campaigns.blocks.store_types import Lease, Reservation
 from prefect_campaigns.clock import Clock
 from prefect_campaigns.errors import CampaignsError, LeaseLost, StoreError, StoreUnavailable
 from prefect_campaigns.flows.messages import ExchangeLimits
+from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Campaign, Step
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
@@ -31,6 +32,9 @@ RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 _IDEMPOTENCY_NAMESPACE = UUID("6a1f6e0e-59a5-4c1c-9df0-6f3f1b6f5d2c")
 
+
+SHIELD_SECONDS = 10.0
+"""How long what became of a request and its money may take to be written down, though the step is cancelled."""
 
 SETTLE_SECONDS = 8.0
 """How long the store may take to settle an answer before it counts as away."""
@@ -134,6 +138,7 @@ class CampaignRun:
         self._tried: set[str] = set()
         self.is_behind = False
         """Whether something was charged that the store does not know of yet."""
+        self._unnoted: list[Callable[[], Coroutine[Any, Any, object]]] = []
 
     @property
     def run_id(self) -> str:
@@ -261,23 +266,45 @@ class CampaignRun:
             return False
         return True
 
-    async def note(self, fate: Awaitable[object], reservation: Reservation) -> None:
-        """Write down what became of a request without an answer; what is not written now is booked at its expiry."""
+    async def note(self, fate: Callable[[], Coroutine[Any, Any, object]], reservation: Reservation) -> None:
+        """Write down what became of a request without an answer, ten seconds long; what is not, by ``catch_up``.
+
+        What nobody writes down is booked at its expiry.
+        """
+        was_behind, self.is_behind = self.is_behind, True
+        self._unnoted.append(fate)
         try:
-            await fate
-        except StoreUnavailable as error:
-            self.logger.warning("%s: not written down what became of its money: %s", reservation.step, error)
-            self.is_behind = True
+            await to_its_end(fate(), seconds=SHIELD_SECONDS)
+        except (StoreUnavailable, TimeoutError) as error:
+            self.logger.warning("%s: not written down yet what became of its money: %s", reservation.step, error)
+            return
+        except StoreError:
+            # It will not be done another time either.
+            self._unnoted.remove(fate)
+            self.is_behind = was_behind
+            raise
+        self._unnoted.remove(fate)
+        self.is_behind = was_behind
 
     async def catch_up(self) -> None:
-        """Settle what the journal holds; wait for a store that is away, five minutes at the most.
+        """Settle what the journal holds, and note what was not; wait for a store that is away, five minutes at most.
 
         Raises:
             StoreUnavailable: it is still away. What the engines charged stays in the journal.
         """
-        if self.is_behind:
-            await self.patiently(self._settle_journal)
-            self.is_behind = False
+        if not self.is_behind:
+            return
+        await self.patiently(self._settle_journal)
+        while self._unnoted:
+            try:
+                await self.patiently(self._unnoted[0])
+            except LeaseLost:
+                raise
+            except StoreError as error:
+                # It has expired meanwhile, and is booked.
+                self.logger.warning("%s", error)
+            self._unnoted.pop(0)
+        self.is_behind = False
 
     async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do what needs the store; wait for one that is away, five minutes at the most.

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -35,7 +36,7 @@ from prefect_campaigns.flows.exchange import EngineAnswer, EngineRequest, Progre
 from prefect_campaigns.flows.lineage import refuse_to_send_again
 from prefect_campaigns.flows.progress import reporting
 from prefect_campaigns.flows.requests import make_request, secrets_of
-from prefect_campaigns.flows.run import CampaignRun
+from prefect_campaigns.flows.run import SHIELD_SECONDS, CampaignRun
 from prefect_campaigns.flows.secrets import look_up_secrets, look_up_what_is_left
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.models import Step
@@ -45,9 +46,6 @@ from prefect_campaigns.versions import request_of
 
 SETTLING_SECONDS = 60.0
 """A reservation outlives its step's timeout by this much: time to write down what it came to."""
-
-SHIELD_SECONDS = 10.0
-"""How long a cancelled step may take to write down what happened to its money."""
 
 MAY_HAVE_GONE_OUT = "mails may have gone out; ask the engine before sending again"
 
@@ -108,7 +106,7 @@ async def do_step(run: CampaignRun, index: int) -> dict[str, Any]:
         reservation = await run.mark_sent(recorded, reservation)
     except BaseException:
         # Cancelled or failed before the request left: whatever happened, the money was not spent.
-        await to_its_end(run.note(run.store.release(run.lease, reservation), reservation), seconds=SHIELD_SECONDS)
+        await run.note(partial(run.store.release, run.lease, reservation), reservation)
         raise
     logger = get_run_logger()
     async with reporting(campaign_key=run.campaign.slug, step=step.name, logger=logger) as reporter:
@@ -191,24 +189,24 @@ async def _exchange(
     except asyncio.CancelledError:
         # The step's timeout, or somebody cancelled the run: the engine may go on working, and charging.
         try:
-            await to_its_end(store.book_unconfirmed(lease, reservation), seconds=SHIELD_SECONDS)
-        except (StoreError, TimeoutError) as error:
+            await run.note(partial(store.book_unconfirmed, lease, reservation), reservation)
+        except StoreError as error:
             # It is booked when it expires; that the step was cancelled must not be lost over it.
-            get_run_logger().error("%s: its money could not be booked yet: %s", step.name, error)
+            get_run_logger().error("%s: its money could not be booked: %s", step.name, error)
         raise
     except EngineUnreachable:
-        await run.note(store.release(lease, reservation), reservation)
+        await run.note(partial(store.release, lease, reservation), reservation)
         raise
     except (EngineAnswerLost, EngineAnswerInvalid) as error:
         # An answer that cannot be read says neither what it cost nor what was done.
         if isinstance(error, InvalidCost):
             _warn_of_cost(run, step, reservation, error)
-        await run.note(store.book_unconfirmed(lease, reservation), reservation)
+        await run.note(partial(store.book_unconfirmed, lease, reservation), reservation)
         raise
     except EngineError as error:
         if error.ambiguous and step.sends_something:
             # Booked as unanswered, so that nothing sends it again.
-            await run.note(store.book_unconfirmed(lease, reservation), reservation)
+            await run.note(partial(store.book_unconfirmed, lease, reservation), reservation)
         else:
             await _settle_failure(run, step, reservation, error)
         raise
@@ -227,7 +225,7 @@ async def _settle_failure(run: CampaignRun, step: Step, reservation: Reservation
     if known:
         await run.settle_failure(reservation, cost or Decimal(0))
     else:
-        await run.note(run.store.book_unconfirmed(run.lease, reservation), reservation)
+        await run.note(partial(run.store.book_unconfirmed, run.lease, reservation), reservation)
 
 
 def _warn_of_cost(run: CampaignRun, step: Step, reservation: Reservation, error: InvalidCost) -> None:

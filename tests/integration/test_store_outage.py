@@ -238,6 +238,23 @@ async def test_what_a_failed_request_cost_in_an_outage_and_what_its_retry_cost_a
     assert task_run.run_count == 2, "by Prefect's own retry, and not by another run of the task"
 
 
+async def test_what_an_engine_was_asked_that_says_nothing_is_booked_when_the_store_is_back(
+    campaign_run, cut_off, supabase_proxy, engines, books, client
+) -> None:
+    engines.hang_next(PROSPECT)
+    step = {"timeout": 2_000, "estimatedCost": "0.5"}
+    run_id = await campaign_run("Books Are Lost In Silence", steps={"prospecting": step})
+    await cut_off.tell(run_id)
+    await engines.nth_request(1)
+    supabase_proxy.refuse()
+    await task_in_state(client, run_id, "prospecting", "TimedOut")
+    supabase_proxy.pass_on()
+    ended = await cut_off.hear()
+    assert ended.name == "Failed"
+    (attempt,) = await books.attempts(str(run_id), "prospecting")
+    assert (attempt.state, attempt.booked) == (AttemptState.UNCONFIRMED, Decimal("0.5"))
+
+
 @pytest.mark.usefixtures("journal_is_a_file")
 async def test_a_machine_whose_disk_takes_no_journal_books_all_while_the_store_is_there(
     campaign_run, cut_off, engines, books
