@@ -298,7 +298,7 @@ class CampaignRun:
         while self._unnoted:
             try:
                 await self.patiently(self._unnoted[0])
-            except LeaseLost:
+            except (LeaseLost, StoreUnavailable):
                 raise
             except StoreError as error:
                 # It has expired meanwhile, and is booked.
