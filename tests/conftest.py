@@ -23,11 +23,13 @@ from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.deployments.compile import WORK_POOL
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
+from prefect_campaigns.deployments.running.timezones import remember_timezones
 
 pytest_plugins = ["supabase_fixtures"]
 
 # Before anything asks which timezones there are.
 zones.install()
+remember_timezones()
 
 # The same examples each time: whatever else is broken, no change fails over somebody's luck.
 hypothesis.settings.register_profile("steady", derandomize=True)

@@ -1,4 +1,4 @@
-"""The process of the embedded server: ``prefect server start``, with three habits that SQLite needs, and no web pages.
+"""The process of the embedded server: ``prefect server start`` with habits of its own, three of which SQLite needs.
 
 Its garbage is collected on a thread of its own. Where Python collects as usual, in whatever thread happens to
 allocate, the server stands still for sixty seconds now and then. A statement that failed with "database is locked"
@@ -7,38 +7,44 @@ Meanwhile another statement on that connection may be waiting for the database's
 has the lock waits for the event loop, in whose thread the garbage is being collected: nobody moves until SQLite's
 busy timeout has passed.
 
-Its transactions begin IMMEDIATE. Prefect begins them DEFERRED, reads, and then writes; SQLite refuses the write at
-once, with "database is locked", when another transaction has committed since the reading, and no busy timeout helps
-(https://www.sqlite.org/isolation.html). With thirty runs at once the API answered every second request to create a
-run with 503, and a worker that had six such answers in a row reported its run as crashed.
+Its transactions write in turn (``write_turns``).
 
 Its events are written in one transaction, and none a second time. Prefect gives most statements a transaction of
 their own, which waits for its turn while others write; where one of them fails, those before it stay. A worker that
 has lost its connection sends events a second time, too. Of a batch that is all known Prefect inserts a row of nothing,
 which SQLite refuses, and after five tries it drops the batch with whatever has come meanwhile: that a mail was sent,
-for instance, which is then sent again.
+for instance, which is then sent again. They are written in an event loop of their own, and before all else: in that of
+the API each of some ten steps waits for all others, and with fifty runs at once they were written twenty seconds late.
+
+It remembers its own application. Prefect asks ``create_app`` for it with whatever an automation does, thrice for a
+mail, and that looks it up by all of its settings, which takes a tenth of a second and more, in the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import runpy
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, event, select, text
+from anyio.from_thread import start_blocking_portal
+from fastapi import FastAPI
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import ASGIApp
 
 from prefect_campaigns.deployments.running.timezones import remember_timezones
 from prefect_campaigns.deployments.running.web_pages import PageGate
 from prefect_campaigns.deployments.running.webhook_logs import keep_webhooks_out_of_logs
+from prefect_campaigns.deployments.running.write_turns import urgently, writing_in_turn
 
 if TYPE_CHECKING:
     from prefect.server.events.schemas.events import ReceivedEvent
@@ -50,6 +56,10 @@ FULL_SECONDS = 60.0
 
 EVENTS_AT_ONCE = 500
 """Of how many events one statement asks whether they are known."""
+
+
+END_SECONDS = 10.0
+"""How long the end of what is being written is waited for."""
 
 
 @contextmanager
@@ -82,50 +92,50 @@ def _collect(ended: threading.Event) -> None:
 
 
 @contextmanager
-def writing_in_turn() -> Iterator[None]:
-    """Let every transaction begun in the block wait for its turn to write, instead of failing when it comes to it.
-
-    A session that Prefect opens beside one that writes reads without a transaction: it would wait for the other one,
-    which waits for it.
-    """
-    event.listen(Engine, "before_cursor_execute", _begin_immediately, retval=True)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "before_cursor_execute", _begin_immediately)
-
-
-def _begin_immediately(
-    _connection: Connection, _cursor: object, statement: str, parameters: object, _context: object, _many: bool
-) -> tuple[str, object]:
-    if statement != "BEGIN DEFERRED":
-        return statement, parameters
-    from prefect.server.database.configurations import SQLITE_BEGIN_MODE
-
-    # For what is opened within this transaction; Prefect sets it back at its end.
-    SQLITE_BEGIN_MODE.set(None)
-    return "BEGIN IMMEDIATE", parameters
-
-
-@contextmanager
 def writing_events_once() -> Iterator[None]:
-    """Write the events that come in the block at once or not at all, and none a second time."""
+    """Write the events that come in the block at once or not at all, and none a second time.
+
+    Not where the database is in memory, of which the API's own connection alone knows: there Prefect writes them.
+    """
+    from prefect.server.database import provide_database_interface
     from prefect.server.events.storage import database
 
     write: Any = database._write_sqlite_events
-
-    async def write_new(session: AsyncSession, events: list[ReceivedEvent]) -> None:
-        await session.execute(text("BEGIN IMMEDIATE"))
-        by_id = {event.id: event for event in events}
-        for event_id in await _known(session, list(by_id)):
-            del by_id[event_id]
-        await write(session, list(by_id.values()))
-
-    database._write_sqlite_events = write_new
-    try:
+    db = provide_database_interface()
+    if db.database_config.is_inmemory():
         yield
-    finally:
-        database._write_sqlite_events = write
+        return
+
+    async def write_new(events: Sequence[ReceivedEvent]) -> None:
+        with urgently():
+            async with db.session_context(begin_transaction=True) as session:
+                by_id = {event.id: event for event in events}
+                for event_id in await _known(session, list(by_id)):
+                    del by_id[event_id]
+                await write(session, list(by_id.values()))
+
+    with start_blocking_portal() as portal:
+        aside = portal.call(_running_loop)
+        under_way: set[Future[None]] = set()
+
+        async def write_aside(_: AsyncSession, events: Sequence[ReceivedEvent]) -> None:
+            writing = asyncio.run_coroutine_threadsafe(write_new(events), aside)
+            under_way.add(writing)
+            writing.add_done_callback(under_way.discard)
+            # Whoever gives up leaves it to its end: a connection whose statement is cancelled may never be closed, and
+            # who writes these events again finds that they are known.
+            await asyncio.shield(asyncio.wrap_future(writing))
+
+        database._write_sqlite_events = write_aside
+        try:
+            yield
+        finally:
+            database._write_sqlite_events = write
+            wait(under_way, timeout=END_SECONDS)
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
 
 
 async def _known(session: AsyncSession, event_ids: Sequence[UUID]) -> set[UUID]:
@@ -137,6 +147,28 @@ async def _known(session: AsyncSession, event_ids: Sequence[UUID]) -> set[UUID]:
         wanted = select(kept).where(kept.in_(event_ids[start : start + EVENTS_AT_ONCE]))
         known.update(await session.scalars(wanted))
     return known
+
+
+@contextmanager
+def remembering_the_app() -> Iterator[None]:
+    """Let the server find its own application at once when it asks for it in the block: its settings do not change."""
+    from prefect.server.api import server
+
+    create_app = server.create_app
+    own: FastAPI | None = None
+
+    def create_once(*args: Any, **kwargs: Any) -> FastAPI:
+        nonlocal own
+        if args or kwargs:
+            return create_app(*args, **kwargs)
+        own = own or create_app()
+        return own
+
+    server.create_app = create_once
+    try:
+        yield
+    finally:
+        server.create_app = create_app
 
 
 @contextmanager
@@ -170,7 +202,7 @@ def main() -> None:
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
     remember_timezones()
     keep_webhooks_out_of_logs()
-    with writing_in_turn(), writing_events_once(), collecting_aside(), keeping_pages_out():
+    with writing_in_turn(), writing_events_once(), collecting_aside(), remembering_the_app(), keeping_pages_out():
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
 

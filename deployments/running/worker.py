@@ -29,6 +29,7 @@ from prefect_campaigns.deployments.running.result_storage import ResultStorage
 from prefect_campaigns.deployments.running.run_loop import STOP_SECONDS, RunLoop
 from prefect_campaigns.deployments.running.scheduled_event import emit_scheduled
 from prefect_campaigns.deployments.running.taken_run import TakenRun
+from prefect_campaigns.deployments.running.timezones import remember_timezones
 from prefect_campaigns.deployments.running.unwanted import watch
 from prefect_campaigns.deployments.running.upkeep import (
     can_use_books,
@@ -125,6 +126,7 @@ class CampaignWorker(BaseWorker[BaseJobConfiguration, BaseVariables, CampaignWor
 
     async def setup(self) -> None:
         """Begin to log, to listen for what people do to runs, and to look after what upkeep and zombies are about."""
+        remember_timezones()
         try:
             self._logs.enter_context(writing_logs(load_settings()))
         except SettingsError as error:

@@ -22,6 +22,7 @@ def test_on_postgresql_they_are_written_as_the_documentation_has_it() -> None:
     "name",
     [
         "EVENTS_CAUSAL_ORDERING",
+        "SERVICES_EVENT_PERSISTER_BATCH_SIZE",
         "SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL",
         "SERVICES_EVENT_PERSISTER_MAX_FLUSH_RETRIES",
     ],
