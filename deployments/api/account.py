@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from decimal import Decimal
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from prefect_campaigns.blocks.stores import choose_store
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.api import views
 from prefect_campaigns.deployments.api.answers import (
@@ -103,7 +105,12 @@ async def head_health(parts: SharedParts, actor: Actor) -> Response:
 
 
 async def _look(parts: Parts) -> Health:
-    (scheduled, no_prefect), (active, no_store) = await asyncio.gather(_scheduled_runs(parts), _active_campaigns(parts))
+    (scheduled, no_prefect), unknown = await asyncio.gather(_scheduled_runs(parts), _why_store_is_unknown(parts))
+    if unknown:
+        # Only Prefect could say which it is: where that is down, nothing is known of the store.
+        active, no_store = None, None if no_prefect else unknown
+    else:
+        active, no_store = await _active_campaigns(parts)
     problems = {"prefect": no_prefect, "store": no_store}
     down = [name for name, problem in problems.items() if problem]
     return Health(
@@ -131,14 +138,32 @@ async def _scheduled_runs(parts: Parts) -> tuple[int | None, str | None]:
         return None, str(error)
 
 
-async def _active_campaigns(parts: Parts) -> tuple[int | None, str | None]:
-    """Return how many campaigns are active, or what is wrong with the store."""
+async def _why_store_is_unknown(parts: Parts) -> str | None:
     try:
-        async with asyncio.timeout(HEALTH_SECONDS), parts.store() as store:
-            states = await read_states(store, await store.list_campaigns())
-            return sum(views.status_of(state) == "active" for state in states.campaigns), None
+        async with asyncio.timeout(HEALTH_SECONDS):
+            await choose_store(parts.settings)
     except TimeoutError:
-        return None, f"the store does not answer within {HEALTH_SECONDS:g} seconds"
+        return f"Prefect's API does not say within {HEALTH_SECONDS:g} seconds which store keeps the books"
+    except CampaignsError as error:
+        return str(error)
+    return None
+
+
+async def _active_campaigns(parts: Parts) -> tuple[int | None, str | None]:
+    """Return how many campaigns are active, or what is wrong with the store; neither where Prefect does not say."""
+    store_answers = False
+    try:
+        async with AsyncExitStack() as opened:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                store = await opened.enter_async_context(parts.store())
+                # What is asked of it below, too.
+                records, _ = await store.list_campaigns(), await store.read_stop()
+            store_answers = True
+            async with asyncio.timeout(HEALTH_SECONDS):
+                states = await read_states(store, records)
+        return sum(views.status_of(state) == "active" for state in states.campaigns), None
+    except TimeoutError:
+        return None, None if store_answers else f"the store does not answer within {HEALTH_SECONDS:g} seconds"
     except CampaignsError as error:
         return None, str(error)
 

@@ -22,7 +22,7 @@ from prefect_campaigns.blocks.stores import DEFAULT_API_URL, StoreChoice, choose
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.api.answers import Health
 from prefect_campaigns.deployments.driving.lookup import match_campaign
-from prefect_campaigns.deployments.running.server import configured_api_url
+from prefect_campaigns.deployments.running.server import configured_api_url, must_answer
 from prefect_campaigns.errors import ServerError, StoreUnavailable, UnknownCampaign
 from prefect_campaigns.words import hide_login, why_failed
 
@@ -80,9 +80,7 @@ class Parts:
         with self._usual.model_copy():
             # At once: the client would try again for a minute before it says that nobody is there.
             with self._impatient.model_copy():
-                failure = await client.api_healthcheck()
-            if failure is not None:
-                raise ServerError(f"{where} does not answer: {why_failed(failure)}")
+                await must_answer(client, self._url)
             try:
                 yield client
             except (httpx.HTTPError, PrefectException) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import errno
+import json
 import logging
 import os
 import socket
@@ -16,15 +17,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+from prefect.client.base import ServerType
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
 from prefect_campaigns.blocks.stores import DEFAULT_API_URL, wants_password
 from prefect_campaigns.blocks.supabase_credentials import is_loopback
-from prefect_campaigns.deployments.running import server_process
 from prefect_campaigns.errors import ServerError
-from prefect_campaigns.words import hide_login, why_failed
+from prefect_campaigns.words import MAX_SHOWN, hide_login, why_failed
 
 DEFAULT_PORT = 4200
 """Where ``prefect server start`` and ``campaigns up`` listen unless told otherwise."""
@@ -36,16 +37,21 @@ _THIS_MACHINE = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - what a person
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
+_PROCESS = "prefect_campaigns.deployments.running.server_process"
+"""Not imported: it brings SQLAlchemy, which takes every command half a second."""
+
 EVENT_ORDER = "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING", "prefect_campaigns.deployments.running.event_order"
 """In which order a server's automations are to look at events, so that none waits for what came before a restart."""
 
 _EVENTS = {
     **dict([EVENT_ORDER]),
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "1000",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_MAX_FLUSH_RETRIES": "1500",
 }
-"""And how many seconds it may be before they are written down, five of itself, and how often that is tried, five times:
-of what a server has not written down nobody knows that it was mailed, and it is mailed again."""
+"""And how many of them keep it from hearing of more until they are written down (of itself 20), how many seconds that
+may be (5), and how often it is tried (5 times): of what a server has not written down nobody knows that it was mailed,
+and it is mailed again."""
 
 _DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _BY_THE_HUNDRED = {
@@ -83,16 +89,46 @@ async def connect() -> AsyncIterator[PrefectClient]:
     with temporary_settings({PREFECT_API_URL: url}):
         try:
             async with get_client() as client:
-                failure = await client.api_healthcheck()
-                if failure is not None:
-                    raise ServerError(
-                        f"no Prefect API answers at {hide_login(url)}: {why_failed(failure)}. Start one with"
-                        " `campaigns up` (or `prefect server start`), or set PREFECT_API_URL."
-                    )
+                await must_answer(client, url)
                 yield client
         except (httpx.HTTPError, PrefectException) as error:
             why = wants_password(error) or why_failed(error)
             raise ServerError(f"Prefect's API at {hide_login(url)} failed: {why}") from error
+
+
+async def must_answer(client: PrefectClient, url: str) -> None:
+    """Make sure that what the client asks is a Prefect API, and is there.
+
+    Raises:
+        ServerError: it is not, with what to do.
+    """
+    shown = hide_login(url)
+    try:
+        said = json.dumps((await client.request("GET", "/health")).json())
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.NOT_FOUND:
+            raise _no_api(shown, error) from error
+        said = f"{error.response.status_code} {error.response.reason_phrase}"
+    except json.JSONDecodeError:
+        said = "no JSON"
+    # Whatever httpx makes of an address that is none.
+    except Exception as error:
+        raise _no_api(shown, error) from error
+    if said == "true" or client.server_type is ServerType.CLOUD:
+        return
+    is_page = not urlsplit(url).path.strip("/")
+    meant = f"{shown.rstrip('/')}/api" if is_page else "that of a Prefect server, such as http://127.0.0.1:4200/api"
+    raise ServerError(
+        f"what answers at {shown} is no Prefect API (/health says: {said[:MAX_SHOWN]})."
+        f" PREFECT_API_URL has to be {meant}"
+    )
+
+
+def _no_api(shown: str, error: Exception) -> ServerError:
+    return ServerError(
+        f"no Prefect API answers at {shown}: {why_failed(error).rstrip('.')}. Start one with `campaigns up` (or"
+        " `prefect server start`), or set PREFECT_API_URL."
+    )
 
 
 def own_port(url: str) -> int | None:
@@ -251,7 +287,7 @@ class EmbeddedServer:
         await asyncio.to_thread(self._check_address)
         self.home.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", server_process.__name__, "--host", self.host, "--port", str(self.port)]
+        command = [sys.executable, "-m", _PROCESS, "--host", self.host, "--port", str(self.port)]
         with self.log.open("ab") as log:
             # A session of its own: a Ctrl-C at the terminal is ours to pass on, once.
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - starting is quick, and the command is ours

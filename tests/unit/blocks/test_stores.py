@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -218,32 +216,3 @@ async def test_one_that_cannot_be_opened_is_tried_again_by_the_next(
     (tmp_path / "c.db").unlink()
     await use()
     assert stores._shared == {}
-
-
-def test_who_keeps_sqlite_never_waits_for_the_supabase_client_nor_help_for_prefect() -> None:
-    program = """
-import sys
-from prefect_campaigns.deployments.cli import main as cli
-assert "prefect" not in sys.modules
-import asyncio
-from prefect_campaigns.blocks.settings import load_settings
-from prefect_campaigns.blocks.stores import open_store
-from prefect_campaigns.deployments.cli import money_commands, setup_commands
-from prefect_campaigns.deployments.cli import stack_commands, state_commands, store_commands
-
-async def main():
-    async with open_store(load_settings()):
-        pass
-
-asyncio.run(main())
-assert "supabase" not in sys.modules
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"CAMPAIGNS_DATABASE": "c.db", "PREFECT_HOME": "prefect"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
