@@ -23,6 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import ApprovalState, AttemptState, Lease, Reservation
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 ASKED_AT_ONCE = 200
@@ -231,10 +232,20 @@ async def end_record(
     ended = {
         "status": status,
         "state_name": state_name,
-        "message": "\n".join([why, *under_way, f"{report.summary()}."]),
+        "message": "\n".join([why, *under_way, await summary_of(store, report)]),
         "completed_at": now,
     }
     await store.finish_run(lease, report.model_copy(update=ended))
+
+
+async def summary_of(store: CampaignStore, report: RunReport) -> str:
+    """Say in a sentence what a run did, and how much of its cost no engine has said."""
+    unconfirmed = [one for one in await store.unconfirmed(report.campaign_key) if one.run_id == report.run_id]
+    if not unconfirmed:
+        return f"{report.summary()}."
+    requests = "1 request" if len(unconfirmed) == 1 else f"{len(unconfirmed)} requests"
+    booked = sum((one.booked or Decimal(0) for one in unconfirmed), Decimal(0))
+    return f"{report.summary()}, of which {format_money(booked)} USD unconfirmed ({requests})."
 
 
 async def close_attempts(store: CampaignStore, lease: Lease, step_name: str) -> list[Reservation]:

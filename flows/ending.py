@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -21,7 +20,7 @@ from prefect_campaigns.budget import LimitStatus
 from prefect_campaigns.errors import ServerError
 from prefect_campaigns.flows import leaving
 from prefect_campaigns.flows.budget import per_lead_excess
-from prefect_campaigns.flows.closing import broken_off, failure_in_words
+from prefect_campaigns.flows.closing import broken_off, failure_in_words, summary_of
 from prefect_campaigns.flows.control import is_unwanted
 from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
@@ -29,7 +28,6 @@ from prefect_campaigns.flows.run import CampaignRun, patiently, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import MAY_HAVE_GONE_OUT, UNANSWERED, failed_result, must_not_repeat
 from prefect_campaigns.models import Campaign
-from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
 RUNS_LOOKED_AT = 50
@@ -179,22 +177,12 @@ async def end(run: CampaignRun, failures: list[StepResult], *notes: str) -> Stat
     return await finish(run, RunStatus.COMPLETED, Completed(), *said)
 
 
-async def _unconfirmed(run: CampaignRun) -> str:
-    """Say in a clause how much of a run's cost nobody knows; nothing where the engines said what all of it cost."""
-    unconfirmed = [one for one in await run.store.unconfirmed(run.campaign.slug) if one.run_id == run.run_id]
-    if not unconfirmed:
-        return ""
-    requests = "1 request" if len(unconfirmed) == 1 else f"{len(unconfirmed)} requests"
-    booked = sum((one.booked or Decimal(0) for one in unconfirmed), Decimal(0))
-    return f", of which {format_money(booked)} USD unconfirmed ({requests})"
-
-
 async def finish(run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str) -> State[Any]:
     """Write the run's end to the store and return the state that says the same to people."""
 
     async def write() -> str:
         report = await run.report(status, state_name=state.name)
-        message = "\n".join([*reasons, f"{report.summary()}{await _unconfirmed(run)}."])
+        message = "\n".join([*reasons, await summary_of(run.store, report)])
         await run.store.finish_run(run.lease, report.model_copy(update={"message": message}))
         return message
 

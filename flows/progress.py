@@ -31,16 +31,24 @@ class ProgressReporter:
         self._logger = logger
         self._latest: Progress | None = None
         self._changed = asyncio.Event()
+        self._showing = asyncio.Lock()
+        self._was_told = False
         self._artifact_id: UUID | None = None
         self._fraction = 0.0
         self._logged = ""
 
     async def report(self, progress: Progress) -> None:
         """Take note of progress; returns at once."""
+        self._was_told = True
         self._latest = progress
         self._changed.set()
 
     async def _show(self) -> None:
+        # One after the other: whoever tells the end waits for an artifact that is just being made.
+        async with self._showing:
+            await self._show_latest()
+
+    async def _show_latest(self) -> None:
         progress, self._latest = self._latest, None
         self._changed.clear()
         if progress is None:
@@ -71,7 +79,7 @@ class ProgressReporter:
             await asyncio.sleep(UPDATE_SECONDS)
 
     async def _finish(self) -> None:
-        if self._latest is not None or self._artifact_id is not None:
+        if self._was_told:
             await self.report(Progress(message="done", fraction=1.0))
             await self._show()
 

@@ -32,6 +32,7 @@ from prefect_campaigns.flows.closing import (
     broken_off,
     close_attempts,
     end_record,
+    summary_of,
 )
 from prefect_campaigns.flows.leaving import RECOVERING, give_back
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
@@ -174,7 +175,7 @@ class _Recovery:
         goes_on = f"It goes on{f' at step {unfinished!r}' if unfinished else ''}, on another worker"
         reasons = [f"The run was broken off: {self._gone}", *under_way, obstacle or goes_on]
         report = await self._store.get_run(report.run_id) or report
-        message = "\n".join([*reasons, f"{report.summary()}."])
+        message = "\n".join([*reasons, await summary_of(self._store, report)])
         if not state.is_crashed():
             await self._set(Crashed(message=message))
         if obstacle is not None:
