@@ -281,13 +281,16 @@ async def _send(client: httpx.AsyncClient, request: EngineRequest, where: str) -
         return await client.send(outgoing, stream=True, follow_redirects=False)
     except (*_NEVER_LEFT, httpx.UnsupportedProtocol) as error:
         raise EngineUnreachable(
-            one_line(f"no connection to {where}: {str(error) or type(error).__name__}"),
+            one_line(f"no connection to {where}: {_why(error)}"),
             retryable=not isinstance(error, httpx.UnsupportedProtocol),
         ) from error
     except httpx.HTTPError as error:
-        raise EngineAnswerLost(
-            one_line(f"the request to {where} left and was not answered: {str(error) or type(error).__name__}")
-        ) from error
+        raise EngineAnswerLost(one_line(f"the request to {where} left and was not answered: {_why(error)}")) from error
+
+
+def _why(error: httpx.HTTPError) -> str:
+    # Of what is no HTTP the bytes would follow, as Python writes them.
+    return str(error).partition(": bytearray(")[0] or type(error).__name__
 
 
 def _build(client: httpx.AsyncClient, request: EngineRequest) -> httpx.Request:

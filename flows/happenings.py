@@ -150,9 +150,10 @@ class Happenings:
         found += await self._left_again(since, events, {*known, *(one.event_id for one in found)})
         if others := sorted(events & _OTHERS.keys()):
             wanted_events = {"event": {"name": others}, "occurred": {"since": since.isoformat()}}
+            seen = await self._read_events(wanted_events)
+            # Asked after that: what is seen of a pool is a moment, or not, by all that came up to then, and more.
             brief = await self._brief(since) if POOL_NOT_READY in events else frozenset()
-            seen = [event for event in await self._read_events(wanted_events) if event["id"] not in brief]
-            found += [_OTHERS[event["event"]](event) for event in seen]
+            found += [_OTHERS[event["event"]](event) for event in seen if event["id"] not in brief]
         return found
 
     async def _brief(self, since: datetime) -> frozenset[str]:
@@ -160,9 +161,10 @@ class Happenings:
 
         A server that has just been started tells nobody of these (``event_order``); any other tells at once.
         """
-        earlier = (since - _STATUSES_SINCE).isoformat()
+        # Reading may take a while, and a pool be told of meanwhile that it was gone for longer than a moment.
+        now, earlier = current_clock().now(), (since - _STATUSES_SINCE).isoformat()
         statuses = await self._read_events({"event": {"name": sorted(POOL_STATES)}, "occurred": {"since": earlier}})
-        moments = _moments(statuses, now=current_clock().now())
+        moments = _moments(statuses, now=now)
         told = {str(event_id) for event_id, _ in await self.said([UUID(moment[0]) for moment in moments])}
         return frozenset(event_id for moment in moments if moment[0] not in told for event_id in moment)
 

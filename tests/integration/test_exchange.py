@@ -180,6 +180,13 @@ async def test_an_answer_that_cannot_be_used_says_why_and_is_not_repeated(
     assert caught.value.ambiguous
 
 
+async def test_what_is_no_http_is_said_to_be_none_without_its_bytes(client: httpx.AsyncClient) -> None:
+    async with raw_server(saying(b"\x00\x01 no http at all\r\n\r\n")) as server:
+        with pytest.raises(EngineAnswerLost) as caught:
+            await call_engine(client, request_to(server.url))
+    assert str(caught.value).endswith("left and was not answered: illegal status line")
+
+
 async def test_a_body_without_end_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
     async def flood(connection: Connection) -> None:
         piece = chunk(b" " * 1_000_000)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
+from clocks import SettableClock
 from driving import until
+from httpx import Response
 from prefect.client.orchestration import PrefectClient
 from prefect.events.schemas.events import Event, RelatedResource, Resource
+from real_stack import Stack
 
+from prefect_campaigns.clock import using_clock
 from prefect_campaigns.flows.happenings import BRIEF, SURE, Happening, Happenings, Teller
 
 STATUSES = ("not-ready", "ready", "paused")
@@ -61,14 +67,32 @@ class Pool:
     async def _send(self, events: list[Event]) -> None:
         await self._client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])
 
-    async def told(self, *, since: timedelta = timedelta()) -> list[str]:
+    async def told(self, *, since: timedelta = timedelta(), by: PrefectClient | None = None) -> list[str]:
         """Return what people may be told of it."""
         names = frozenset(f"prefect.work-pool.{status}" for status in STATUSES)
         tags = frozenset({f"work pool {self._name}"})
         teller = Teller(uuid4(), names, tags, uuid4(), self.began)
-        found = await Happenings(self._client).happenings(self.began + since, [teller], known=())
+        found = await Happenings(by or self._client).happenings(self.began + since, [teller], known=())
         ours = sorted((one for one in found if one.tags == tags), key=_at)
         return [one.event.removeprefix("prefect.work-pool.") for one in ours]
+
+
+class Interrupted(PrefectClient):
+    """A client that has something done after it has asked for events so many times."""
+
+    def __init__(self, api: str, *, after: int = 1, then: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(api)
+        self._left = after
+        self._then = then
+
+    async def request(self, method: Any, path: Any, *arguments: Any, **options: Any) -> Response:
+        """Ask, and have it done."""
+        answer = await super().request(method, path, *arguments, **options)
+        if path == "/events/filter":
+            self._left -= 1
+            if self._left == 0:
+                await self._then()
+        return answer
 
 
 def _at(happening: Happening) -> datetime:
@@ -126,3 +150,30 @@ async def test_of_a_pool_that_is_not_ready_people_are_told_when_it_is_sure_that_
         await pool.becomes(("not-ready", timedelta()))
     assert await young.told() == []
     assert await old.told() == ["not-ready"]
+
+
+async def test_of_what_a_pool_was_for_a_moment_nobody_is_told_who_asks_in_that_moment(
+    client: PrefectClient, in_stack: Stack
+) -> None:
+    pool = Pool(client)
+
+    async def be_gone_for_a_moment() -> None:
+        await pool.becomes(("ready", timedelta()), ("not-ready", LONG), ("ready", LONG + SHORT))
+
+    async with Interrupted(in_stack.server.api_url, then=be_gone_for_a_moment) as interrupted:
+        assert await pool.told(since=LONG, by=interrupted) == []
+
+
+async def test_reading_what_became_of_a_pool_may_take_a_while(client: PrefectClient, in_stack: Stack) -> None:
+    pool, clock = Pool(client), SettableClock(datetime.now(UTC))
+    pool.began = clock.now() - BRIEF - SURE + timedelta(seconds=1)
+    await pool.becomes(("not-ready", timedelta()))
+
+    async def take_a_while() -> None:
+        # It is ready again meanwhile, and was so in time, for all that is known.
+        clock.instant += SURE
+
+    with using_clock(clock):
+        async with Interrupted(in_stack.server.api_url, after=2, then=take_a_while) as slow:
+            assert await pool.told(by=slow) == []
+        assert await pool.told() == ["not-ready"]
