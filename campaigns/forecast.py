@@ -16,7 +16,7 @@ from prefect_campaigns.models import Campaign, Schedule
 from prefect_campaigns.results import RunReport, RunStatus
 
 RUNS_LOOKED_AT = 5
-MAX_RUNS_AHEAD = 10_000
+MAX_RUNS_AHEAD = 7 * 24 * 60
 """How many runs are looked ahead at the most: a week of a campaign that runs every minute, in half a second."""
 
 _MICRO = Decimal("0.000001")
