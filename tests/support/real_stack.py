@@ -65,9 +65,9 @@ class Stack:
         assert self._worker is not None
         return self._worker.pid
 
-    def start_worker(self) -> None:
-        """Start the worker."""
-        self._worker = self._spawn_worker(WORK_POOL, self.environment)
+    def start_worker(self, **variables: str) -> None:
+        """Start the worker, whose environment has these variables besides."""
+        self._worker = self._spawn_worker(WORK_POOL, {**self.environment, **variables})
 
     def stop_worker(self, sign: signal.Signals = signal.SIGTERM) -> None:
         """End the worker's process; with SIGKILL as a machine does that goes away."""
