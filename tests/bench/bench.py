@@ -24,6 +24,7 @@ from report import as_line, growth_ratios, ratios, show_growth, show_ratios, sho
 from rich.console import Console
 from rich.table import Table
 from runs import RunCost
+from stops import bench_stop
 from ways import OURS, PROCESS, bench_on_postgres, bench_ways
 
 from prefect_campaigns.deployments.compile import compile_campaign
@@ -69,7 +70,7 @@ async def bench_exchange() -> list[Figure]:
         return [stopwatch.figure(plain), stopwatch.figure(exchange, against=plain)]
 
 
-PARTS = ("files", "books", "exchange", "applies", "runs", "growth")
+PARTS = ("files", "books", "exchange", "applies", "stop", "runs", "growth")
 
 
 async def _bench_runs(console: Console | None, *, with_process: bool) -> list[dict[str, Any]]:
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=1_000_000, help="books: how many ledger lines are many")
     parser.add_argument("--files", type=int, default=10_000, help="files: how many campaign files are checked")
     parser.add_argument("--campaigns", type=int, default=1_000, help="applies: how many campaigns are applied")
+    parser.add_argument("--going", type=int, default=20, help="stop: how many runs go when all is stopped")
     parser.add_argument("--largest", type=int, default=10_000, help="growth: how many deployments and automations")
     parser.add_argument("--past", type=int, default=100_000, help="growth: how many past runs")
     parser.add_argument("--no-process", action="store_true", help="runs: leave out Prefect's process worker")
@@ -143,6 +145,8 @@ def _figures(parts: Sequence[str], arguments: argparse.Namespace) -> Iterator[Fi
         yield from asyncio.run(bench_exchange())
     if "applies" in parts:
         yield from asyncio.run(bench_apply(arguments.campaigns))
+    if "stop" in parts:
+        yield from asyncio.run(bench_stop(arguments.going))
 
 
 def _show_figures(console: Console, figures: Sequence[dict[str, Any]]) -> None:

@@ -110,7 +110,7 @@ class Bench:
         """Have campaigns of these keys."""
         with tempfile.TemporaryDirectory() as folder:
             self._write(keys, Path(folder))
-            await self._command("apply", folder)
+            await self.command("apply", folder)
         for key in keys:
             self._deployments[key] = (await self.client.read_deployment_by_name(f"campaign/{key}")).id
 
@@ -136,7 +136,8 @@ class Bench:
         for key in keys:
             await self.client.update_deployment(self._deployments[key], DeploymentUpdate(work_pool_name=pool))
 
-    async def _command(self, *arguments: str) -> None:
+    async def command(self, *arguments: str) -> None:
+        """Run ``campaigns`` with these arguments."""
         process = await asyncio.create_subprocess_exec(
             CAMPAIGNS, *arguments, env=self.environment, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -183,6 +184,16 @@ class Bench:
         """Ask for a run; return when, and its id."""
         began = time.monotonic()
         return began, (await self.client.create_flow_run_from_deployment(self._deployments[key])).id
+
+    async def trigger_all(self, keys: Sequence[str]) -> list[UUID]:
+        """Ask for a run of each at once; return their ids."""
+        gate = asyncio.Semaphore(TRIGGERED_AT_ONCE)
+
+        async def one(key: str) -> UUID:
+            async with gate:
+                return (await self.trigger(key))[1]
+
+        return list(await asyncio.gather(*(one(key) for key in keys)))
 
     async def arrived(self, keys: Sequence[str], runs: int = 1) -> None:
         """Wait until all of these have made all their requests in that many runs."""
@@ -291,7 +302,7 @@ async def bench_deployments(
     if held:
         idle = memory_mb(pid)
         bench.stub.hold()
-        ids = await _trigger_all(bench, keys[:held])
+        ids = await bench.trigger_all(keys[:held])
         await bench.under_way(held)
         await asyncio.sleep(1)
         cost.memory_mb = (memory_mb(pid) - idle) / held
@@ -304,7 +315,7 @@ async def bench_deployments(
 async def _bench_crowd(bench: Bench, way: str, keys: Sequence[str], pid: int) -> CrowdCost:
     await asyncio.sleep(SETTLE_SECONDS)
     worker, server, began = cpu_seconds(pid), bench.server_cpu(), time.monotonic()
-    ids = await _trigger_all(bench, keys)
+    ids = await bench.trigger_all(keys)
     await bench.arrived(keys)
     rate = len(keys) / (max(max(bench.stub.arrivals[key]) for key in keys) - began)
     states = await bench.all_final(ids)
@@ -319,16 +330,6 @@ async def _bench_crowd(bench: Bench, way: str, keys: Sequence[str], pid: int) ->
         (bench.server_cpu() - server) / len(keys),
         time.monotonic() - began,
     )
-
-
-async def _trigger_all(bench: Bench, keys: Sequence[str]) -> list[UUID]:
-    gate = asyncio.Semaphore(TRIGGERED_AT_ONCE)
-
-    async def one(key: str) -> UUID:
-        async with gate:
-            return (await bench.trigger(key))[1]
-
-    return list(await asyncio.gather(*(one(key) for key in keys)))
 
 
 def _clean_environment() -> dict[str, str]:

@@ -21,6 +21,7 @@ import httpx
 from invariants import Evidence, broken_promises, histories
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import State
+from prefect.events.worker import EventsWorker
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
@@ -156,6 +157,8 @@ class Round:
             finally:
                 for number in range(WORKERS):
                     self._end_worker(number, signal.SIGKILL)
+                # What tells this process's events has a connection to the server of this round.
+                await EventsWorker.drain_all(timeout=10, at_exit=False)
                 await self._stack.server.stop()
                 self._mails[-1].__exit__(None, None, None)
 

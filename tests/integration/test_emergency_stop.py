@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from campaign_files import PROSPECT, campaign
-from driving import Driver, until
+from driving import END_SECONDS, Driver, until
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect_proxy import PrefectProxy
@@ -58,9 +58,7 @@ async def standing_of(driver: Driver, key: str) -> Standing:
     return state.standing
 
 
-async def test_twenty_runs_end_within_ten_seconds_and_nothing_begins_until_all_is_started(
-    driver: Driver, engines: DemoEngines
-) -> None:
+async def test_twenty_runs_end_and_nothing_begins_until_all_is_started(driver: Driver, engines: DemoEngines) -> None:
     client, store = driver.client, driver.store
     deployments = await driver.apply(*(campaign(f"Stopped {n}", engines.url, only=1) for n in range(RUNS)))
     engines.hang_next(PROSPECT, times=RUNS)
@@ -74,7 +72,8 @@ async def test_twenty_runs_end_within_ten_seconds_and_nothing_begins_until_all_i
     audited = await store.list_audit(limit=1_000)
 
     stopping = asyncio.create_task(stop_all(client, store, actor=ADA, reason="wrong list", cancel_running=True))
-    ended = await driver.all_ended([run.id for run in (*runs, later)], seconds=10)
+    # The engine never answers, and so no run ends of itself.
+    ended = await driver.all_ended([run.id for run in (*runs, later)], seconds=END_SECONDS)
     stopped = await stopping
     assert {run.state.name for run in ended} == {"Cancelled"}
     assert (stopped.stop.by, stopped.stop.reason, stopped.stood_before) == (ADA, "wrong list", False)
