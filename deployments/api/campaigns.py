@@ -28,9 +28,9 @@ from prefect_campaigns.deployments.api.errors import Refused
 from prefect_campaigns.deployments.api.routing import Actor, CampaignId, SharedParts, body, errors
 from prefect_campaigns.deployments.applying.apply import API_ORIGIN, Change, apply
 from prefect_campaigns.deployments.applying.removal import delete_campaign
-from prefect_campaigns.deployments.cli.budget_view import describe_state, view_budget, view_json
 from prefect_campaigns.deployments.driving.audit import record as record_audit
-from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
+from prefect_campaigns.deployments.driving.budget_view import view_budget, view_json
+from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states, describe_state
 from prefect_campaigns.errors import AlreadyThere, UnknownCampaign
 from prefect_campaigns.flows.pausing import pause_by_person
 from prefect_campaigns.flows.resuming import Outcome, resume_by_person

@@ -20,7 +20,6 @@ from prefect_campaigns.deployments.api.campaigns import why_paused
 from prefect_campaigns.deployments.api.errors import Refused, logger
 from prefect_campaigns.deployments.api.parts import Parts
 from prefect_campaigns.deployments.api.routing import Actor, CampaignId, RunId, SharedParts, body, errors
-from prefect_campaigns.deployments.cli.budget_view import GOES_ON, warnings_of
 from prefect_campaigns.deployments.driving.dry_run import look_ahead
 from prefect_campaigns.deployments.driving.run_changes import BODY_WORDS, RunChanges, parameters_for
 from prefect_campaigns.deployments.driving.runs import (
@@ -32,7 +31,7 @@ from prefect_campaigns.deployments.driving.runs import (
     start_run,
     state_of_campaign,
 )
-from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, ask_states
+from prefect_campaigns.deployments.driving.standing import GOES_ON, CampaignState, Standing, ask_states, warnings_of
 from prefect_campaigns.errors import ServerError
 
 router = APIRouter(tags=["runs"])

@@ -19,11 +19,12 @@ from prefect_campaigns.blocks.store_types import AuditEntry
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.deployments.applying.removal import delete_campaign, delete_stray
 from prefect_campaigns.deployments.cli.asking import agreed
-from prefect_campaigns.deployments.cli.campaign_view import campaign_json, page, view_campaign
+from prefect_campaigns.deployments.cli.campaign_page import page
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, out, print_json, say
 from prefect_campaigns.deployments.cli.printing import Entry, Listing
 from prefect_campaigns.deployments.cli.run_commands import at_work
 from prefect_campaigns.deployments.driving.audit import local_actor
+from prefect_campaigns.deployments.driving.campaign_view import campaign_json, view_campaign
 from prefect_campaigns.deployments.driving.cancelling import unended_runs
 from prefect_campaigns.deployments.driving.lookup import find_campaign, match_campaign
 from prefect_campaigns.deployments.driving.strays import NOT_IN_BOOKS, find_campaign_or_stray

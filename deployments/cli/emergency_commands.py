@@ -13,11 +13,12 @@ from rich.markup import escape
 from prefect_campaigns.blocks.settings import Settings, load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import SqliteChoice, choose_store, open_chosen
-from prefect_campaigns.deployments.cli.budget_view import describe_stop, stop_json
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, error_json, print_json, say
 from prefect_campaigns.deployments.cli.run_commands import at_work
 from prefect_campaigns.deployments.driving.audit import local_actor
+from prefect_campaigns.deployments.driving.budget_view import stop_json
 from prefect_campaigns.deployments.driving.emergency import Started, Stopped, start_all, stop_first
+from prefect_campaigns.deployments.driving.standing import describe_stop
 from prefect_campaigns.deployments.driving.strays import NOT_IN_BOOKS
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect

@@ -17,16 +17,11 @@ from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord, Pa
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import AccountBudget, limits_of
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.deployments.cli.budget_view import (
-    account_lines,
-    limit_json,
-    view_budget,
-    view_json,
-    view_lines,
-)
+from prefect_campaigns.deployments.cli.budget_lines import account_lines, view_lines
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, error_json, print_json, say
 from prefect_campaigns.deployments.cli.unconfirmed import list_unconfirmed, settle_unconfirmed
 from prefect_campaigns.deployments.driving.audit import record_beside
+from prefect_campaigns.deployments.driving.budget_view import limit_json, view_budget, view_json
 from prefect_campaigns.deployments.driving.lookup import find_campaign
 from prefect_campaigns.deployments.driving.standing import read_states
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals

@@ -15,7 +15,8 @@ from prefect_campaigns.deployments.applying.differences import ABSENT, FieldChan
 from prefect_campaigns.deployments.applying.notifiers import Telling
 from prefect_campaigns.deployments.applying.outlook import Outlook
 from prefect_campaigns.deployments.applying.plan import CampaignPlan, Change, Plan
-from prefect_campaigns.deployments.cli.printing import PAUSERS, local_time
+from prefect_campaigns.deployments.cli.printing import PAUSERS
+from prefect_campaigns.instants import local_time
 from prefect_campaigns.money import format_money
 
 SHOWN_UNCHANGED = 20

@@ -1,10 +1,9 @@
-"""How commands print: plain tables, and instants as people read them."""
+"""How commands print: plain tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
 from typing import cast
 
 from rich.cells import cell_len, set_cell_size
@@ -38,8 +37,6 @@ RUN_STYLES = {
 
 SHOWN_ID = 8
 """How much of a run's id is shown, and is enough to name the run by."""
-
-_MINUTE, _HOUR = 60, 3600
 
 
 class PlainTable(Table):
@@ -126,29 +123,3 @@ def recipient_names(recipients: Recipients | None) -> list[str]:
     if recipients is None:
         return []
     return [*recipients.email, *([recipients.slack] if recipients.slack else [])]
-
-
-def local_time(instant: datetime, zone: tzinfo, *, now: datetime) -> str:
-    """Return an instant by the clocks of a timezone: ``Thu 14 May 00:00``; with its year when that is another one."""
-    local = instant.astimezone(zone)
-    year = f" {local.year}" if local.year != now.astimezone(zone).year else ""
-    return f"{local:%a} {local.day} {local:%b}{year} {local:%H:%M}"
-
-
-def time_until(instant: datetime, *, now: datetime) -> str:
-    """Return how far off an instant is: ``in 5 h``, ``in 1 h 20 min``, ``in 3 d 4 h``, ``now``."""
-    seconds = (instant - now) / timedelta(seconds=1)
-    if seconds <= 0:
-        return "now"
-    if seconds < 10 * _HOUR:
-        hours, minutes = divmod(max(round(seconds / _MINUTE), 1), 60)
-        parts = (hours, "h"), (minutes, "min")
-    else:
-        days, hours = divmod(round(seconds / _HOUR), 24)
-        parts = (days, "d"), (hours, "h")
-    return f"in {' '.join(f'{count} {unit}' for count, unit in parts if count)}"
-
-
-def when(instant: datetime, zone: tzinfo, *, now: datetime) -> str:
-    """Return an instant and how far off it is: ``Thu 14 May 00:00, in 5 h``."""
-    return f"{local_time(instant, zone, now=now)}, {time_until(instant, now=now)}"

@@ -18,7 +18,6 @@ from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.deployments.cli.budget_view import GOES_ON, RUNS, warnings_of
 from prefect_campaigns.deployments.cli.main import (
     EXIT_FAILED,
     EXIT_NOT_TAKEN_UP,
@@ -45,7 +44,7 @@ from prefect_campaigns.deployments.driving.runs import (
     start_run,
     state_of_campaign,
 )
-from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states
+from prefect_campaigns.deployments.driving.standing import GOES_ON, RUNS, CampaignState, ask_states, warnings_of
 from prefect_campaigns.deployments.driving.strays import find_in_books
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect

@@ -18,19 +18,19 @@ from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.deployments.cli.budget_view import (
-    describe_state,
-    describe_stop,
-    limit_json,
-    pause_json,
-    state_json,
-    stop_json,
-)
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
 from prefect_campaigns.deployments.cli.printing import STANDING_STYLES
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.audit import record as record_audit
-from prefect_campaigns.deployments.driving.standing import CampaignState, Standing, ask_states, read_states
+from prefect_campaigns.deployments.driving.budget_view import limit_json, pause_json, state_json, stop_json
+from prefect_campaigns.deployments.driving.standing import (
+    CampaignState,
+    Standing,
+    ask_states,
+    describe_state,
+    describe_stop,
+    read_states,
+)
 from prefect_campaigns.deployments.driving.strays import (
     NOT_IN_BOOKS,
     find_campaign_or_stray,

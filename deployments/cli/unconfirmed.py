@@ -12,9 +12,10 @@ from rich.markup import escape
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord, Reservation
 from prefect_campaigns.deployments.cli.main import EXIT_OK, out, print_json, say
-from prefect_campaigns.deployments.cli.printing import SHOWN_ID, local_time, plain_table
+from prefect_campaigns.deployments.cli.printing import SHOWN_ID, plain_table
 from prefect_campaigns.deployments.driving.audit import local_actor, record_beside
 from prefect_campaigns.errors import StoreError
+from prefect_campaigns.instants import local_time
 from prefect_campaigns.money import format_money
 from prefect_campaigns.words import nearest
 

@@ -16,10 +16,9 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, PausedBy
 from prefect_campaigns.budget import LimitStatus, Scope, describe_limits
 from prefect_campaigns.clock import current_clock
-from prefect_campaigns.deployments.cli.budget_view import describe_stop, warnings_of
 from prefect_campaigns.deployments.driving.run_changes import runs_that_did_a_step
 from prefect_campaigns.deployments.driving.runs import parameters_to_run
-from prefect_campaigns.deployments.driving.standing import CampaignState
+from prefect_campaigns.deployments.driving.standing import CampaignState, describe_stop, warnings_of
 from prefect_campaigns.flows.breaker import in_words
 from prefect_campaigns.flows.messages import show_url
 from prefect_campaigns.flows.requests import ShownRequest, show_request

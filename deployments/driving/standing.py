@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
 from prefect.client.orchestration import PrefectClient
@@ -17,7 +18,8 @@ from prefect_campaigns.deployments.driving.strays import strays_among
 from prefect_campaigns.deployments.running.server import connect
 from prefect_campaigns.errors import ServerError
 from prefect_campaigns.flows.paused_deployment import read_deployment
-from prefect_campaigns.flows.pausing import pause_in_force, stop_pause, who_paused
+from prefect_campaigns.flows.pausing import BEING_DELETED, NO_REASON, pause_in_force, stop_pause, who_paused
+from prefect_campaigns.instants import local_time
 
 SERVER_SECONDS = 30.0
 """How long the server is waited for; without it the store says what it knows."""
@@ -25,6 +27,9 @@ SERVER_SECONDS = 30.0
 
 ASKED_ONE_BY_ONE = 3
 """Of how many campaigns the server is asked singly, rather than of all deployments that there are."""
+
+RUNS, GOES_ON = "this run runs all the same", "this run goes on all the same"
+"""What ``warnings_of`` says becomes of a run."""
 
 
 class Standing(StrEnum):
@@ -164,3 +169,40 @@ def _by_the_store(record: CampaignRecord) -> CampaignState:
         return CampaignState(record=record, standing=Standing.NOT_DEPLOYED)
     enabled = schedule is None or schedule.enabled
     return CampaignState(record=record, standing=Standing.ACTIVE if enabled else Standing.NOT_ENABLED)
+
+
+def describe_state(state: CampaignState, *, now: datetime) -> str | None:
+    """Say in one line why a campaign does not run by itself; None when it does, or has no schedule to run by.
+
+    Instants are by the clocks of the campaign's timezone, and name it: nothing else may, where this is shown.
+    """
+    pause, zone = state.pause, state.record.campaign.timezone
+    if state.standing is Standing.ACTIVE:
+        return None
+    if state.standing is Standing.NOT_DEPLOYED:
+        return "Not deployed: the Prefect server has no such deployment; `campaigns apply` makes it."
+    if state.standing is Standing.NOT_ENABLED:
+        return "Not enabled: its schedule says so."
+    if pause is None:
+        return "Paused by a person: its schedule is switched off in Prefect."
+    if pause.by is PausedBy.STOP:
+        return f"Stopped since {local_time(pause.since, zone, now=now)} ({zone}): {pause.reason}"
+    by = " by a person" if pause.by is PausedBy.PERSON and pause.reason != BEING_DELETED else ""
+    until = f" until {local_time(pause.until, zone, now=now)}" if pause.until else ""
+    why = "" if pause.reason == NO_REASON else f": {pause.reason}"
+    return f"Paused{by} since {local_time(pause.since, zone, now=now)}{until} ({zone}){why}"
+
+
+def warnings_of(state: CampaignState | None, what: str, *, now: datetime) -> list[str]:
+    """Say what becomes of a run although a person has its campaign paused; nothing where none has."""
+    if state is None or state.standing is not Standing.PAUSED_BY_PERSON:
+        return []
+    return [f"{state.record.key}: {what}. {describe_state(state, now=now)}"]
+
+
+def describe_stop(stop: Stop) -> str:
+    """Say that the emergency stop stands, who has said so, why, and what ends it."""
+    return (
+        f"Everything is stopped since {stop.since:%Y-%m-%d %H:%M} UTC, by {stop.by}: {stop.reason}."
+        " To go on: campaigns start --all"
+    )

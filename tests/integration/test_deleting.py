@@ -20,11 +20,10 @@ from real_stack import Stack
 from prefect_campaigns.blocks.store_types import AuditAction
 from prefect_campaigns.deployments.applying.apply import apply
 from prefect_campaigns.deployments.applying.removal import delete_campaign
-from prefect_campaigns.deployments.cli.budget_view import describe_state
 from prefect_campaigns.deployments.compile import compile_campaign
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.demo.serving import serve
-from prefect_campaigns.deployments.driving.standing import ask_states
+from prefect_campaigns.deployments.driving.standing import ask_states, describe_state
 from prefect_campaigns.errors import UnknownCampaign
 from prefect_campaigns.flows.pausing import NO_REASON, pause_by_person
 

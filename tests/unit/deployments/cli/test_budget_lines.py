@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,8 @@ from prefect_campaigns.blocks.sqlite.store import SqliteStore
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import Lease, Pause, PausedBy
 from prefect_campaigns.budget import AccountBudget, LimitStatus, Scope, windows
-from prefect_campaigns.deployments.cli.budget_view import (
-    account_lines,
-    bar,
-    limit_lines,
-    view_budget,
-    view_json,
-    view_lines,
-)
-from prefect_campaigns.deployments.cli.printing import local_time, time_until
+from prefect_campaigns.deployments.cli.budget_lines import account_lines, bar, limit_lines, view_lines
+from prefect_campaigns.deployments.driving.budget_view import view_budget, view_json
 from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
 from prefect_campaigns.flows.pausing import NO_REASON
 from prefect_campaigns.models import Campaign
@@ -106,31 +99,6 @@ def test_a_limit_of_nothing_says_so_in_words(spent: str) -> None:
         "daily    limit 0.00: nothing may be spent",
         f"         {Decimal(spent):.2f} spent",
     ]
-
-
-@pytest.mark.parametrize(
-    ("ahead", "expected"),
-    [
-        (timedelta(0), "now"),
-        (timedelta(seconds=-90), "now"),
-        (timedelta(seconds=10), "in 1 min"),
-        (timedelta(minutes=59, seconds=40), "in 1 h"),
-        (timedelta(hours=5), "in 5 h"),
-        (timedelta(hours=1, minutes=20), "in 1 h 20 min"),
-        (timedelta(hours=15, minutes=50), "in 16 h"),
-        (timedelta(days=3, hours=4, minutes=10), "in 3 d 4 h"),
-        (timedelta(days=8), "in 8 d"),
-    ],
-)
-def test_how_far_off_an_instant_is(ahead: timedelta, expected: str) -> None:
-    assert time_until(NOON + ahead, now=NOON) == expected
-
-
-def test_an_instant_is_told_by_local_clocks_with_its_year_when_that_is_another() -> None:
-    assert local_time(NOON, NEW_YORK, now=NOON) == "Wed 13 May 08:00"
-    new_year = datetime(2027, 1, 1, 2, tzinfo=UTC)
-    assert local_time(new_year, UTC, now=NOON) == "Fri 1 Jan 2027 02:00"
-    assert local_time(new_year, NEW_YORK, now=NOON) == "Thu 31 Dec 21:00"
 
 
 @pytest.fixture
