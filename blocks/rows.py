@@ -26,6 +26,7 @@ from prefect_campaigns.blocks.store_types import (
     Pause,
     PausedBy,
     Reservation,
+    RunBrief,
     Stop,
     UnattendedRun,
     WorkerRecord,
@@ -89,6 +90,19 @@ def figures(row: Row, read_amount: ReadAmount) -> CampaignFigures:
     """Return what a campaign's runs come to."""
     return CampaignFigures(
         runs=row["runs"], cost=read_amount(row["cost"]), last_run_at=optional_instant(row["last_run_at"])
+    )
+
+
+def brief(row: Row, read_amount: ReadAmount) -> RunBrief:
+    """Return a run as one among many."""
+    return RunBrief(
+        run_id=row["run_id"],
+        run_name=row["run_name"],
+        status=_run_status(row["status"]),
+        state_name=row["state_name"],
+        started_at=instant(row["started_at"]),
+        completed_at=optional_instant(row["completed_at"]),
+        total_cost=read_amount(row["total_cost"]),
     )
 
 
@@ -203,14 +217,12 @@ def reservation(row: Row, read_amount: ReadAmount) -> Reservation:
 
 def report(row: Row, read_amount: ReadAmount, *, steps: Iterable[Row]) -> RunReport:
     """Return a run with its steps."""
-    known = row["status"] in RunStatus.__members__.values()
     return RunReport(
         run_id=row["run_id"],
         run_name=row["run_name"],
         campaign_key=row["campaign_key"],
         campaign_name=row["campaign_name"],
-        # A table from before this package may have had no check on it.
-        status=RunStatus(row["status"]) if known else RunStatus.ABORTED,
+        status=_run_status(row["status"]),
         state_name=row["state_name"],
         message=row["message"],
         trigger_type=row["trigger_type"],
@@ -219,6 +231,17 @@ def report(row: Row, read_amount: ReadAmount, *, steps: Iterable[Row]) -> RunRep
         total_cost=read_amount(row["total_cost"]),
         steps=tuple(_step(step, read_amount) for step in steps),
     )
+
+
+def outline(row: Row, read_amount: ReadAmount, *, steps: Iterable[Row]) -> RunReport:
+    """Return a run with its steps, without what engines answered."""
+    run = report(row, read_amount, steps=steps)
+    return run.model_copy(update={"steps": tuple(step.model_copy(update={"result": None}) for step in run.steps)})
+
+
+def _run_status(text: str) -> RunStatus:
+    # A table from before this package may have had no check on it.
+    return RunStatus(text) if text in RunStatus.__members__.values() else RunStatus.ABORTED
 
 
 def _step(row: Row, read_amount: ReadAmount) -> StepResult:

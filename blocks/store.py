@@ -19,6 +19,7 @@ from prefect_campaigns.blocks.store_liveness import LivenessStore
 from prefect_campaigns.blocks.store_mails import MailStore
 from prefect_campaigns.blocks.store_money import MoneyStore
 from prefect_campaigns.blocks.store_personal_data import PersonalDataStore
+from prefect_campaigns.blocks.store_reports import ReportStore
 from prefect_campaigns.blocks.store_types import (
     ApprovalRecord,
     ApprovalState,
@@ -34,11 +35,12 @@ from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, StepResult
 
 
-class CampaignStore(MoneyStore, LivenessStore, MailStore, EngineStore, PersonalDataStore, Protocol):
+class CampaignStore(MoneyStore, ReportStore, LivenessStore, MailStore, EngineStore, PersonalDataStore, Protocol):
     """Keeps campaigns, runs and leases.
 
-    What is about the ledger stands with MoneyStore, about workers with LivenessStore, about mails with MailStore, about
-    engines with EngineStore, and what makes personal data go with PersonalDataStore.
+    What is about the ledger stands with MoneyStore, what reports read with ReportStore, what is about workers with
+    LivenessStore, about mails with MailStore, about engines with EngineStore, and what makes personal data go with
+    PersonalDataStore.
 
     Attributes:
         books: names what it writes to, the same from every process: a file's path, a project's URL.

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect_campaigns.models import Campaign
+from prefect_campaigns.results import RunStatus
 
 
 class PausedBy(StrEnum):
@@ -83,6 +84,25 @@ class CampaignFigures:
     runs: int
     cost: Decimal
     last_run_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunBrief:
+    """What is shown of one run among many.
+
+    Attributes:
+        status: where it stands, or how it ended.
+        state_name: the name of the Prefect state it ended in; None while it goes on.
+        total_cost: what the ledger has booked for it, in US dollars.
+    """
+
+    run_id: str
+    run_name: str
+    status: RunStatus
+    state_name: str | None
+    started_at: datetime
+    completed_at: datetime | None
+    total_cost: Decimal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,10 @@ from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import from_micros
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus, step_detail
 
-_RUNS = (
-    "SELECT runs.*,"
-    " (SELECT coalesce(sum(spent), 0) FROM ledger WHERE ledger.run_id = runs.run_id) AS total_cost FROM runs"
-)
+COST_OF_RUN = "(SELECT coalesce(sum(spent), 0) FROM ledger WHERE ledger.run_id = runs.run_id) AS total_cost"
+"""A column of a row of runs."""
+
+_RUNS = f"SELECT runs.*, {COST_OF_RUN} FROM runs"  # noqa: S608 - all of it ours
 
 _PAUSE = {
     "by": "paused_by",
@@ -235,8 +235,8 @@ def _message(report: RunReport) -> str | None:
 
 def get_run(db: sqlite3.Connection, run_id: str) -> RunReport | None:
     """Return the run with its steps, or None."""
-    reports = _reports(db, db.execute(f"{_RUNS} WHERE run_id = ?", (run_id,)))
-    return reports[0] if reports else None
+    found = reports(db, db.execute(f"{_RUNS} WHERE run_id = ?", (run_id,)))
+    return found[0] if found else None
 
 
 def running_runs(db: sqlite3.Connection) -> Mapping[str, str]:
@@ -248,7 +248,7 @@ def running_runs(db: sqlite3.Connection) -> Mapping[str, str]:
 
 def list_runs(db: sqlite3.Connection, campaign_key: str, *, limit: int) -> Sequence[RunReport]:
     """Return the campaign's runs with their steps, newest first."""
-    return _reports(
+    return reports(
         db,
         db.execute(
             f"{_RUNS} WHERE campaign_key = ? ORDER BY started_at DESC, rowid DESC LIMIT ?",
@@ -264,15 +264,20 @@ def runs_after(db: sqlite3.Connection, rowid: int, *, limit: int) -> tuple[list[
         "SELECT runs.*, rowid AS place, 0 AS total_cost FROM runs WHERE rowid > ? ORDER BY rowid LIMIT ?",
         (rowid, limit),
     ).fetchall()
-    return _reports(db, found), found[-1]["place"] if found else rowid
+    return reports(db, found), found[-1]["place"] if found else rowid
 
 
-def _reports(db: sqlite3.Connection, found: Iterable[sqlite3.Row]) -> list[RunReport]:
-    """Return the rows as reports, all their steps fetched at once."""
+def reports(db: sqlite3.Connection, found: Iterable[sqlite3.Row], *, detail: str = "detail") -> list[RunReport]:
+    """Return the rows as reports, all their steps fetched at once.
+
+    Args:
+        detail: what is read of each step's, as SQL.
+    """
     runs = list(found)
     steps: dict[str, list[sqlite3.Row]] = {run["run_id"]: [] for run in runs}
     for row in db.execute(
-        "SELECT * FROM run_steps WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY position, name",
+        "SELECT run_id, name, position, engine, status, attempts, started_at, completed_at, cost,"  # noqa: S608 - ours
+        f" {detail} AS detail FROM run_steps WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY position, name",
         (json_text(list(steps)),),
     ):
         steps[row["run_id"]].append(row)

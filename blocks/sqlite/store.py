@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from prefect_campaigns.blocks.sqlite import (
     mails,
     personal_data,
     records,
+    reports,
     stopping,
     verify,
 )
@@ -42,6 +43,7 @@ from prefect_campaigns.blocks.store_types import (
     MailState,
     Pause,
     Reservation,
+    RunBrief,
     Stop,
     UnattendedRun,
     WorkerRecord,
@@ -391,3 +393,32 @@ class SqliteStore:
 
     async def list_runs(self, campaign_key: str, *, limit: int = 50) -> Sequence[RunReport]:
         return await self._file.read(lambda db: records.list_runs(db, campaign_key, limit=limit))
+
+    # Reports
+
+    async def latest_runs(
+        self, *, limit: int, campaign_keys: Collection[str] | None = None
+    ) -> Mapping[str, Sequence[RunBrief]]:
+        return await self._file.read(lambda db: reports.latest_runs(db, limit=limit, campaign_keys=campaign_keys))
+
+    async def run_outlines(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        campaign_key: str | None = None,
+        limit: int,
+    ) -> Sequence[RunReport]:
+        return await self._file.read(
+            lambda db: reports.run_outlines(db, since=since, until=until, campaign_key=campaign_key, limit=limit)
+        )
+
+    async def spent_by_day(
+        self, *, since: date, until: date, campaign_key: str | None = None
+    ) -> Mapping[date, Decimal]:
+        return await self._file.read(
+            lambda db: reports.spent_by_day(db, since=since, until=until, campaign_key=campaign_key)
+        )
+
+    async def budget_statuses(self) -> Mapping[str, BudgetStatus]:
+        return await self._file.write(reports.budget_statuses)

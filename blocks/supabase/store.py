@@ -33,6 +33,7 @@ from prefect_campaigns.blocks.store_types import (
 from prefect_campaigns.blocks.supabase import records, values
 from prefect_campaigns.blocks.supabase.client import SupabaseApi
 from prefect_campaigns.blocks.supabase.migrate import check_schema
+from prefect_campaigns.blocks.supabase.reports import ReportReading
 from prefect_campaigns.blocks.values import instant, instant_text
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, limits_of
 from prefect_campaigns.clock import Clock, set_clock
@@ -40,7 +41,7 @@ from prefect_campaigns.models import Campaign
 from prefect_campaigns.results import RunReport, StepResult
 
 
-class SupabaseStore:
+class SupabaseStore(ReportReading):
     """A CampaignStore in a Supabase project; CampaignStore says what each method does.
 
     Every method is one function of the project's database, and that function one transaction: what they mean stands
