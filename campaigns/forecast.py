@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, Decimal
 from itertools import islice
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
+from pydantic import BaseModel, ConfigDict
 
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, Period, Scope, window, window_from
 from prefect_campaigns.models import Campaign, Schedule
-from prefect_campaigns.results import RunReport, RunStatus
+from prefect_campaigns.money import Money
+from prefect_campaigns.results import RunStatus
 
 RUNS_LOOKED_AT = 5
 MAX_RUNS_AHEAD = 7 * 24 * 60
@@ -25,8 +28,7 @@ _LONGEST_JUMP = timedelta(hours=3)
 """How far clocks jump at the most; Antarctica/Troll's jump two hours."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LikelyCost:
+class LikelyCost(BaseModel):
     """What a run will likely cost, in US dollars.
 
     Attributes:
@@ -35,13 +37,29 @@ class LikelyCost:
         runs: how many runs it is made of; 0 when it is the sum of what the steps are estimated at.
     """
 
-    amount: Decimal
-    lowest: Decimal
-    highest: Decimal
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    amount: Money
+    lowest: Money
+    highest: Money
     runs: int
 
 
-def likely_cost(campaign: Campaign, runs: Iterable[RunReport]) -> LikelyCost | None:
+class Costly(Protocol):
+    """What a run cost, of whatever else is known of it."""
+
+    @property
+    def status(self) -> RunStatus:
+        """Where it stands, or how it ended."""
+        ...
+
+    @property
+    def total_cost(self) -> Decimal:
+        """What is booked for it, in US dollars."""
+        ...
+
+
+def likely_cost(campaign: Campaign, runs: Iterable[Costly]) -> LikelyCost | None:
     """Return the median cost of the last five runs that ended and cost something.
 
     Of an even number of runs it is the mean of the two in the middle, rounded up. Before any run has cost something it

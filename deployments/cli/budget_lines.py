@@ -12,9 +12,9 @@ from rich.text import Text
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Scope
 from prefect_campaigns.deployments.driving.budget_view import BudgetView
 from prefect_campaigns.deployments.driving.standing import describe_state
-from prefect_campaigns.forecast import LikelyCost
 from prefect_campaigns.instants import local_time, time_until, when
 from prefect_campaigns.money import format_money
+from prefect_campaigns.report_words import basis
 
 BAR_CELLS = 24
 LEGEND = "█ spent  ▒ reserved  ░ left"
@@ -129,7 +129,7 @@ def _outlook(view: BudgetView) -> Iterator[Text]:
     if view.likely is None:
         yield Text("The cost of the next run is not known: none has cost anything, and no step says.")
     else:
-        yield Text(f"The next run will likely cost {format_money(view.likely.amount)}: {_basis(view.likely)}.")
+        yield Text(f"The next run will likely cost {format_money(view.likely.amount)}: {basis(view.likely)}.")
     if view.next_run is not None:
         yield Text(f"It is due {when(view.next_run, view.zone, now=now)}.")
     if view.likely is None:
@@ -146,16 +146,6 @@ def _outlook(view: BudgetView) -> Iterator[Text]:
         # What other campaigns spend brings the account's limits nearer.
         pace = "At the latest" if one.limit.scope is Scope.ACCOUNT else "At that pace"
         yield Text(f"{pace} {one.limit.name} stops {_ordinal(one.run)}, {at}.")
-
-
-def _basis(likely: LikelyCost) -> str:
-    if likely.runs == 0:
-        return "the sum of its steps' estimates"
-    if likely.runs == 1:
-        return "what the last one did"
-    low, high = format_money(likely.lowest), format_money(likely.highest)
-    spread = f" ({low} to {high})" if low != high else ""
-    return f"the median of {likely.runs} runs{spread}"
 
 
 def _runs(count: int) -> str:
