@@ -31,9 +31,9 @@ from pydantic import Field, HttpUrl, PrivateAttr, field_validator
 from prefect_campaigns.blocks.email_composing import (
     RunNotice,
     compose,
-    one_line,
     parse_address,
 )
+from prefect_campaigns.blocks.visible_text import one_line
 from prefect_campaigns.clock import Clock, SystemClock
 
 LIMIT_SECONDS = 10.0

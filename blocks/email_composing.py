@@ -18,6 +18,14 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
 from jinja2 import Environment, StrictUndefined
+from pydantic import ValidationError
+
+from prefect_campaigns import report_words
+from prefect_campaigns.blocks.report_text import report_lines, step_remarks
+from prefect_campaigns.blocks.visible_text import CONTROLS, LONE_SURROGATES, one_line, visible
+from prefect_campaigns.figures import RunFigures
+from prefect_campaigns.instants import duration
+from prefect_campaigns.money import format_money
 
 SUBJECT_CHARACTERS = 200
 MESSAGE_CHARACTERS = 20_000
@@ -26,33 +34,20 @@ MESSAGE_LINES = 200
 RUN_KIND = "campaign-run"
 """The ``kind`` of a JSON body that one of our templates made."""
 
+REPORT_LABEL = "prefect-campaigns.report"
+"""The label of a flow run in which it leaves its figures, as JSON: an automation's template can read nothing else."""
+
 BUDGET_ALERT_STATE = "Budget alert"
 """What stands in the place of a run's state where a mail is about a budget."""
 
 _MAILS = UUID("5f0c7d5e-2b1f-4a53-9d43-0d6f3a0a4c1e")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
-# They make text read in another order than it is written in; right-to-left scripts need none of them.
-_BIDI_OVERRIDES = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
-_LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")
-
-
-def _visible(text: str) -> str:
-    text = _BIDI_OVERRIDES.sub("", _CONTROLS.sub(" ", text))
-    return _LONE_SURROGATES.sub("\ufffd", text)
-
-
-def one_line(text: str, limit: int) -> str:
-    """Return the text as one line without control characters, at most ``limit`` characters long."""
-    # Cut before anything is replaced: what came may be megabytes.
-    line = " ".join(_visible(text[: limit * 10]).split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def _lines(text: str) -> tuple[list[str], str]:
     """Return the lines to show, without empty ones, and what says that there was more."""
     kept = text[:MESSAGE_CHARACTERS].splitlines(keepends=True)[:MESSAGE_LINES]
     left_out = len(text) - sum(map(len, kept))
-    lines = [line for line in (_visible(line).rstrip() for line in kept) if line]
+    lines = [line for line in (visible(line).rstrip() for line in kept) if line]
     return lines, f"Cut here: {left_out:,} more characters." if left_out else ""
 
 
@@ -63,7 +58,7 @@ def parse_address(value: str) -> Address:
         ValueError: it is not exactly one address.
     """
     problem = ValueError(f"{value[:200]!r} is no mail address such as ops@example.com or Ops <ops@example.com>")
-    if len(value) > 500 or _CONTROLS.search(value) or _LONE_SURROGATES.search(value):
+    if len(value) > 500 or CONTROLS.search(value) or LONE_SURROGATES.search(value):
         raise problem
     try:
         header: Any = policy.default.header_factory("To", value)
@@ -95,9 +90,10 @@ def is_address(text: str) -> bool:
     return True
 
 
-_PAGE = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-    files("prefect_campaigns.blocks").joinpath("email.html").read_text(encoding="utf-8")
-)
+_ENVIRONMENT = Environment(autoescape=True, undefined=StrictUndefined)
+_ENVIRONMENT.globals |= {"words": report_words, "remarks": step_remarks}
+_ENVIRONMENT.filters |= {"money": format_money, "duration": duration, "one_line": lambda text: one_line(text, 200)}
+_PAGE = _ENVIRONMENT.from_string(files("prefect_campaigns.blocks").joinpath("email.html").read_text(encoding="utf-8"))
 
 _GREEN, _AMBER, _RED, _GREY = "#2e7d32", "#b7791f", "#c0392b", "#7a7a7a"
 _ACCENTS = {
@@ -123,6 +119,8 @@ class RunNotice:
     """The id of the Prefect event that it is about."""
     received: str = ""
     """When Prefect's server heard of that."""
+    report: str = ""
+    """The run's figures as JSON."""
 
     @classmethod
     def parse(cls, body: str) -> Self | None:
@@ -150,6 +148,21 @@ class RunNotice:
         return at if at.tzinfo else None
 
     @property
+    def figures(self) -> RunFigures | None:
+        """The run's figures; None where there are none, or where they are not of the end that the notice is about.
+
+        Whoever sets a run's state in Prefect leaves the figures of an earlier end there.
+        """
+        if not self.report:
+            return None
+        try:
+            figures = RunFigures.model_validate_json(self.report)
+        except ValidationError:
+            return None
+        said = (figures.run_id, figures.state_name, figures.message or "")
+        return figures if said == (self.run_id, self.state, self.message) else None
+
+    @property
     def headline(self) -> str:
         """``Failed: Weekly Restaurant Outreach (azure-fox)``, of what is known."""
         name = self.campaign_name or self.campaign or "a campaign"
@@ -164,7 +177,7 @@ class RunNotice:
             usable = url.scheme in ("http", "https") and bool(url.hostname)
         except ValueError:
             return ""
-        clean = usable and len(self.url) <= 2_000 and self.url == _visible(self.url) and " " not in self.url
+        clean = usable and len(self.url) <= 2_000 and self.url == visible(self.url) and " " not in self.url
         return self.url if clean else ""
 
     def facts(self) -> list[tuple[str, str]]:
@@ -195,13 +208,14 @@ class _MailPolicy(policy.EmailPolicy):
 
 def message_id(event: str, recipient: Address, *, domain: str) -> str:
     """Return the Message-ID of the mail about an event to a recipient: a repetition of it can be told by that."""
-    return f"<{uuid5(_MAILS, _visible(f'{event} {recipient.addr_spec}'))}@{domain}>"
+    return f"<{uuid5(_MAILS, visible(f'{event} {recipient.addr_spec}'))}@{domain}>"
 
 
 def compose(body: str, *, subject: str | None, sender: Address, recipient: Address, sent_at: datetime) -> EmailMessage:
     """Return the mail for a body, as plain text and HTML.
 
-    A body of one of our templates becomes a report of its run; any other body is shown as the plain text it is.
+    A body of one of our templates becomes a report of its run, with the figures that the run has left, if it has; any
+    other body is shown as the plain text it is.
     Whatever a body or subject holds, it adds no header, no markup and no link but the run's.
 
     Args:
@@ -215,12 +229,17 @@ def compose(body: str, *, subject: str | None, sender: Address, recipient: Addre
     facts = notice.facts() if notice else []
     link = notice.link if notice else ""
 
+    figures = notice.figures if notice else None
+
     text = [headline or title, "", *lines, *([cut] if cut else [])]
+    text += ["", *report_lines(figures)] if figures else []
     text += ["", *(f"{label}: {value}" for label, value in facts)] if facts else []
     text += ["", f"Open the run: {link}"] if link else []
 
     accent = _ACCENTS.get(notice.state, _GREY) if notice else _GREY
-    html = _PAGE.render(title=headline or title, accent=accent, lines=lines, cut=cut, facts=facts, url=link)
+    html = _PAGE.render(
+        title=headline or title, accent=accent, lines=lines, cut=cut, facts=facts, url=link, figures=figures
+    )
 
     mail = EmailMessage(policy=_MailPolicy(linesep="\r\n"))
     mail["From"] = sender

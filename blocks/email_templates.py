@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, RUN_KIND
+from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, REPORT_LABEL, RUN_KIND
 
 # What the automations' templates say: Jinja2 for Prefect's sandbox, which fails the whole notification on a
 # value that it cannot render. So every chain ends in a default. ``flow_run`` and ``deployment`` are None when
@@ -19,6 +19,7 @@ _OCCURRED = "event.occurred|default(flow_run.state.timestamp, true)|default('', 
 _RELATED_DEPLOYMENT = "event.related|selectattr('role', 'equalto', 'deployment')|map(attribute='name')|first"
 _DEPLOYMENT = f"deployment.name|default({_RELATED_DEPLOYMENT}, true)|default('', true)"
 _CAMPAIGN_NAME = f"flow_run.parameters.campaign.name|default({_DEPLOYMENT}, true)|string"
+_REPORT = f"flow_run.labels['{REPORT_LABEL}']|default('', true)|string"
 _EVENT = "event.id|string"
 _RECEIVED = "event.received|default('', true)|string"
 # None until PREFECT_UI_URL is set on the server.
@@ -74,7 +75,7 @@ def _templates(*, state: str, message: str, **others: str) -> NoticeTemplates:
     )
 
 
-RUN_ENDED = _templates(state=_STATE, message=_MESSAGE)
+RUN_ENDED = _templates(state=_STATE, message=_MESSAGE, report=_REPORT)
 """A run has ended, one way or another."""
 
 BUDGET_ALERT = _templates(state=f"'{BUDGET_ALERT_STATE}'", message="event.payload.message|default('', true)|string")

@@ -19,10 +19,12 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_logger
 
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import ApprovalState, AttemptState, Lease, Reservation
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.flows.reporting import leave_report_of
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus, StepResult, StepStatus
 
@@ -39,6 +41,8 @@ OLDER_BOOKS = "Prefect has begun it, and the books, which are older, know nothin
 
 _LEASE_SECONDS = 30.0
 _POLL_SECONDS = 0.25
+
+_logger = get_logger("campaigns.closing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +141,12 @@ async def close_ended(
         return None
     why = f"The run has ended in Prefect as {ended}; put down by {actor}"
     begun = await _begun_steps(client, run_id)
-    return await close_record(
+    closed = await close_record(
         store, str(run_id), actor=actor, state_name=ended, why=why, begun=begun, turn_seconds=turn_seconds
     )
+    if closed.is_aborted:
+        await leave_report_of(client, store, str(run_id), logger=_logger)
+    return closed
 
 
 async def _begun_steps(client: PrefectClient, run_id: UUID) -> set[str]:

@@ -24,6 +24,7 @@ from prefect_campaigns.flows.closing import broken_off, failure_in_words, summar
 from prefect_campaigns.flows.control import is_unwanted
 from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
+from prefect_campaigns.flows.reporting import leave_report
 from prefect_campaigns.flows.run import CampaignRun, patiently, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import MAY_HAVE_GONE_OUT, UNANSWERED, failed_result, must_not_repeat
@@ -59,6 +60,8 @@ async def skip(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, why:
         completed_at=at,
     )
     await patiently(lambda: store.record_skipped_run(report), logger=get_run_logger())
+    async with get_client() as client:
+        await leave_report(client, store, report, now=at, logger=get_run_logger())
     return Completed(name="Skipped", message=message)
 
 
@@ -180,11 +183,14 @@ async def end(run: CampaignRun, failures: list[StepResult], *notes: str) -> Stat
 async def finish(run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str) -> State[Any]:
     """Write the run's end to the store and return the state that says the same to people."""
 
-    async def write() -> str:
+    async def write() -> RunReport:
         report = await run.report(status, state_name=state.name)
         message = "\n".join([*reasons, await summary_of(run.store, report)])
-        await run.store.finish_run(run.lease, report.model_copy(update={"message": message}))
-        return message
+        ended = report.model_copy(update={"message": message})
+        await run.store.finish_run(run.lease, ended)
+        return ended
 
-    message = await run.patiently(write)
-    return state.model_copy(update={"message": message})
+    ended = await run.patiently(write)
+    async with get_client() as client:
+        await leave_report(client, run.store, ended, now=run.clock.now(), logger=get_run_logger())
+    return state.model_copy(update={"message": ended.message})

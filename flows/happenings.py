@@ -26,7 +26,7 @@ from prefect.events.schemas.automations import Automation, EventTrigger
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.urls import url_for
 
-from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, RunNotice
+from prefect_campaigns.blocks.email_composing import BUDGET_ALERT_STATE, REPORT_LABEL, RunNotice
 from prefect_campaigns.blocks.email_templates import POOL_NOT_READY, POOL_READY, POOL_STATES
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.flows.alerts import ALERT_EVENT, CAMPAIGN_RESOURCE
@@ -251,6 +251,7 @@ def _of_run(flow_run: FlowRun, state: State[Any]) -> Happening:
         occurred=state.timestamp.isoformat(),
         url=url_for("flow-run", obj_id=flow_run.id) or "",
         event=str(state.id),
+        report=str(flow_run.labels.get(REPORT_LABEL, "")),
     )
     return Happening(
         event_id=state.id,

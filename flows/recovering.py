@@ -21,6 +21,7 @@ from uuid import uuid4
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_logger
 from prefect.states import Cancelled, Crashed
 
 from prefect_campaigns.blocks.store import CampaignStore
@@ -36,10 +37,13 @@ from prefect_campaigns.flows.closing import (
 )
 from prefect_campaigns.flows.leaving import RECOVERING, give_back
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
+from prefect_campaigns.flows.reporting import leave_report, leave_report_of
 from prefect_campaigns.flows.steps import UNANSWERED, must_not_repeat
 from prefect_campaigns.loader import validate_object
 from prefect_campaigns.models import Campaign, slug_of
 from prefect_campaigns.results import RunReport, RunStatus, StepStatus
+
+_logger = get_logger("campaigns.recovering")
 
 FENCE_SECONDS = 60.0
 """How long the lease is held by which a run is seen to."""
@@ -176,6 +180,10 @@ class _Recovery:
         reasons = [f"The run was broken off: {self._gone}", *under_way, obstacle or goes_on]
         report = await self._store.get_run(report.run_id) or report
         message = "\n".join([*reasons, await summary_of(self._store, report)])
+        now = current_clock().now()
+        crashed = {"status": RunStatus.FAILED, "state_name": "Crashed", "message": message, "completed_at": now}
+        ended = report.model_copy(update=crashed)
+        await leave_report(self._client, self._store, ended, now=now, logger=_logger)
         if not state.is_crashed():
             await self._set(Crashed(message=message))
         if obstacle is not None:
@@ -246,6 +254,8 @@ class _Recovery:
                 state_name=state_name,
                 why="\n".join(reasons) or f"The run was cancelled; {self._gone}",
             )
+            if status is RunStatus.ABORTED:
+                await leave_report_of(self._client, self._store, report.run_id, logger=_logger)
         return done
 
     async def _set(self, state: State) -> None:

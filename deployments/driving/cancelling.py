@@ -31,6 +31,7 @@ from prefect_campaigns.errors import StoreError
 from prefect_campaigns.flows.approval import RESUMING
 from prefect_campaigns.flows.campaign import FLOW_NAME
 from prefect_campaigns.flows.closing import close_record
+from prefect_campaigns.flows.reporting import leave_report_of
 from prefect_campaigns.words import why_failed
 
 CANCEL_SECONDS = 8.0
@@ -123,7 +124,7 @@ async def end_runs(
         state = flow_run.state
         if state is not None and (state.is_paused() or (state.name == RESUMING and flow_run.id in ended)):
             try:
-                await _close(store, flow_run, actor)
+                await _close(client, store, flow_run, actor)
             except StoreError as error:
                 errors.append((flow_run, error))
     if errors and problems is None:
@@ -174,10 +175,12 @@ async def _read_ended(client: PrefectClient, run_ids: Sequence[UUID]) -> dict[UU
     return ended
 
 
-async def _close(store: CampaignStore, flow_run: FlowRun, actor: str) -> None:
+async def _close(client: PrefectClient, store: CampaignStore, flow_run: FlowRun, actor: str) -> None:
     """Write down the end of a run that waited for a person, or to go on after one: no worker has it to do that."""
     closed = await close_record(
         store, str(flow_run.id), actor=actor, state_name="Cancelled", why=f"Cancelled by {actor}"
     )
+    if closed.is_aborted:
+        await leave_report_of(client, store, str(flow_run.id), logger=_logger)
     if closed.is_held:
         _logger.warning("Run %s is cancelled, and `campaigns cancel` writes that down later", flow_run.name)

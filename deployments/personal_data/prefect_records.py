@@ -33,9 +33,11 @@ from prefect.client.schemas.objects import TERMINAL_STATES, Artifact, FlowRun, L
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
 
+from prefect_campaigns.blocks.report_markdown import unescaped
 from prefect_campaigns.deployments.compile import CAMPAIGN_TAG
 from prefect_campaigns.flows.approval import EXPIRE_FLOW_NAME
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME, RESUME_FLOW_NAME
+from prefect_campaigns.flows.reporting import REPORT_KEY
 from prefect_campaigns.personal_data import Address
 
 _PAGE = 200
@@ -90,12 +92,12 @@ class PrefectRecords:
         return [run.id async for run in self._runs(wanted)]
 
     async def mentioning(self, address: Address) -> Mentioned:
-        """Return the runs in whose record the address stands: in parameters, states, logs and artifacts."""
+        """Return the runs in whose record the address stands: in parameters, labels, states, logs and artifacts."""
         ours: set[UUID] = set()
         found: set[UUID] = set()
         async for run in self._runs(FlowRunFilter()):
             ours.add(run.id)
-            if address.is_in([run.parameters, _said(run.state)]) or (
+            if address.is_in([run.parameters, run.labels, _said(run.state)]) or (
                 run.run_count > 1 and _any_said(address, await self._client.read_flow_run_states(run.id))
             ):
                 found.add(run.id)
@@ -106,9 +108,11 @@ class PrefectRecords:
                 task.run_count > 1 and _any_said(address, await self._client.read_task_run_states(task.id))
             ):
                 found.add(task.flow_run_id)
-        async for artifact in self._artifacts(ArtifactFilter(key=ArtifactFilterKey(like_="progress-"))):
-            if artifact.flow_run_id in ours and address.is_in([artifact.description, artifact.data]):
-                found.add(artifact.flow_run_id)
+        for key in ("progress-", REPORT_KEY):
+            async for artifact in self._artifacts(ArtifactFilter(key=ArtifactFilterKey(like_=key))):
+                said = [artifact.description, artifact.data, unescaped(str(artifact.data))]
+                if artifact.flow_run_id in ours and address.is_in(said):
+                    found.add(artifact.flow_run_id)
         logged = await self._logged(address)
         others = [run.id for some in _batches(logged - ours) async for run in self._all(_with_ids(some))]
         return Mentioned(runs=frozenset(found | (logged & ours)), others=len(others))

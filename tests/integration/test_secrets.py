@@ -216,6 +216,7 @@ async def test_a_secret_is_at_the_engine_and_nowhere_else(
     told = await until(logged, "the log of the run, and its events")
     assert "********" in await log_of(http, in_stack, failed.id)
     assert "progress-secretive-stream" in told["artifacts"]
+    assert "report-secretive" in told["artifacts"]
     assert {kind: found for kind, text in told.items() if (found := found_in(text))} == {}
     # The whole of Prefect's home, where its database, the blocks in it, and the results are; the books; all logs.
     assert (in_stack.home / "worker.log").stat().st_size > 0

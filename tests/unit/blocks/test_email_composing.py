@@ -23,9 +23,11 @@ from prefect_campaigns.blocks.email_composing import (
     SUBJECT_CHARACTERS,
     RunNotice,
     compose,
-    one_line,
     parse_address,
 )
+from prefect_campaigns.blocks.visible_text import one_line
+from prefect_campaigns.figures import LimitFigures, RunFigures, StepFigures
+from prefect_campaigns.results import RunStatus, StepStatus
 
 SENT_AT = datetime(2026, 3, 1, 9, 0, 5, tzinfo=UTC)
 RUN = {
@@ -380,3 +382,70 @@ def test_no_text_makes_the_address_parser_stumble(value: str) -> None:
     except ValueError:
         return
     assert address.username and address.domain
+
+
+FIGURES = RunFigures(
+    campaign_key="weekly-restaurant-outreach",
+    campaign_name=RUN["campaign_name"],
+    timezone="America/New_York",
+    run_id=RUN["run_id"],
+    run_name=RUN["run"],
+    trigger_type="scheduled",
+    status=RunStatus.FAILED,
+    state_name=RUN["state"],
+    message=RUN["message"],
+    started_at=SENT_AT,
+    completed_at=SENT_AT,
+    cost="0.024",
+    counts={"prospects_generated": 20.0, "leads_analyzed": 0.0},
+    steps=(
+        StepFigures(name="prospecting", engine="prospecting", status=StepStatus.COMPLETED, attempts=1, cost="0.024"),
+        StepFigures(
+            name="analysis <b>",
+            engine="analysis",
+            status=StepStatus.FAILED,
+            attempts=3,
+            error="answered 503 <script>alert(1)</script>\nX-Header: no",
+            what_to_do="campaigns retry azure-fox goes on at this step.",
+        ),
+    ),
+    limits=(LimitFigures(name="daily", limit="5", spent="0.024", resets_at=SENT_AT, timezone="America/New_York"),),
+    made_at=SENT_AT,
+)
+
+
+def reported(**changes: str) -> dict[str, str]:
+    return {**RUN, "report": FIGURES.model_copy(update=changes).model_dump_json()}
+
+
+def test_figures_of_the_end_are_a_part_of_the_mail_as_text() -> None:
+    mail = mail_of(json.dumps(reported()))
+    text, page = text_of(mail), page_of(mail)
+    for part in (text, page.text):
+        assert "0.024 USD" in part
+        assert "4.976 left of 5.00" in part
+        assert "3 requests" in part
+        assert "analysis <b>" in part
+        assert "What to do: campaigns retry azure-fox goes on at this step." in part
+        assert "<script>alert(1)</script> X-Header: no" in part
+    assert "20 found (100 %)" in text
+    assert page.tags <= {"html", "head", "meta", "title", "body", "table", "tr", "td", "th", "p", "a"}
+    assert page.links == [RUN["url"]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"message": "another end"}, {"state_name": "Crashed"}, {"run_id": "another run"}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_figures_of_another_end_are_left_out(changes: dict[str, str]) -> None:
+    mail = mail_of(json.dumps(reported(**changes)))
+    assert "left of" not in text_of(mail)
+    assert "left of" not in page_of(mail).text
+
+
+@pytest.mark.parametrize("report", ["", "no JSON", "{}", "[]", '{"cost": "NaN"}', "[" * 100_000])
+def test_what_are_no_figures_is_left_out(report: str) -> None:
+    mail = mail_of(json.dumps({**RUN, "report": report}))
+    assert "503 Service Unavailable" in text_of(mail)
+    assert "left of" not in text_of(mail)
