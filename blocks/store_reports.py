@@ -49,9 +49,10 @@ class ReportStore(Protocol):
         """
         ...
 
-    async def budget_statuses(self) -> Mapping[str, BudgetStatus]:
-        """Return what ``budget_status`` does, of all campaigns at one moment, by key.
+    async def budget_statuses(self, campaign_keys: Collection[str] | None = None) -> Mapping[str, BudgetStatus]:
+        """Return what ``budget_status`` does, of these campaigns or of all, at one moment, by key.
 
-        Reservations that have expired are seen to first. A row whose budget cannot be read is left out.
+        Reservations that have expired are seen to first. What has no row, or one whose budget cannot be read, is left
+        out.
         """
         ...

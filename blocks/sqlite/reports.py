@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 
 from prefect_campaigns.blocks import rows
 from prefect_campaigns.blocks.sqlite import limits
@@ -87,17 +88,23 @@ def _daily(day: date) -> str:
     return f"{Period.DAILY}:{day.isoformat()}"
 
 
-def budget_statuses(db: sqlite3.Connection, now: datetime) -> Mapping[str, BudgetStatus]:
+def budget_statuses(
+    db: sqlite3.Connection, now: datetime, campaign_keys: Collection[str] | None
+) -> Mapping[str, BudgetStatus]:
     """Return the limits that hold for each campaign and what stands against them, expired reservations seen to."""
     sweep(db, now)
     account = limits.account_budget(db)
     account_limits = limits.account_limits(db, account, windows(now, limits.account_zone(account)))
     found = {}
-    for (key,) in db.execute("SELECT key FROM campaigns").fetchall():
+    keys = campaign_keys
+    if keys is None:
+        keys = [key for (key,) in db.execute("SELECT key FROM campaigns")]
+    in_zone = cache(lambda zone: windows(now, zone))
+    for key in keys:
         try:
             budget, zone = limits.campaign_budget(db, key)
         except StoreError:
             continue
-        own = limits.campaign_limits(db, key, budget, windows(now, zone))
+        own = limits.campaign_limits(db, key, budget, in_zone(zone))
         found[key] = BudgetStatus(at=now, limits=own, account=account_limits)
     return found

@@ -420,5 +420,5 @@ class SqliteStore:
             lambda db: reports.spent_by_day(db, since=since, until=until, campaign_key=campaign_key)
         )
 
-    async def budget_statuses(self) -> Mapping[str, BudgetStatus]:
-        return await self._file.write(reports.budget_statuses)
+    async def budget_statuses(self, campaign_keys: Collection[str] | None = None) -> Mapping[str, BudgetStatus]:
+        return await self._file.write(lambda db, now: reports.budget_statuses(db, now, campaign_keys))

@@ -16,6 +16,10 @@ from prefect_campaigns.budget import BudgetStatus
 from prefect_campaigns.results import RunReport
 
 
+def _keys_text(keys: Collection[str] | None) -> str | None:
+    return None if keys is None else json.dumps([values.storable_text(key) for key in keys])
+
+
 class _Calls(Protocol):
     async def _value(self, function: str, **arguments: Any) -> Any: ...
 
@@ -28,9 +32,8 @@ class ReportReading:
     async def latest_runs(
         self: _Calls, *, limit: int, campaign_keys: Collection[str] | None = None
     ) -> Mapping[str, Sequence[RunBrief]]:
-        keys = None if campaign_keys is None else json.dumps([values.storable_text(key) for key in campaign_keys])
         found: dict[str, list[RunBrief]] = {}
-        for row in await self._value("campaigns_latest_runs", p_limit=max(limit, 0), p_keys=keys):
+        for row in await self._value("campaigns_latest_runs", p_limit=max(limit, 0), p_keys=_keys_text(campaign_keys)):
             found.setdefault(row["campaign_key"], []).append(rows.brief(row, Decimal))
         return found
 
@@ -62,6 +65,6 @@ class ReportReading:
         )
         return {date.fromisoformat(day): Decimal(spent) for day, spent in found.items()}
 
-    async def budget_statuses(self: _Calls) -> Mapping[str, BudgetStatus]:
-        found = await self._value("campaigns_budget_statuses", p_now=self._now())
+    async def budget_statuses(self: _Calls, campaign_keys: Collection[str] | None = None) -> Mapping[str, BudgetStatus]:
+        found = await self._value("campaigns_budget_statuses", p_keys=_keys_text(campaign_keys), p_now=self._now())
         return {key: values.budget_status(row) for key, row in found.items()}

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord
+from prefect_campaigns.blocks.store_types import CampaignRecord
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.api import views
 from prefect_campaigns.deployments.api.answers import (
@@ -28,12 +28,10 @@ from prefect_campaigns.deployments.api.errors import Refused
 from prefect_campaigns.deployments.api.routing import Actor, CampaignId, SharedParts, body, errors
 from prefect_campaigns.deployments.applying.apply import API_ORIGIN, Change, apply
 from prefect_campaigns.deployments.applying.removal import delete_campaign
-from prefect_campaigns.deployments.driving.audit import record as record_audit
+from prefect_campaigns.deployments.driving import pausing
 from prefect_campaigns.deployments.driving.budget_view import view_budget, view_json
 from prefect_campaigns.deployments.driving.standing import CampaignState, ask_states, describe_state
 from prefect_campaigns.errors import AlreadyThere, UnknownCampaign
-from prefect_campaigns.flows.pausing import pause_by_person
-from prefect_campaigns.flows.resuming import Outcome, resume_by_person
 
 CAMPAIGN_SCHEMA = {"$ref": "#/components/schemas/Campaign"}
 CAMPAIGN_EXAMPLE = {
@@ -174,12 +172,8 @@ async def pause_campaign(request: Request, campaign_id: CampaignId, parts: Share
     wanted = await read_body(request, PauseBody)
     async with parts.both() as (client, store):
         record = await parts.find(store, campaign_id)
-        detail = {"reason": wanted.reason} if wanted.reason else {}
-        is_new = await pause_by_person(client, store, record, reason=wanted.reason, now=current_clock().now())
-        if is_new:
-            await record_audit(
-                client, store, actor=actor, action=AuditAction.CAMPAIGN_PAUSED, campaign_key=record.key, detail=detail
-            )
+        now = current_clock().now()
+        is_new = await pausing.pause_campaign(client, store, record, reason=wanted.reason, actor=actor, now=now)
     message = f"{record.key} {'is paused' if is_new else 'was paused already,'} until somebody resumes it"
     return answer(StatusAnswer(status="paused", message=message))
 
@@ -189,9 +183,7 @@ async def resume_campaign(campaign_id: CampaignId, parts: SharedParts, actor: Ac
     """Resume the campaign, whoever paused it; the message says so where its budget refuses its runs all the same."""
     async with parts.both() as (client, store):
         record = await parts.find(store, campaign_id)
-        resumption = await resume_by_person(client, store, record, now=current_clock().now())
-        if resumption.outcome is Outcome.RESUMED:
-            await record_audit(client, store, actor=actor, action=AuditAction.CAMPAIGN_RESUMED, campaign_key=record.key)
+        resumption = await pausing.resume_campaign(client, store, record, actor=actor, now=current_clock().now())
         state = await _state(client, store, await store.get_campaign(record.key))
     return answer(StatusAnswer(status=views.status_of(state), message=resumption.message))
 

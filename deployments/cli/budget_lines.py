@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from rich.text import Text
 
 from prefect_campaigns.budget import AccountBudget, BudgetStatus, LimitStatus, Scope
+from prefect_campaigns.deployments.cli.printing import sparkline
 from prefect_campaigns.deployments.driving.budget_view import BudgetView
 from prefect_campaigns.deployments.driving.standing import describe_state
 from prefect_campaigns.instants import local_time, time_until, when
@@ -86,6 +87,10 @@ def view_lines(view: BudgetView) -> Iterator[Text]:
     for limit in view.status.limits:
         yield from limit_lines(limit, view.zone, now=now, alert_at=campaign.budget.alert_at)
     yield from _per_lines(view)
+    if any(view.spent_by_day.values()):
+        most = format_money(max(view.spent_by_day.values()))
+        days = sparkline([*view.spent_by_day.values()])
+        yield Text.assemble(("30 days  ", "bold"), days, f"  at the most {most} on a day")
     account = [limit for limit in view.status.account if limit.limit is not None]
     if account:
         yield Text()

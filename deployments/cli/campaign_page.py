@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from prefect_campaigns.deployments.cli.budget_lines import limit_lines
-from prefect_campaigns.deployments.cli.printing import SHOWN_ID, STANDING_STYLES, recipient_names, runs_table
+from prefect_campaigns.deployments.cli.printing import SHOWN_ID, STANDING_STYLES, recipient_names, runs_table, strip
 from prefect_campaigns.deployments.driving.campaign_view import CampaignView
 from prefect_campaigns.deployments.driving.standing import Standing, describe_state, describe_stop
 from prefect_campaigns.instants import when
@@ -117,4 +117,5 @@ def _runs(view: CampaignView) -> Iterator[RenderableType]:
     if not view.runs:
         yield Text(f"none yet: campaigns run {view.campaign.slug}", style="dim")
         return
+    yield Text.assemble(strip(view.runs), ("  oldest first", "dim"))
     yield runs_table(view.runs)

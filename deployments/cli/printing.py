@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import cast
 
 from rich.cells import cell_len, set_cell_size
@@ -15,7 +16,7 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
-from prefect_campaigns.blocks.store_types import PausedBy
+from prefect_campaigns.blocks.store_types import PausedBy, RunBrief
 from prefect_campaigns.deployments.driving.standing import Standing
 from prefect_campaigns.models import Recipients
 from prefect_campaigns.money import format_money
@@ -34,6 +35,16 @@ RUN_STYLES = {
     RunStatus.ABORTED: "yellow",
     RunStatus.RUNNING: "cyan",
 }
+
+_OUTCOMES = {
+    RunStatus.COMPLETED: ("✓", "green"),
+    RunStatus.PARTIAL: ("!", "yellow"),
+    RunStatus.FAILED: ("✗", "red"),
+    RunStatus.ABORTED: ("-", "yellow"),
+    RunStatus.RUNNING: ("▶", "cyan"),
+}
+
+_LEVELS = "▁▂▃▄▅▆▇█"
 
 SHOWN_ID = 8
 """How much of a run's id is shown, and is enough to name the run by."""
@@ -116,6 +127,20 @@ def runs_table(runs: Sequence[RunReport]) -> Table:
             format_money(run.total_cost),
         )
     return table
+
+
+def strip(runs: Sequence[RunBrief | RunReport]) -> Text:
+    """Return the outcomes of runs, which come newest first, as signs, the newest last: ``✓✓✗✓▶``."""
+    return Text.assemble(*(_OUTCOMES[run.status] for run in reversed(runs)))
+
+
+def sparkline(values: Sequence[Decimal]) -> str:
+    """Return amounts as a row of columns, the largest as high as a line: ``▁▃█ ▂``; nothing is a blank."""
+    most = max(values, default=Decimal(0))
+    if most <= 0:
+        return " " * len(values)
+    last = len(_LEVELS) - 1
+    return "".join(_LEVELS[min(int(value / most * last + Decimal("0.5")), last)] if value else " " for value in values)
 
 
 def recipient_names(recipients: Recipients | None) -> list[str]:

@@ -14,15 +14,16 @@ from rich.text import Text
 
 from prefect_campaigns.blocks.settings import load_settings
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import AuditAction, CampaignRecord
+from prefect_campaigns.blocks.store_types import CampaignRecord, RunBrief
 from prefect_campaigns.blocks.stores import open_store
 from prefect_campaigns.budget import BudgetStatus, LimitStatus, describe_limits
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.cli.budget_lines import bar
 from prefect_campaigns.deployments.cli.main import EXIT_FAILED, EXIT_OK, AsJson, err, print_json, say
-from prefect_campaigns.deployments.cli.printing import STANDING_STYLES
+from prefect_campaigns.deployments.cli.printing import STANDING_STYLES, strip
 from prefect_campaigns.deployments.driving.audit import local_actor
-from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.budget_view import limit_json, pause_json, state_json, stop_json
+from prefect_campaigns.deployments.driving.pausing import pause_campaign, resume_campaign
 from prefect_campaigns.deployments.driving.standing import (
     CampaignState,
     Standing,
@@ -41,12 +42,8 @@ from prefect_campaigns.deployments.driving.strays import (
 )
 from prefect_campaigns.deployments.running.interrupts import cancel_on_signals
 from prefect_campaigns.deployments.running.server import connect
-from prefect_campaigns.flows.pausing import pause_by_person
-from prefect_campaigns.flows.resuming import Outcome, Resumption, resume_by_person
+from prefect_campaigns.flows.resuming import Outcome, Resumption
 from prefect_campaigns.money import format_money
-
-ASKED_AT_ONCE = 8
-"""Of how many campaigns the store is asked at the same time."""
 
 
 async def list_command(*, json: AsJson = False) -> int:
@@ -54,9 +51,15 @@ async def list_command(*, json: AsJson = False) -> int:
     cancel_on_signals()
     async with open_store(load_settings()) as store:
         records = await store.list_campaigns()
-        states, budgets = await asyncio.gather(read_states(store, records, with_strays=True), _budgets(store, records))
+        states, budgets, runs = await asyncio.gather(
+            read_states(store, records, with_strays=True),
+            store.budget_statuses(),
+            store.latest_runs(limit=RUNS_SHOWN),
+        )
+    # One that was deleted meanwhile has none.
+    shown = [(state, budgets[state.record.key]) for state in states.campaigns if state.record.key in budgets]
     if json:
-        listed = [_listed_json(*one) for one in zip(states.campaigns, budgets, strict=True)]
+        listed = [_listed_json(state, budget, runs.get(state.record.key, ())) for state, budget in shown]
         problem = states.server_problem
         stop = stop_json(states.stop)
         strays = [_stray_json(one) for one in states.strays]
@@ -67,8 +70,8 @@ async def list_command(*, json: AsJson = False) -> int:
         say(Text(describe_stop(states.stop), style="bold red"))
     if not records and not states.strays:
         say("There are no campaigns yet. campaigns apply FILE makes one.")
-    for state, budget in zip(states.campaigns, budgets, strict=True):
-        for line in _lines(state, budget):
+    for state, budget in shown:
+        for line in _lines(state, budget, runs.get(state.record.key, ())):
             say(line)
     for stray in states.strays:
         for line in _stray_lines(stray):
@@ -78,27 +81,32 @@ async def list_command(*, json: AsJson = False) -> int:
     return EXIT_OK
 
 
-async def _budgets(store: CampaignStore, records: Sequence[CampaignRecord]) -> list[BudgetStatus]:
-    turns = asyncio.Semaphore(ASKED_AT_ONCE)
-
-    async def ask(record: CampaignRecord) -> BudgetStatus:
-        async with turns:
-            return await store.budget_status(record.key)
-
-    return await asyncio.gather(*map(ask, records))
-
-
 _WINDOWS = ("today", "this week", "this month")
+BAR_CELLS = 12
 
 
-def _lines(state: CampaignState, budget: BudgetStatus) -> Iterator[Text]:
+RUNS_SHOWN = 20
+"""How many runs of each campaign are shown, as a strip of outcomes."""
+
+
+def _lines(state: CampaignState, budget: BudgetStatus, runs: Sequence[RunBrief]) -> Iterator[Text]:
     """Yield what there is to say of a campaign, for eighty columns."""
     campaign, schedule = state.record.campaign, state.record.campaign.schedule
     yield Text.assemble((campaign.name, "bold"), (f"  campaign/{campaign.slug}", "dim"))
-    runs = f"{schedule.cron} {schedule.timezone}" if schedule else "by hand"
-    yield Text.assemble("  ", (state.standing.words, STANDING_STYLES.get(state.standing, "yellow")), f", runs {runs}")
+    due = f"{schedule.cron} {schedule.timezone}" if schedule else "by hand"
+    yield Text.assemble("  ", (state.standing.words, STANDING_STYLES.get(state.standing, "yellow")), f", runs {due}")
     spent = (f"{_share(limit)} {when}" for limit, when in zip(budget.limits, _WINDOWS, strict=True))
     yield Text(f"  spent {', '.join(spent)}")
+    if any(limit.limit for limit in budget.limits):
+        yield Text("  ").append_text(
+            Text("   ").join(
+                Text.assemble(f"{limit.window.period} ", bar(limit, campaign.budget.alert_at, cells=BAR_CELLS))
+                for limit in budget.limits
+                if limit.limit and limit.window
+            )
+        )
+    if runs:
+        yield Text.assemble("  last runs ", strip(runs), ", oldest first")
     if state.standing not in (Standing.ACTIVE, Standing.NOT_ENABLED):
         yield Text(f"  {describe_state(state, now=budget.at)}", style="yellow")
 
@@ -126,7 +134,7 @@ def _share(limit: LimitStatus) -> str:
     return f"{format_money(limit.spent)}{of}"
 
 
-def _listed_json(state: CampaignState, budget: BudgetStatus) -> dict[str, Any]:
+def _listed_json(state: CampaignState, budget: BudgetStatus, runs: Sequence[RunBrief]) -> dict[str, Any]:
     campaign, schedule = state.record.campaign, state.record.campaign.schedule
     return {
         "slug": campaign.slug,
@@ -136,6 +144,10 @@ def _listed_json(state: CampaignState, budget: BudgetStatus) -> dict[str, Any]:
         **state_json(state),
         "schedule": schedule.model_dump(mode="json", by_alias=True) if schedule else None,
         "limits": [limit_json(limit) for limit in budget.limits],
+        "lastRuns": [
+            {"runId": run.run_id, "name": run.run_name, "status": run.status.value, "state": run.state_name}
+            for run in runs
+        ],
     }
 
 
@@ -152,8 +164,7 @@ async def pause_command(name: str, /, *, reason: str | None = None, json: AsJson
 
     async def pause(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
         now = current_clock().now()
-        if await pause_by_person(client, store, record, reason=reason, now=now):
-            await _record(client, store, record, AuditAction.CAMPAIGN_PAUSED, {"reason": reason} if reason else {})
+        if await pause_campaign(client, store, record, reason=reason, actor=local_actor(), now=now):
             said = f"{record.key} is paused until somebody resumes it: campaigns resume {record.key}"
             return said, {"changed": True}
         (state,) = await ask_states(client, store, [record])
@@ -191,22 +202,14 @@ async def resume_command(name: str, /, *, json: AsJson = False) -> int:
     """
 
     async def resume(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> tuple[str, dict[str, Any]]:
-        resumption = await resume_by_person(client, store, record, now=current_clock().now())
+        resumption = await resume_campaign(client, store, record, actor=local_actor(), now=current_clock().now())
         is_resumed = resumption.outcome is Outcome.RESUMED
-        if is_resumed:
-            await _record(client, store, record, AuditAction.CAMPAIGN_RESUMED, {})
         return resumption.message, {"changed": is_resumed, "runsRefused": _refusal_json(resumption)}
 
     async with _at_work() as (client, store):
         state = await _act(client, store, await find_in_books(client, store, name), resume, as_json=json)
     # A run that the budget stopped may have come in between.
     return EXIT_FAILED if state.standing in (Standing.PAUSED, Standing.PAUSED_BY_PERSON) else EXIT_OK
-
-
-async def _record(
-    client: PrefectClient, store: CampaignStore, record: CampaignRecord, action: AuditAction, detail: dict[str, Any]
-) -> None:
-    await record_audit(client, store, actor=local_actor(), action=action, campaign_key=record.key, detail=detail)
 
 
 def _refusal_json(resumption: Resumption) -> dict[str, Any] | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from prefect_campaigns.blocks.store import CampaignStore
-from prefect_campaigns.blocks.store_types import Pause, Reservation, Stop
+from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, Reservation, Stop
 from prefect_campaigns.budget import BudgetStatus, LimitStatus
 from prefect_campaigns.deployments.driving.standing import CampaignState, Standing
 from prefect_campaigns.forecast import Exhaustion, LikelyCost, exhaustions, fire_times, likely_cost, runs_left
@@ -18,6 +18,7 @@ from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, RunStatus
 
 _RUNS_READ = 25
+DAYS_SHOWN = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class BudgetView:
         reached: at which of the runs to come each limit is reached that will be.
         runs_left: for how many runs the money lasts that is left now; None without a limit or a likely cost.
         unconfirmed: the requests that are booked at their estimate, whenever they were made.
+        spent_by_day: what was spent on each of the last thirty days of the campaign's timezone, today the last.
     """
 
     state: CampaignState
@@ -41,6 +43,7 @@ class BudgetView:
     reached: Sequence[Exhaustion]
     runs_left: int | None
     unconfirmed: Sequence[Reservation]
+    spent_by_day: Mapping[date, Decimal]
 
     @property
     def zone(self) -> tzinfo:
@@ -71,7 +74,18 @@ async def view_budget(store: CampaignStore, state: CampaignState) -> BudgetView:
         reached=reached,
         runs_left=runs_left(status, likely.amount) if likely else None,
         unconfirmed=await store.unconfirmed(campaign.slug),
+        spent_by_day=await spent_by_day(store, state.record, days=DAYS_SHOWN, now=status.at),
     )
+
+
+async def spent_by_day(
+    store: CampaignStore, record: CampaignRecord, *, days: int, now: datetime
+) -> Mapping[date, Decimal]:
+    """Return what a campaign spent on each of the last so many days of its timezone, today the last."""
+    today = now.astimezone(record.campaign.timezone).date()
+    shown = [today - timedelta(days=back) for back in reversed(range(days))]
+    spent = await store.spent_by_day(since=shown[0], until=today, campaign_key=record.key)
+    return {day: spent.get(day, Decimal(0)) for day in shown}
 
 
 def look_ahead(
@@ -156,5 +170,6 @@ def view_json(view: BudgetView) -> dict[str, Any]:
         },
         "runsLeft": view.runs_left,
         "reached": [{"limit": one.limit.name, "at": one.at.isoformat(), "run": one.run} for one in view.reached],
+        "days": [{"day": day.isoformat(), "spent": format_money(spent)} for day, spent in view.spent_by_day.items()],
         "unconfirmed": {"count": len(view.unconfirmed), "booked": format_money(view.unconfirmed_cost)},
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 from slugify import slugify
 
@@ -19,12 +19,18 @@ from prefect_campaigns.flows.campaign import FLOW_NAME
 _PAGE = 200
 
 
-async def read_deployments(client: PrefectClient) -> list[DeploymentResponse]:
-    """Return the deployments of all campaigns on the server."""
+async def read_deployments(
+    client: PrefectClient, campaign_keys: Collection[str] | None = None
+) -> list[DeploymentResponse]:
+    """Return the deployments on the server of these campaigns, or of all."""
+    named = None if campaign_keys is None else DeploymentFilter(name=DeploymentFilterName(any_=list(campaign_keys)))
     found: list[DeploymentResponse] = []
     while True:
         page = await client.read_deployments(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW_NAME])), limit=_PAGE, offset=len(found)
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW_NAME])),
+            deployment_filter=named,
+            limit=_PAGE,
+            offset=len(found),
         )
         found += page
         if len(page) < _PAGE:

@@ -25,8 +25,8 @@ SERVER_SECONDS = 30.0
 """How long the server is waited for; without it the store says what it knows."""
 
 
-ASKED_ONE_BY_ONE = 3
-"""Of how many campaigns the server is asked singly, rather than of all deployments that there are."""
+ASKED_ONE_BY_ONE, ASKED_BY_NAME = 3, 100
+"""Of how many campaigns the server is asked singly, and of how many by their names; of more, it is asked of all."""
 
 RUNS, GOES_ON = "this run runs all the same", "this run goes on all the same"
 """What ``warnings_of`` says becomes of a run."""
@@ -91,9 +91,16 @@ async def read_states(store: CampaignStore, records: Iterable[CampaignRecord], *
     except (ServerError, TimeoutError) as error:
         silence = f"no Prefect API answers within {SERVER_SECONDS:g} seconds"
         problem = silence if isinstance(error, TimeoutError) else str(error)
-        return _seen((_by_the_store(record) for record in records), stop, server_problem=problem)
+        return states_by_the_store(records, stop, server_problem=problem)
     strays = strays_among(there, {record.key for record in records})
     return replace(_seen(states, stop), strays=tuple(sorted(strays, key=lambda stray: stray.name)))
+
+
+def states_by_the_store(
+    records: Iterable[CampaignRecord], stop: Stop | None, *, server_problem: str | None = None
+) -> States:
+    """Return how campaigns stand as far as the store knows, which is not told what a person does in Prefect."""
+    return _seen((_by_the_store(record) for record in records), stop, server_problem=server_problem)
 
 
 def _seen(states: Iterable[CampaignState], stop: Stop | None, *, server_problem: str | None = None) -> States:
@@ -122,10 +129,12 @@ async def ask_states(
 
 
 async def _ask(client: PrefectClient, store: CampaignStore, records: Sequence[CampaignRecord]) -> list[CampaignState]:
+    found: list[DeploymentResponse | None]
     if len(records) <= ASKED_ONE_BY_ONE:
         found = [await read_deployment(client, record) for record in records]
     else:
-        found = [*await read_deployments(client)]
+        keys = [record.key for record in records] if len(records) <= ASKED_BY_NAME else None
+        found = [*await read_deployments(client, keys)]
     deployments = {deployment.name: deployment for deployment in found if deployment is not None}
     return [await _state(client, store, record, deployments.get(record.key)) for record in records]
 

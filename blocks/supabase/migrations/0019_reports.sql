@@ -82,8 +82,9 @@ begin
     end
     $$;
 
-    -- {key: as campaigns_budget_status has it} of all campaigns whose budget can be read, expired reservations seen to.
-    create function public.campaigns_budget_statuses(p_now timestamptz default null) returns jsonb
+    -- {key: as campaigns_budget_status has it} of the campaigns of p_keys (null: of all) whose budget can be read, expired
+    -- reservations seen to.
+    create function public.campaigns_budget_statuses(p_keys text, p_now timestamptz default null) returns jsonb
     language plpgsql set search_path = '' set timezone = 'UTC' as $$
     declare
         v_now constant timestamptz := coalesce(p_now, clock_timestamp());
@@ -101,7 +102,8 @@ begin
                         l.scope, l.period, l.first_day, l.amount_limit, l.spent, l.reserved) order by l.place)) as status
                 from public.campaigns_limits(
                     c.key, t.day, t.budget, a, public.campaigns_local_day(v_now, a.timezone)) l) s
-            where t.error is null), '{}'));
+            where t.error is null
+              and (p_keys is null or c.key in (select jsonb_array_elements_text(p_keys::jsonb)))), '{}'));
     end
     $$;
 

@@ -162,6 +162,8 @@ class TestMoney:
         lease = await take_lease(store, "b", key=OTHER)
         await send(store, lease, "0.10")
         assert await store.budget_statuses() == {key: await store.budget_status(key) for key in (KEY, OTHER)}
+        assert await store.budget_statuses([OTHER, "nobody"]) == {OTHER: await store.budget_status(OTHER)}
+        assert await store.budget_statuses([]) == {}
 
     async def test_what_has_expired_is_seen_to_first(self, store: CampaignStore, clock: SettableClock) -> None:
         await send(store, await take_lease(store), "0.10", hold_seconds=60)

@@ -179,6 +179,7 @@ async def test_a_campaign_s_money_is_shown_with_what_is_to_come(store: CampaignS
     assert lines[9:] == [
         "perRun   1.00 at the most; the last run cost 0.16",
         "perLead  0.05 at the most",
+        f"30 days  {' ' * 29}█  at the most 0.38 on a day",
         "",
         "The next run will likely cost 0.12: the median of 3 runs (0.10 to 0.16).",
         "It is due Wed 13 May 09:00, in 57 min.",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from rich.console import Console, RenderableType
 
+from prefect_campaigns.blocks.store_types import RunBrief
 from prefect_campaigns.deployments.cli.main import PIPE_WIDTH
-from prefect_campaigns.deployments.cli.printing import Entry, Listing, plain_table
+from prefect_campaigns.deployments.cli.printing import Entry, Listing, plain_table, sparkline, strip
+from prefect_campaigns.results import RunStatus
 
 REASON = "the client is on holiday until the end of August"
 ENTRIES = [
@@ -61,3 +65,34 @@ def test_a_pipe_is_given_all_of_a_long_line_and_a_terminal_too_in_several() -> N
     assert failed == f"analysis       0.012  {error}".rstrip()
     lines = printed(table, width=80, is_terminal=True)
     assert max(map(len, lines)) <= 80 and " ".join(" ".join(lines).split()).count("no answer") == 60
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], ""),
+        (["0", "0"], "  "),
+        (["0", "1", "8"], " ▂█"),
+        (["0.000001", "8"], "▁█"),
+        (["5", "5"], "██"),
+    ],
+)
+def test_amounts_as_a_row_of_columns_whose_largest_is_full(values: list[str], shown: str) -> None:
+    assert sparkline([Decimal(value) for value in values]) == shown
+
+
+def test_outcomes_are_a_strip_whose_newest_is_the_last() -> None:
+    newest_first = [RunStatus.RUNNING, RunStatus.ABORTED, RunStatus.FAILED, RunStatus.PARTIAL, RunStatus.COMPLETED]
+    runs = [
+        RunBrief(
+            run_id=str(place),
+            run_name="azure-fox",
+            status=status,
+            state_name=None,
+            started_at=datetime(2026, 5, 13, tzinfo=UTC),
+            completed_at=None,
+            total_cost=Decimal(0),
+        )
+        for place, status in enumerate(newest_first)
+    ]
+    assert strip(runs).plain == "✓!✗-▶"
