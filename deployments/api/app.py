@@ -12,11 +12,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
 from prefect_campaigns.blocks.settings import Settings
-from prefect_campaigns.deployments.api import account, campaigns, document, runs
+from prefect_campaigns.deployments.api import account, campaigns, document, pages, runs
 from prefect_campaigns.deployments.api.auth import Policy
 from prefect_campaigns.deployments.api.errors import HANDLERS
 from prefect_campaigns.deployments.api.gate import InnerGate, OuterGate
 from prefect_campaigns.deployments.api.parts import Parts
+from prefect_campaigns.deployments.pages.money_page import MoneyPages
 
 DESCRIPTION = (
     "Lead-generation campaigns on Prefect: what they do, when they run, what they may spend and have spent. What is"
@@ -49,8 +50,8 @@ def create_app(settings: Settings, policy: Policy) -> FastAPI:
         exception_handlers=HANDLERS,
         redirect_slashes=False,
     )
-    app.state.parts = parts
-    for router in (campaigns.router, runs.router, account.router):
+    app.state.parts, app.state.policy, app.state.money_pages = parts, policy, MoneyPages()
+    for router in (campaigns.router, runs.router, account.router, pages.router):
         app.include_router(router)
 
     @app.get(document.OPENAPI_JSON, include_in_schema=False)

@@ -1,7 +1,8 @@
 """Who may do what with the REST API.
 
-With keys, every request but ``/api/health`` and the documentation needs one. Without, the API listens on loopback
-alone and whoever works on this machine may do everything; but not the web pages in their browsers (``web_pages``).
+With keys, every request but ``/api/health`` and the documentation needs one; a browser is asked for it once. Without,
+the API listens on loopback alone and whoever works on this machine may do everything; but not the web pages of others
+in their browsers (``web_pages``).
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from starlette.datastructures import Headers
 
 from prefect_campaigns.blocks.api_keys import Access, ApiKey, find_key
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.blocks.supabase_credentials import is_loopback
+from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.api.sessions import Sessions, session_cookie
 from prefect_campaigns.deployments.running.web_pages import SAFE_METHODS, is_sent_by_a_page, names_another_machine
 from prefect_campaigns.errors import SettingsError
 
@@ -22,6 +26,16 @@ LOCAL_ACTOR = "local"
 """What the audit calls whoever needs no key."""
 
 OPEN_PATHS = ("/api/health", "/docs", "/openapi.json")
+
+LOGIN = "/login"
+_STATIC = "/static/"
+_PAGES = ("/", LOGIN, "/logout")
+_PAGE_TREES = ("/campaigns/", _STATIC)
+
+
+def is_page(path: str) -> bool:
+    """Whether a path is that of a page for people, or of a part of one."""
+    return path in _PAGES or path.startswith(_PAGE_TREES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +57,21 @@ class Denial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who sends a request.
+
+    Attributes:
+        name: for the audit; empty where none is needed.
+        access: what may be done.
+        session: the cookie of the session by which a browser is known; empty without one.
+    """
+
+    name: str
+    access: Access = Access.FULL
+    session: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """Who may do what.
 
@@ -53,6 +82,11 @@ class Policy:
 
     keys: Sequence[ApiKey] = ()
     origins: Sequence[str] = ()
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The sessions of browsers."""
+        return Sessions(self.keys)
 
     @classmethod
     def of(cls, settings: Settings, *, host: str) -> Policy:
@@ -87,13 +121,16 @@ class Policy:
             )
         return None
 
-    def identify(self, method: str, path: str, headers: Headers) -> str | Denial:
-        """Return the name of whoever sends the request, or why it is not let in; no name where none is needed."""
+    def identify(self, method: str, path: str, headers: Headers) -> Caller | Denial:
+        """Return who sends the request, or why it is not let in; no name where none is needed."""
         if not self.keys:
-            return LOCAL_ACTOR
-        key = find_key(self.keys, _presented(headers))
-        if path in OPEN_PATHS and method in SAFE_METHODS:
-            return key.name if key else ""
+            return Caller(name=LOCAL_ACTOR)
+        key, session = find_key(self.keys, _presented(headers)), ""
+        if key is None and is_page(path):
+            session = session_cookie(headers)
+            key = self.sessions.owner(session, now=current_clock().now())
+        if (path in OPEN_PATHS and method in SAFE_METHODS) or path == LOGIN or path.startswith(_STATIC):
+            return Caller(name=key.name, access=key.access, session=session) if key else Caller(name="")
         if key is None:
             return Denial(
                 status_code=401,
@@ -101,7 +138,7 @@ class Policy:
             )
         if key.access is Access.READ and method not in SAFE_METHODS:
             return Denial(status_code=403, message=f"the key {key.name} is for reading only", actor=key.name)
-        return key.name
+        return Caller(name=key.name, access=key.access, session=session)
 
 
 def _presented(headers: Headers) -> bytes:

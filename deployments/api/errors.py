@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from prefect_campaigns import errors
 from prefect_campaigns.deployments.api.answers import ComplaintAnswer, ErrorAnswer, answer
+from prefect_campaigns.deployments.api.auth import is_page
 from prefect_campaigns.deployments.api.document import methods_at, openapi
+from prefect_campaigns.deployments.api.page_answers import problem
 from prefect_campaigns.errors import CampaignsError, InvalidCampaign
 from prefect_campaigns.words import came, shown
 
@@ -60,19 +62,28 @@ def error_answer(
     return answer(ErrorAnswer(error=message, complaints=complaints), status_code, headers=headers)
 
 
-async def answer_known(_: Request, error: Exception) -> Response:
+async def answer_known(request: Request, error: Exception) -> Response:
     """Answer an error of this package."""
+    if is_page(request.url.path):
+        status = error.status_code if isinstance(error, Refused) else _status_of(error)
+        return problem(status, str(error))
     if isinstance(error, Refused):
         return error_answer(error.status_code, str(error), complaints=error.complaints)
     if isinstance(error, InvalidCampaign):
         return error_answer(400, str(error), complaints=[_complaint(one) for one in error.complaints])
-    status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
-    if status >= 500:
-        logger.error("%s", error)
+    status = _status_of(error)
     if isinstance(error, errors.UnknownCampaign):
         hint = f"; did you mean {' or '.join(error.near)}?" if error.near else ""
         return error_answer(status, f"Campaign not found{hint}")
     return error_answer(status, str(error))
+
+
+def _status_of(error: Exception) -> int:
+    """Return the status of an error of this package, and log what is nobody's request's fault."""
+    status = next((_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES), 500)
+    if status >= 500:
+        logger.error("%s", error)
+    return status
 
 
 def _complaint(complaint: errors.Complaint) -> ComplaintAnswer:
@@ -85,6 +96,9 @@ async def answer_http(request: Request, error: Exception) -> Response:
     """Answer a path that is not there, or a method that it has not."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     path = request.url.path
+    if is_page(path):
+        text = f"{request.method} is not for {path}" if status == 405 else f"There is no page {path}."
+        return problem(status, text)
     if status == 405:
         allowed = ", ".join(methods_at(openapi(request.app), path))
         return error_answer(405, f"{request.method} is not for {path}; {allowed} is", headers={"Allow": allowed})

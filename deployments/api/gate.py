@@ -10,8 +10,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_campaigns.deployments.api.auth import Denial, Policy
+from prefect_campaigns.deployments.api.auth import Denial, Policy, is_page
 from prefect_campaigns.deployments.api.errors import UNEXPECTED, error_answer, logger
+from prefect_campaigns.deployments.api.page_answers import problem, to_login
 from prefect_campaigns.deployments.running.web_pages import SAFE_METHODS
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -62,7 +63,8 @@ class OuterGate:
             if begun:
                 # Half an answer is out: the connection is cut, so that nobody takes it for a whole one.
                 raise
-            await error_answer(500, UNEXPECTED)(scope, receive, send)
+            failed = problem(500, UNEXPECTED) if is_page(path) else error_answer(500, UNEXPECTED)
+            await failed(scope, receive, send)
 
 
 def _telling(scope: Scope, send: Send) -> Send:
@@ -104,11 +106,12 @@ class InnerGate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        actor = self._policy.identify(scope["method"], scope["path"], headers)
-        scope["state"]["actor"] = actor.actor if isinstance(actor, Denial) else actor
-        if isinstance(actor, Denial):
-            await _deny(actor)(scope, receive, send)
+        caller = self._policy.identify(scope["method"], scope["path"], headers)
+        if isinstance(caller, Denial):
+            scope["state"]["actor"] = caller.actor
+            await _answer_denied(caller, scope)(scope, receive, send)
             return
+        scope["state"]["actor"], scope["state"]["caller"] = caller.name, caller
         if not headers.get("transfer-encoding") and headers.get("content-length", "0") == "0":
             await self._app(scope, receive, send)
             return
@@ -123,6 +126,15 @@ class InnerGate:
 
 def _deny(denial: Denial) -> Response:
     return error_answer(denial.status_code, denial.message, headers=denial.headers)
+
+
+def _answer_denied(denial: Denial, scope: Scope) -> Response:
+    """Return why a request is not let in; who looks at a page and is not known is asked for a key."""
+    if not is_page(scope["path"]):
+        return _deny(denial)
+    if denial.status_code == 401:
+        return to_login(scope["path"] if scope["method"] in SAFE_METHODS else "/")
+    return problem(denial.status_code, denial.message)
 
 
 async def _take_body(headers: Headers, receive: Receive) -> bytes | Response | None:

@@ -12,6 +12,7 @@ _EMERGENCY = "prefect_campaigns.deployments.cli.emergency_commands"
 _LOGS = "prefect_campaigns.deployments.cli.log_commands"
 _MONEY = "prefect_campaigns.deployments.cli.money_commands"
 _PERSONAL_DATA = "prefect_campaigns.deployments.cli.personal_data_commands"
+_REPORT = "prefect_campaigns.deployments.cli.report_commands"
 _RUN = "prefect_campaigns.deployments.cli.run_commands"
 _STATE = "prefect_campaigns.deployments.cli.state_commands"
 
@@ -52,6 +53,17 @@ def _add_campaigns(app: App) -> None:
         are set here: campaigns budget --account --daily 50
 
         Example: campaigns budget weekly-restaurant-outreach""",
+    )
+    app.command(
+        f"{_REPORT}:report_command",
+        name="report",
+        usage="Usage: campaigns report NAME|RUN | --week|--month [NAME] [--out FILE]",
+        help="""Report on a run, or on a week or a month.
+
+        Leads, steps, cost per lead and what to do about errors; as a page for a
+        client with --out report.html, which needs nothing else.
+
+        Example: campaigns report --month weekly-restaurant-outreach --out may.html""",
     )
     app.command(
         f"{_STATE}:pause_command",

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    ArtifactFilterType,
-)
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import PrefectException
 from prefect.utilities.urls import url_for
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -27,6 +19,7 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.budget import BudgetStatus
 from prefect_campaigns.deployments.cli.printing import plain_table
 from prefect_campaigns.deployments.cli.waiting import TakingUp, what_it_waits_for
+from prefect_campaigns.deployments.driving.progress import NO_PROGRESS, Progress, read_progress
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunReport, StepResult, StepStatus, describe_counts
 
@@ -47,13 +40,13 @@ class RunView:
 
     Attributes:
         record: what the store has of it; None before it has begun.
-        progress: what each step last said of itself, by the step's artifact key.
+        progress: what each step last said of itself.
         waiting: what the run waits for, and what to do about it; None while it goes on.
     """
 
     flow_run: FlowRun
     record: RunReport | None
-    progress: Mapping[str, str] = field(default_factory=dict)
+    progress: Progress = NO_PROGRESS
     waiting: str | None = None
 
     @property
@@ -83,31 +76,13 @@ async def follow(client: PrefectClient, store: CampaignStore, flow_run_id: UUID)
         view = RunView(
             flow_run=flow_run,
             record=await store.get_run(str(flow_run_id)),
-            progress=await _progress(client, flow_run_id),
+            progress=(await read_progress(client, [flow_run_id])).get(flow_run_id, NO_PROGRESS),
             waiting=await what_it_waits_for(client, store, flow_run, asked),
         )
         yield view
         if view.ended or view.is_suspended or asked.in_vain:
             return
         await asyncio.sleep(POLL_SECONDS)
-
-
-async def _progress(client: PrefectClient, flow_run_id: UUID) -> dict[str, str]:
-    try:
-        artifacts = await client.read_artifacts(
-            artifact_filter=ArtifactFilter(
-                flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]),
-                type=ArtifactFilterType(any_=["progress"]),
-            )
-        )
-    except (httpx.HTTPError, PrefectException):
-        # What a step says of itself is an ornament of the view.
-        return {}
-    return {
-        artifact.key: f"{float(str(artifact.data or 0)):.0f} % {artifact.description or ''}".strip()
-        for artifact in artifacts
-        if artifact.key
-    }
 
 
 async def watch(console: Console, client: PrefectClient, store: CampaignStore, flow_run_id: UUID) -> RunView:
@@ -142,8 +117,8 @@ def _lines(view: RunView) -> list[str]:
 
 
 def _progress_of(view: RunView, step: StepResult) -> str:
-    ending = f"-{re.sub(r'[^a-z0-9]+', '-', step.name.lower()).strip('-')}"
-    return next((said for key, said in view.progress.items() if key.endswith(ending)), "")
+    said = view.progress.of(step.name)
+    return said.describe() if said else ""
 
 
 def print_run(console: Console, view: RunView) -> None:
