@@ -31,6 +31,7 @@ IN_FEW_WORDS = {
     "pause": "until somebody resumes",
     "plan": "what apply would do",
     "purge": "remove old results",
+    "report": "on a run or a month",
     "resume": "a paused campaign",
     "retry": "go on at the failed step",
     "run": "start a campaign now",

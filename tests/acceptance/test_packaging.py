@@ -19,7 +19,7 @@ from processes import run, user_environment
 
 PROJECT = Path(__file__).parents[2]
 SOURCES = ["pyproject.toml", "uv.lock", "README.md", "LICENSE", "campaigns", "blocks", "flows", "deployments"]
-OUR_SUFFIXES = (".py", ".json", ".sql", ".html", ".typed")
+OUR_SUFFIXES = (".py", ".json", ".sql", ".html", ".css", ".js", ".typed")
 
 LOOK_INSIDE = """
 import importlib.util, json, sys
