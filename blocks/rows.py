@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -55,7 +54,7 @@ def campaign_record(row: Row, *, pause: Pause | None) -> CampaignRecord:
         StoreError: its campaign cannot be used.
     """
     try:
-        campaign = _campaign(row["config"])
+        campaign = Campaign.model_validate_json(row["config"])
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = "/".join(map(str, first["loc"]))
@@ -74,12 +73,6 @@ def campaign_record(row: Row, *, pause: Pause | None) -> CampaignRecord:
         updated_at=instant(row["updated_at"]),
         origin=row["origin"],
     )
-
-
-@lru_cache(maxsize=2_000)
-def _campaign(config: str) -> Campaign:
-    """Return the campaign that a row holds; of many rows hardly any changes between two looks."""
-    return Campaign.model_validate_json(config)
 
 
 def pause(row: Row) -> Pause:
@@ -105,7 +98,7 @@ def brief(row: Row, read_amount: ReadAmount) -> RunBrief:
     return RunBrief(
         run_id=row["run_id"],
         run_name=row["run_name"],
-        status=_run_status(row["status"]),
+        status=run_status(row["status"]),
         state_name=row["state_name"],
         started_at=instant(row["started_at"]),
         completed_at=optional_instant(row["completed_at"]),
@@ -229,7 +222,7 @@ def report(row: Row, read_amount: ReadAmount, *, steps: Iterable[Row]) -> RunRep
         run_name=row["run_name"],
         campaign_key=row["campaign_key"],
         campaign_name=row["campaign_name"],
-        status=_run_status(row["status"]),
+        status=run_status(row["status"]),
         state_name=row["state_name"],
         message=row["message"],
         trigger_type=row["trigger_type"],
@@ -246,7 +239,8 @@ def outline(row: Row, read_amount: ReadAmount, *, steps: Iterable[Row]) -> RunRe
     return run.model_copy(update={"steps": tuple(step.model_copy(update={"result": None}) for step in run.steps)})
 
 
-def _run_status(text: str) -> RunStatus:
+def run_status(text: str) -> RunStatus:
+    """Return the status that a row has."""
     # A table from before this package may have had no check on it.
     return RunStatus(text) if text in RunStatus.__members__.values() else RunStatus.ABORTED
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from prefect_campaigns.blocks.store_types import RunBrief
 from prefect_campaigns.budget import BudgetStatus
-from prefect_campaigns.results import RunReport
+from prefect_campaigns.results import RunReport, RunStatus
 
 
 class ReportStore(Protocol):
@@ -23,6 +23,10 @@ class ReportStore(Protocol):
         self, *, limit: int, campaign_keys: Collection[str] | None = None
     ) -> Mapping[str, Sequence[RunBrief]]:
         """Return the newest runs of each campaign, newest first, by its key; of these campaigns, or of all."""
+        ...
+
+    async def last_outcomes(self) -> Mapping[str, RunStatus]:
+        """Return where the newest run of each campaign stands, or how it ended, by key; of those that have run."""
         ...
 
     async def run_outlines(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID, uuid4
 
 from prefect_campaigns.blocks import rows
@@ -79,7 +80,14 @@ def get_campaign(db: sqlite3.Connection, key: str) -> CampaignRecord:
 def list_campaigns(db: sqlite3.Connection) -> Sequence[CampaignRecord]:
     """Return all rows, by name."""
     found = db.execute("SELECT * FROM campaigns ORDER BY name COLLATE NOCASE, key")
-    return [_campaign_record(row) for row in found]
+    columns = tuple(column for column, *_ in found.description)
+    return [_remembered_record(columns, tuple(row)) for row in found]
+
+
+@lru_cache(maxsize=2_000)
+def _remembered_record(columns: tuple[str, ...], values: tuple[object, ...]) -> CampaignRecord:
+    """Return what a row says; of many rows hardly any changes between two looks."""
+    return _campaign_record(dict(zip(columns, values, strict=True)))
 
 
 def campaign_figures(db: sqlite3.Connection) -> Mapping[str, CampaignFigures]:
@@ -127,7 +135,7 @@ def _unknown(key: str) -> UnknownCampaign:
     return UnknownCampaign(f"the store has no campaign {key!r}; `campaigns apply` puts it there")
 
 
-def _campaign_record(row: sqlite3.Row) -> CampaignRecord:
+def _campaign_record(row: rows.Row) -> CampaignRecord:
     pause = None if row["paused_by"] is None else rows.pause({name: row[column] for name, column in _PAUSE.items()})
     return rows.campaign_record(row, pause=pause)
 

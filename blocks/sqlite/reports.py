@@ -20,7 +20,7 @@ from prefect_campaigns.blocks.values import json_text, optional_instant_text
 from prefect_campaigns.budget import BudgetStatus, Period, windows
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.money import from_micros
-from prefect_campaigns.results import RunReport
+from prefect_campaigns.results import RunReport, RunStatus
 
 _AFTER_ALL_INSTANTS = "~"
 
@@ -42,6 +42,15 @@ def latest_runs(
     ):
         found.setdefault(row["campaign_key"], []).append(rows.brief(row, from_micros))
     return found
+
+
+def last_outcomes(db: sqlite3.Connection) -> Mapping[str, RunStatus]:
+    """Return where the newest run of each campaign stands."""
+    found = db.execute(
+        "SELECT key, (SELECT status FROM runs WHERE campaign_key = campaigns.key"
+        " ORDER BY started_at DESC, rowid DESC LIMIT 1) AS status FROM campaigns"
+    )
+    return {row["key"]: rows.run_status(row["status"]) for row in found if row["status"] is not None}
 
 
 def run_outlines(

@@ -53,7 +53,7 @@ from prefect_campaigns.clock import Clock, current_clock
 from prefect_campaigns.errors import BudgetRefused
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.money import from_micros
-from prefect_campaigns.results import RunReport, StepResult
+from prefect_campaigns.results import RunReport, RunStatus, StepResult
 
 
 class SqliteStore:
@@ -400,6 +400,9 @@ class SqliteStore:
         self, *, limit: int, campaign_keys: Collection[str] | None = None
     ) -> Mapping[str, Sequence[RunBrief]]:
         return await self._file.read(lambda db: reports.latest_runs(db, limit=limit, campaign_keys=campaign_keys))
+
+    async def last_outcomes(self) -> Mapping[str, RunStatus]:
+        return await self._file.read(reports.last_outcomes)
 
     async def run_outlines(
         self,

@@ -13,7 +13,7 @@ from prefect_campaigns.blocks.store_types import RunBrief
 from prefect_campaigns.blocks.supabase import values
 from prefect_campaigns.blocks.values import optional_instant_text
 from prefect_campaigns.budget import BudgetStatus
-from prefect_campaigns.results import RunReport
+from prefect_campaigns.results import RunReport, RunStatus
 
 
 def _keys_text(keys: Collection[str] | None) -> str | None:
@@ -36,6 +36,10 @@ class ReportReading:
         for row in await self._value("campaigns_latest_runs", p_limit=max(limit, 0), p_keys=_keys_text(campaign_keys)):
             found.setdefault(row["campaign_key"], []).append(rows.brief(row, Decimal))
         return found
+
+    async def last_outcomes(self: _Calls) -> Mapping[str, RunStatus]:
+        found = await self._value("campaigns_last_outcomes")
+        return {key: rows.run_status(status) for key, status in found.items()}
 
     async def run_outlines(
         self: _Calls,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,7 +29,7 @@ from prefect_campaigns.errors import ServerError
 from prefect_campaigns.forecast import LikelyCost, likely_cost
 from prefect_campaigns.results import RunStatus
 
-PER_PAGE = 50
+PER_PAGE = 25
 STRIP_RUNS = 14
 """How many of its newest runs are shown of each campaign."""
 
@@ -41,6 +41,8 @@ PREFECT_SECONDS = 5.0
 
 REMEMBERED_SECONDS, AWAY_SECONDS = 3.0, 5.0
 """How long it is remembered what Prefect said of these campaigns, and that it said nothing."""
+
+_FAILED = (RunStatus.FAILED, RunStatus.PARTIAL)
 
 AskPrefect = Callable[[], AbstractAsyncContextManager[PrefectClient]]
 
@@ -81,6 +83,16 @@ class CampaignRow:
     def record(self) -> CampaignRecord:
         """Its row in the books."""
         return self.state.record
+
+    def shown(self) -> Hashable:
+        """Return what is the same wherever the row looks the same."""
+        runs = tuple((run.run_id, run.status, run.state_name, run.total_cost) for run in self.runs)
+        limits = tuple((limit.spent, limit.reserved, limit.limit) for limit in self.status.limits)
+        going = self.going and (self.going.describe(), round(self.going.percent, 1))
+        first = next(iter(self.outlook.reached), None)
+        to_come = (self.outlook.is_known, self.outlook.next_run, first and (first.limit.name, first.at, first.run))
+        row = (self.record.key, self.record.updated_at, self.state.standing, self.why)
+        return (*row, runs, limits, going, *to_come, self.likely and self.likely.amount)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,14 +159,14 @@ class MoneyPages:
             StoreError: the store is not there.
         """
         records, stop = await store.list_campaigns(), await store.read_stop()
-        last = await store.latest_runs(limit=1)
+        last = await store.last_outcomes()
         going_keys = set((await store.running_runs()).values())
         known = states_by_the_store(records, stop).campaigns
         shown_by = {
             Show.ALL: list(known),
             Show.GOING: [state for state in known if state.record.key in going_keys],
             Show.PAUSED: [state for state in known if _is_paused(state)],
-            Show.FAILED: [state for state in known if _has_failed(last.get(state.record.key, ()))],
+            Show.FAILED: [state for state in known if last.get(state.record.key) in _FAILED],
         }
         wanted = query.casefold().strip()
         found = [
@@ -256,7 +268,3 @@ def _newer(by_the_store: CampaignState, said: CampaignState | None) -> CampaignS
 
 def _is_paused(state: CampaignState) -> bool:
     return state.standing in (Standing.PAUSED, Standing.PAUSED_BY_PERSON, Standing.STOPPED)
-
-
-def _has_failed(runs: Sequence[RunBrief]) -> bool:
-    return bool(runs) and runs[0].status in (RunStatus.FAILED, RunStatus.PARTIAL)

@@ -20,6 +20,7 @@ from applies import bench_apply, bench_validate
 from books import bench_sqlite, bench_supabase
 from figures import Figure, Stopwatch, against, measure
 from growth import bench_growth
+from pages import bench_pages
 from report import as_line, growth_ratios, ratios, show_growth, show_ratios, show_runs
 from rich.console import Console
 from rich.table import Table
@@ -70,7 +71,7 @@ async def bench_exchange() -> list[Figure]:
         return [stopwatch.figure(plain), stopwatch.figure(exchange, against=plain)]
 
 
-PARTS = ("files", "books", "exchange", "applies", "stop", "runs", "growth")
+PARTS = ("files", "books", "exchange", "applies", "stop", "pages", "runs", "growth")
 
 
 async def _bench_runs(console: Console | None, *, with_process: bool) -> list[dict[str, Any]]:
@@ -114,8 +115,9 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=10_000, help="files: how many campaign files are checked")
     parser.add_argument("--campaigns", type=int, default=1_000, help="applies: how many campaigns are applied")
     parser.add_argument("--going", type=int, default=20, help="stop: how many runs go when all is stopped")
+    parser.add_argument("--shown", type=int, default=500, help="pages: how many campaigns there are")
     parser.add_argument("--largest", type=int, default=10_000, help="growth: how many deployments and automations")
-    parser.add_argument("--past", type=int, default=100_000, help="growth: how many past runs")
+    parser.add_argument("--past", type=int, default=100_000, help="pages, growth: how many past runs")
     parser.add_argument("--no-process", action="store_true", help="runs: leave out Prefect's process worker")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
@@ -147,6 +149,8 @@ def _figures(parts: Sequence[str], arguments: argparse.Namespace) -> Iterator[Fi
         yield from asyncio.run(bench_apply(arguments.campaigns))
     if "stop" in parts:
         yield from asyncio.run(bench_stop(arguments.going))
+    if "pages" in parts:
+        yield from asyncio.run(bench_pages(arguments.shown, arguments.past))
 
 
 def _show_figures(console: Console, figures: Sequence[dict[str, Any]]) -> None:

@@ -27,6 +27,20 @@ begin
     end
     $$;
 
+    -- {key: status} of the newest run of each campaign that has one.
+    create function public.campaigns_last_outcomes() returns jsonb
+    language plpgsql stable set search_path = '' as $$
+    begin
+        return jsonb_build_object('value', coalesce((
+            select jsonb_object_agg(c.key, r.status)
+            from public.campaigns c
+            cross join lateral (
+                select f.status from public.campaign_runs f where f.campaign_key = c.key
+                order by f.started_at desc nulls last, f.id limit 1) r
+            where r.status is not null), '{}'));
+    end
+    $$;
+
     -- A step's detail without what its engine answered. PostgreSQL cannot take JSON apart that holds U+0000 or half of
     -- a surrogate pair; then it is left whole.
     create function public.campaigns_outline(p_detail json) returns text
@@ -110,7 +124,7 @@ begin
     for v_function in
         select oid::regprocedure from pg_proc
         where pronamespace = 'public'::regnamespace
-          and proname in ('campaigns_latest_runs', 'campaigns_outline', 'campaigns_run_outlines',
+          and proname in ('campaigns_latest_runs', 'campaigns_last_outcomes', 'campaigns_outline', 'campaigns_run_outlines',
                           'campaigns_spent_by_day', 'campaigns_budget_statuses')
     loop
         execute format('revoke all on function %s from public, anon, authenticated', v_function);

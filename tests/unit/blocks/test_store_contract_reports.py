@@ -99,6 +99,15 @@ class TestRuns:
         assert (brief.status, brief.state_name, brief.completed_at) == (RunStatus.RUNNING, None, None)
         assert brief.total_cost == 0
 
+    async def test_of_each_campaign_it_is_known_how_the_newest_run_ended(
+        self, store: CampaignStore, clock: SettableClock
+    ) -> None:
+        assert await store.last_outcomes() == {}
+        await run_at(store, clock, "a", NOON)
+        await store.start_run(await take_lease(store, "b"), make_report("b", started_at=NOON + timedelta(minutes=1)))
+        await run_at(store, clock, "c", NOON, key=OTHER)
+        assert await store.last_outcomes() == {KEY: RunStatus.RUNNING, OTHER: RunStatus.COMPLETED}
+
     async def test_an_outline_is_the_run_without_what_engines_answered(
         self, store: CampaignStore, clock: SettableClock
     ) -> None:
