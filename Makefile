@@ -6,7 +6,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Some machines tell Python to keep no bytecode, without which each process takes two to three times as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test faults outages fuzz audit lint format bench bench-peers clean
+.PHONY: demo test faults outages fuzz audit lint format bench bench-peers pictures clean
 
 demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
@@ -67,6 +67,9 @@ $(RIG)/node_modules/installed.stamp: $(RIG)/package-lock.json
 
 .uv/bin/uv:
 	python3 -m pip install --quiet --target .uv uv
+
+pictures: .venv/dev.stamp
+	PYTHONPATH=tests/support .venv/bin/python tests/pictures/pictures.py
 
 clean:
 	rm -rf .venv .uv $(RIG)/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -33,7 +33,7 @@ _ADVICE = (
     ),
     (
         r" answered (408|425|429|5\d\d)\b",
-        f"The engine was busy or broken: {_GO_ON}. With retryPolicy.attempts a run tries again by itself.",
+        f"The engine was busy or broken: {_GO_ON}. With retry.attempts a run tries again by itself.",
     ),
     (
         r"no whole answer within ",

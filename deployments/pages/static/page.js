@@ -3,11 +3,19 @@
 "use strict";
 
 const SOON = 2000;
-const SELDOM = 15000;
+const SELDOM = 8000;
 const LATER = 60000;
+const AFTER_A_BUTTON = 60000;
+
+// What a button has begun is to be seen: a run is not in the books before a worker takes it up.
+const busyUntil = document.querySelector(".notice[data-said]") ? Date.now() + AFTER_A_BUTTON : 0;
 
 let failures = 0;
 let waiting = null;
+
+function pause(page) {
+  return page.querySelector("main[data-going]") || Date.now() < busyUntil ? SOON : SELDOM;
+}
 
 function say(text) {
   const place = document.getElementById("live");
@@ -54,7 +62,7 @@ async function look() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     takeOver(fresh);
     failures = 0;
-    next = fresh.querySelector("main[data-going]") ? SOON : SELDOM;
+    next = pause(fresh);
     say("");
   } catch (error) {
     failures += 1;
@@ -78,4 +86,4 @@ document.addEventListener("submit", (event) => {
   }
 });
 
-waiting = setTimeout(look, document.querySelector("main[data-going]") ? SOON : SELDOM);
+waiting = setTimeout(look, pause(document));
