@@ -6,7 +6,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Some machines tell Python to keep no bytecode, without which each process takes two to three times as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test faults outages fuzz audit lint format bench bench-peers pictures clean
+.PHONY: demo test faults outages fuzz audit lint format bench bench-peers docs pictures clean
 
 demo: .venv/demo.stamp
 	.venv/bin/campaigns demo
@@ -68,8 +68,14 @@ $(RIG)/node_modules/installed.stamp: $(RIG)/package-lock.json
 .uv/bin/uv:
 	python3 -m pip install --quiet --target .uv uv
 
+# The pages of the reference are written anew from the code.
+docs: .venv/dev.stamp
+	.venv/bin/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 pictures: .venv/dev.stamp
 	PYTHONPATH=tests/support .venv/bin/python tests/pictures/pictures.py
 
 clean:
-	rm -rf .venv .uv $(RIG)/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .uv $(RIG)/node_modules build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

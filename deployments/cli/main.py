@@ -37,6 +37,17 @@ EXIT_SUSPENDED = 3
 EXIT_NOT_TAKEN_UP = 4
 """Of a command that watches: no worker has taken the run up within two minutes; it begins when one does."""
 
+EXIT_CODES = {
+    EXIT_OK: "well; of what watches a run: Completed, Partial too",
+    EXIT_FAILED: "not: what was asked for was refused or failed, or the run that was watched did not complete",
+    EXIT_USAGE: "a command that is not understood, or of which something is missing; of `campaigns plan --exit-code`:"
+    " there is something to apply",
+    EXIT_SUSPENDED: "of what watches a run: it is suspended, and goes on when somebody approves it",
+    EXIT_NOT_TAKEN_UP: "of what watches a run: no worker has taken it up within two minutes; it begins when one does",
+    EXIT_INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or SIGHUP",
+}
+"""With what a command ends, and what that means."""
+
 PIPE_WIDTH = 100_000
 """How wide tables may become in a file or a pipe, where nobody's window says it: nothing is broken or cut."""
 
@@ -331,7 +342,7 @@ def _print_error(error: CampaignsError, *, as_json: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 well, 1 not, 2 not understood, 130 interrupted; README.md has them all."""
+    """Run the command and exit: 0 well, 1 not, 2 not understood, 130 interrupted; EXIT_CODES has them all."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     # Prefect reports its first use from a terminal to its makers; this command asks nobody to.
     os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -1,4 +1,4 @@
-"""The replicated set-up of docs/scaling.md as real processes on loopback, with the settings that stand there."""
+"""The replicated set-up of docs/guides/scaling.md as real processes on loopback, with the settings that stand there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
 from prefect_campaigns.deployments.demo.smtp_sink import SmtpSink
 from prefect_campaigns.deployments.running.server import free_port
 
-SCALING = (PROJECT / "docs" / "scaling.md").read_text()
+SCALING = (PROJECT / "docs" / "guides" / "scaling.md").read_text()
 
 REPLICAS = ("api-1", "api-2")
 SERVICES = "services-1"

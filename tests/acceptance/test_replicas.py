@@ -1,4 +1,4 @@
-"""Prefect in replicas, as docs/scaling.md has it: whichever of them goes away, campaigns go on."""
+"""Prefect in replicas, as docs/guides/scaling.md has it: whichever of them goes away, campaigns go on."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import readme
 from campaign_files import ANALYZE, PROSPECT, campaign_json
+from documentation import blocks
 from driving import until
 from prefect_api import Api
 from processes import CAMPAIGNS, PREFECT, LongRunning, run_campaigns, user_environment
@@ -32,9 +32,9 @@ def assert_nothing_is_left(process: LongRunning, port: int) -> None:
     assert "Traceback" not in process.output
 
 
-async def test_one_command_starts_everything_as_the_readme_shows_and_one_ctrl_c_ends_it(start, write, engines) -> None:
-    shown = next(one for one in readme.blocks("console") if one.startswith("$ campaigns up "))
-    write("my-campaigns/first.json", re.sub(r"http://localhost:\d+", engines.url, readme.blocks("json")[0]))
+async def test_one_command_starts_everything_as_it_is_shown_and_one_ctrl_c_ends_it(start, write, engines) -> None:
+    shown = next(one for one in blocks("console") if one.startswith("$ campaigns up "))
+    write("campaigns/first.json", re.sub(r"http://localhost:\d+", engines.url, blocks("json", "README.md")[0]))
     command, *lines = shown.splitlines()
     port, api_port = free_port(), free_port()
     # With the address that other terminals are given, too.

@@ -1,6 +1,6 @@
 """Engines that do everything wrong, asked by a real worker: one clear sentence, in time, and in bounded memory.
 
-``pytest -s`` prints what docs/reliability.md has of it.
+``pytest -s`` prints what docs/how-it-works/reliability.md has of it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ async def test_it_fails_its_own_step_with_one_sentence_in_time_and_in_bounded_me
 
 
 def test_the_table_in_the_documentation_has_each_of_them_with_its_sentence() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-it-works" / "reliability.md").read_text(encoding="utf-8")
     for one in ENGINES.values():
         url = f"{'https' if one.tls else 'http'}://localhost:3010{PROSPECT}"
         assert f"| {one.engine} | {one.says.format(url=url)}" in page

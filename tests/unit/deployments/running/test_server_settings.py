@@ -8,7 +8,7 @@ import pytest
 
 from prefect_campaigns.deployments.running.server import EmbeddedServer, recorder_settings
 
-SCALING = (Path(__file__).parents[4] / "docs" / "scaling.md").read_text()
+SCALING = (Path(__file__).parents[4] / "docs" / "guides" / "scaling.md").read_text()
 
 
 def test_on_postgresql_they_are_written_as_the_documentation_has_it() -> None:

@@ -1,4 +1,4 @@
-"""What the README says is so: its campaign, its engine, its tables, its commands."""
+"""What the README and the pages of docs say is so: campaigns, engines, tables, commands, links."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
+from documentation import PAGES, PROJECT, TEXT, blocks, in_code, section, table
 from driving import until
 from processes import run, user_environment
 from pydantic import BaseModel
-from readme import PROJECT, README, blocks, in_code, table
 
+from prefect_campaigns.blocks.email_composing import _ACCENTS, BUDGET_ALERT_STATE
 from prefect_campaigns.blocks.settings import Settings
 from prefect_campaigns.deployments.cli.main import app
 from prefect_campaigns.deployments.cli.settings_view import SavedSettings, list_settings
+from prefect_campaigns.deployments.compile import NotificationKind
 from prefect_campaigns.deployments.running.server import free_port, port_is_free
+from prefect_campaigns.flows.states import ENDED, GOES_ON
 from prefect_campaigns.loader import load_text
 from prefect_campaigns.models import Campaign
 from prefect_campaigns.schema import campaign_schema
@@ -28,11 +31,11 @@ from prefect_campaigns.schema import campaign_schema
 
 @pytest.mark.parametrize("text", blocks("json"))
 def test_every_campaign_can_be_used(text: str) -> None:
-    load_text(text, source="README.md")
+    load_text(text, source="docs")
 
 
 async def test_the_engine_runs_and_a_campaign_against_it_completes(campaigns, write, start, stack) -> None:
-    (engine,), port = blocks("python"), free_port()
+    (engine,), port = blocks("python", "docs/guides/engines.md"), free_port()
     assert engine.count("3010") == 1
     write("engine.py", engine.replace("3010", str(port)))
     start(sys.executable, "engine.py")
@@ -108,11 +111,11 @@ def test_the_settings_table_names_every_setting_and_no_other() -> None:
 
 
 def test_the_commands_exist_and_take_the_options() -> None:
-    section = README.split("\n## Commands\n")[1].split("\n## ")[0]
-    described = [command.split() for command in in_code(section) if command.startswith("campaigns ")]
+    page = PAGES["docs/guides/commands.md"]
+    described = [command.split() for command in in_code(page) if command.startswith("campaigns ")]
     names = {command[1] for command in described if not command[1].startswith("-")}
     assert names == {name for name in app if not name.startswith("-")}
-    mentioned = [line.split() for line in re.findall(r"(?:^|[`$ ])(campaigns [a-z]+[^`\n]*)", README, re.MULTILINE)]
+    mentioned = [line.split() for line in re.findall(r"(?:^|[`$ ])(campaigns [a-z]+[^`\n]*)", TEXT, re.MULTILINE)]
     options = {(command_of(line), word.strip("[].,")) for line in mentioned for word in line if "--" in word}
     assert (("run",), "--watch") in options and (("db", "migrate"), "--sql") in options
     for command, option in options:
@@ -132,7 +135,60 @@ def test_the_make_targets_exist() -> None:
 
 
 async def test_the_schema_is_what_the_command_prints(tmp_path: Path) -> None:
-    (module,) = set(re.findall(r"python -m ([a-z_.]+)", README))
+    (module,) = set(re.findall(r"python -m ([a-z_.]+)", TEXT))
     printed = await run([sys.executable, "-m", module], env=user_environment(), cwd=tmp_path)
     assert printed.code == 0, printed.err
     assert json.loads(printed.out) == campaign_schema()
+
+
+def test_every_link_leads_somewhere() -> None:
+    broken = []
+    for path, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            place, _, anchor = target.partition("#")
+            if place.startswith(("http://", "https://")):
+                continue
+            there = (PROJECT / path).parent / place if place else PROJECT / path
+            if not there.exists() or (anchor and anchor not in anchors(there.read_text("utf-8"))):
+                broken.append(f"{path}: {target}")
+    assert broken == []
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower().replace("`", "")).replace(" ", "-") for heading in headings}
+
+
+async def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
+    checked = await run(
+        [sys.executable, str(PROJECT / "docs" / "make_reference.py"), "--check"], env=user_environment(), cwd=tmp_path
+    )
+    assert (checked.code, checked.err) == (0, "")
+
+
+def test_every_state_that_somebody_is_told_of_is_in_the_reference() -> None:
+    named = {state.name for state in (*GOES_ON, *ENDED)}
+    assert {name for kind in NotificationKind for name in kind.state_names} <= named
+    assert {name for name in _ACCENTS if name != BUDGET_ALERT_STATE} <= named
+
+
+@pytest.mark.timeout(300)
+async def test_the_site_is_built_without_a_warning_and_asks_nobody_else(tmp_path: Path) -> None:
+    mkdocs = Path(sys.executable).with_name("mkdocs")
+    built = await run(
+        [str(mkdocs), "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        env={**user_environment(), "NO_MKDOCS_2_WARNING": "1"},
+        cwd=PROJECT,
+    )
+    assert built.code == 0, built.text
+    assert "WARNING" not in built.text
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > len(PAGES) - 3
+    for page in pages:
+        loaded = re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(https?://[^"]+)', page.read_text("utf-8"))
+        assert [one for one in loaded if "canonical" not in one] == [], page
+
+
+def test_what_is_said_of_a_section_is_found_by_its_heading() -> None:
+    assert "Bearer {{ secret.crm-token }}" in section("Secrets")
