@@ -124,10 +124,13 @@ def _add_runs(app: App) -> None:
     app.command(
         f"{_RUN}:runs_command",
         name="runs",
-        usage="Usage: campaigns runs NAME [--limit INT] [--json]",
+        usage="Usage: campaigns runs NAME [--limit INT] [--watch] [--json]",
         help="""List a campaign's runs, newest first.
 
-        Example: campaigns runs weekly-restaurant-outreach""",
+        With --watch it goes on: how they ended, what each cost, and how far the
+        one is that goes on.
+
+        Example: campaigns runs weekly-restaurant-outreach --watch""",
     )
     app.command(
         f"{_LOGS}:logs_command",

@@ -31,6 +31,7 @@ from prefect_campaigns.deployments.cli.main import (
     say,
 )
 from prefect_campaigns.deployments.cli.printing import recipient_names, runs_table
+from prefect_campaigns.deployments.cli.runs_watch import watch_runs
 from prefect_campaigns.deployments.cli.watch import RunView, budget_table, print_run, watch
 from prefect_campaigns.deployments.driving.audit import local_actor
 from prefect_campaigns.deployments.driving.dry_run import look_ahead, look_ahead_json, look_ahead_lines
@@ -186,7 +187,12 @@ async def _approval_json(store: CampaignStore, view: RunView) -> dict[str, Any] 
 
 
 async def runs_command(
-    name: str, /, *, limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20, json: AsJson = False
+    name: str,
+    /,
+    *,
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    watch: bool = False,
+    json: AsJson = False,
 ) -> int:
     """List a campaign's runs.
 
@@ -196,7 +202,14 @@ async def runs_command(
         The campaign's name, slug or id.
     limit
         How many to show at the most.
+    watch
+        Go on showing them, and how far the one is that goes on; Ctrl-C ends it.
     """
+    if watch and json:
+        raise UsageError("--watch goes on, and --json prints one object; give one of them")
+    if watch:
+        async with at_work() as (client, store):
+            await watch_runs(out, client, store, (await find_campaign(store, name)).key, limit=limit)
     cancel_on_signals()
     async with open_store(load_settings()) as store:
         key = (await find_campaign(store, name)).key

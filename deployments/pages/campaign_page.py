@@ -13,6 +13,7 @@ from prefect_campaigns.blocks.store_types import CampaignRecord, Stop
 from prefect_campaigns.budget import Period
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.deployments.driving.budget_view import BudgetView, spent_by_day, view_budget
+from prefect_campaigns.deployments.driving.going import Going, read_going
 from prefect_campaigns.deployments.driving.standing import (
     CampaignState,
     ask_states,
@@ -20,7 +21,6 @@ from prefect_campaigns.deployments.driving.standing import (
     states_by_the_store,
 )
 from prefect_campaigns.deployments.pages.charts import BarChart, LineChart, line_chart, spend_chart
-from prefect_campaigns.deployments.pages.going import Going, read_going
 from prefect_campaigns.deployments.pages.money_page import PREFECT_SECONDS, AskPrefect
 from prefect_campaigns.errors import ServerError
 from prefect_campaigns.funnel import cost_per_lead, funnel

@@ -16,6 +16,7 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, RunBrief, Stop
 from prefect_campaigns.budget import BudgetStatus
 from prefect_campaigns.clock import current_clock
+from prefect_campaigns.deployments.driving.going import Going, read_going
 from prefect_campaigns.deployments.driving.standing import (
     CampaignState,
     Standing,
@@ -23,7 +24,6 @@ from prefect_campaigns.deployments.driving.standing import (
     describe_state,
     states_by_the_store,
 )
-from prefect_campaigns.deployments.pages.going import Going, read_going
 from prefect_campaigns.deployments.pages.outlook import CampaignOutlook, Outlooks
 from prefect_campaigns.errors import ServerError
 from prefect_campaigns.forecast import LikelyCost, likely_cost

@@ -14,6 +14,7 @@ from driving import Driver
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
+from processes import CAMPAIGNS
 from real_stack import Stack
 from rest_api import served
 from spending import lose_an_answer
@@ -287,3 +288,13 @@ async def test_the_stop_stands_though_prefect_is_away_and_its_end_waits_for_pref
         assert (stop := await driver.store.read_stop()) is not None and stop.reason == "by the API"
     finally:
         await start_all(driver.client, driver.store, actor="the test's end")
+
+
+async def test_runs_are_watched_until_somebody_has_seen_enough(start, driver, engines, stack) -> None:
+    deployment = await driver.deploy("Watched Runs", engines.url, only=1)
+    watching = start(CAMPAIGNS, "runs", "watched-runs", "--watch", **stack.environment)
+    run = await driver.run(deployment)
+    await watching.printed(f"{run.name}: Completed, cost {engines.charged:.3f} USD")
+    watching.signal()
+    assert await watching.ended(seconds=30) == 130
+    assert "Traceback" not in watching.output
