@@ -54,7 +54,7 @@ from prefect_campaigns.flows.missed import wait_for_its_day, why_missed
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME
 from prefect_campaigns.flows.resuming import MOMENT, resume_after_budget
 from prefect_campaigns.flows.run import CampaignRun, StartAt, patiently
-from prefect_campaigns.flows.shielding import to_its_end
+from prefect_campaigns.flows.shielding import stay_alive, to_its_end
 from prefect_campaigns.flows.steps import failed_result, failure_message, must_not_repeat, task_for
 from prefect_campaigns.flows.stopping import describe
 from prefect_campaigns.flows.versions import refuse_another, take_version
@@ -161,7 +161,7 @@ async def _conduct(
             is_cancelled = await was_cancelled_by_a_person(flow_run)
         if not is_cancelled:
             raise
-        _stay_alive()
+        stay_alive()
         return Cancelled(message="The run was cancelled")
 
 
@@ -169,12 +169,6 @@ def _start_at(from_step: str | None, results_of: str | None) -> StartAt | None:
     if (from_step is None) != (results_of is None):
         raise CampaignsError("from_step and results_of go together: where to begin, and which run has the results")
     return StartAt(step=from_step, results_of=results_of) if from_step and results_of else None
-
-
-def _stay_alive() -> None:
-    """Take a cancellation back: of a cancelled coroutine Prefect says only that its environment cancelled it."""
-    if current := asyncio.current_task():
-        current.uncancel()
 
 
 async def _run(
@@ -220,7 +214,7 @@ async def _run(
                 state = await to_its_end(break_off(run), seconds=BREAK_OFF_SECONDS)
             except (StoreUnavailable, TimeoutError) as error:
                 state = unrecorded(run, error)
-            _stay_alive()
+            stay_alive()
             return state
         except ApprovalExpired as error:
             return await finish(run, RunStatus.ABORTED, State(type=StateType.CANCELLED, name=NOT_APPROVED), str(error))

@@ -24,7 +24,7 @@ from prefect_campaigns.flows.closing import broken_off, failure_in_words, summar
 from prefect_campaigns.flows.control import is_unwanted
 from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
-from prefect_campaigns.flows.reporting import leave_report
+from prefect_campaigns.flows.reporting import leave_own_report
 from prefect_campaigns.flows.run import CampaignRun, patiently, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import MAY_HAVE_GONE_OUT, UNANSWERED, failed_result, must_not_repeat
@@ -60,8 +60,7 @@ async def skip(store: CampaignStore, campaign: Campaign, flow_run: FlowRun, why:
         completed_at=at,
     )
     await patiently(lambda: store.record_skipped_run(report), logger=get_run_logger())
-    async with get_client() as client:
-        await leave_report(client, store, report, now=at, logger=get_run_logger())
+    await leave_own_report(store, report, now=at, logger=get_run_logger())
     return Completed(name="Skipped", message=message)
 
 
@@ -191,6 +190,5 @@ async def finish(run: CampaignRun, status: RunStatus, state: State[Any], *reason
         return ended
 
     ended = await run.patiently(write)
-    async with get_client() as client:
-        await leave_report(client, run.store, ended, now=run.clock.now(), logger=get_run_logger())
+    await leave_own_report(run.store, ended, now=run.clock.now(), logger=get_run_logger())
     return state.model_copy(update={"message": ended.message})

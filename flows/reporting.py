@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import PrefectClient
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.exceptions import PrefectException
 
@@ -21,12 +21,13 @@ from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.clock import current_clock
 from prefect_campaigns.errors import StoreError
 from prefect_campaigns.flows.run import RunLogger
+from prefect_campaigns.flows.shielding import stay_alive
 from prefect_campaigns.results import RunReport
 
 REPORT_KEY = "report-"
 """How the key of a report's artifact begins; the campaign's key follows."""
 
-LEAVE_SECONDS = 15.0
+LEAVE_SECONDS = 10.0
 """How long a run's end waits for its report."""
 
 
@@ -39,6 +40,21 @@ async def leave_report_of(client: PrefectClient, store: CampaignStore, run_id: s
         return
     if report is not None:
         await leave_report(client, store, report, now=current_clock().now(), logger=logger)
+
+
+async def leave_own_report(store: CampaignStore, report: RunReport, *, now: datetime, logger: RunLogger) -> None:
+    """Leave the report of the run that is executed here, whose end is in the books: nothing may change that any more.
+
+    Who cancels the run does not wait for its report, and comes too late for anything else.
+    """
+    try:
+        async with get_client() as client:
+            await leave_report(client, store, report, now=now, logger=logger)
+    except asyncio.CancelledError:
+        stay_alive()
+        logger.warning("The run was cancelled when it had ended; its report is not left in Prefect")
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("The run's report could not be left in Prefect: %s", error)
 
 
 async def leave_report(
@@ -64,5 +80,6 @@ async def leave_report(
                     flow_run_id=flow_run_id,
                 )
             )
-    except (StoreError, httpx.HTTPError, PrefectException, TimeoutError) as error:
-        logger.warning("The run's report could not be left in Prefect: %s", error or type(error).__name__)
+    except Exception as error:
+        # Whatever it is, a run that has ended well must not fail by what is said of it.
+        logger.warning("The run's report could not be left in Prefect: %s", str(error) or type(error).__name__)

@@ -11,6 +11,12 @@ import anyio
 T = TypeVar("T")
 
 
+def stay_alive() -> None:
+    """Take a cancellation back: of a cancelled coroutine Prefect says only that its environment cancelled it."""
+    if current := asyncio.current_task():
+        current.uncancel()
+
+
 async def to_its_end(work: Coroutine[Any, Any, T], *, seconds: float) -> T:
     """Await the work to its end and return its result; a cancellation on the way is raised afterwards.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from decimal import Decimal
 from uuid import UUID
 
+import pytest
 from campaign_files import ANALYZE, PROSPECT
 from driving import Driver, until
 from mails import mails_to
@@ -17,7 +20,9 @@ from prefect_campaigns.blocks.email_composing import REPORT_LABEL
 from prefect_campaigns.blocks.run_figures import figures_of_run
 from prefect_campaigns.deployments.demo.engines import DemoEngines
 from prefect_campaigns.deployments.driving.runs import cancel_run
+from prefect_campaigns.errors import StoreError
 from prefect_campaigns.figures import RunFigures
+from prefect_campaigns.flows import reporting
 from prefect_campaigns.money import format_money
 from prefect_campaigns.results import RunStatus
 
@@ -158,3 +163,46 @@ async def test_one_that_waits_for_a_person_leaves_its_report_when_it_is_cancelle
     record = await driver.store.get_run(str(flow_run.id))
     assert record is not None
     assert record.status is RunStatus.ABORTED
+
+
+@pytest.mark.parametrize("fault", [StoreError("the books are away"), ValueError("nobody has foreseen it")], ids=repr)
+async def test_a_report_that_cannot_be_made_is_a_line_in_the_log_and_no_failure(
+    driver: Driver,
+    engines: DemoEngines,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: Exception,
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    run = await driver.run(await driver.deploy(f"No Report {type(fault).__name__}", engines.url, only=1))
+    record = await driver.store.get_run(str(run.id))
+    assert record is not None
+    monkeypatch.setattr(reporting, "figures_of_run", fail)
+    await reporting.leave_own_report(driver.store, record, now=record.started_at, logger=logging.getLogger("a run"))
+    assert str(fault) in caplog.text
+
+
+async def test_who_cancels_a_run_that_has_ended_does_not_undo_its_end(
+    driver: Driver, engines: DemoEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await driver.run(await driver.deploy("Cancelled Too Late", engines.url, only=1))
+    record = await driver.store.get_run(str(run.id))
+    assert record is not None
+    is_at_it = asyncio.Event()
+
+    async def hang(*_: object, **__: object) -> None:
+        is_at_it.set()
+        await asyncio.sleep(60)
+
+    async def end() -> str:
+        await reporting.leave_own_report(driver.store, record, now=record.started_at, logger=logging.getLogger("a run"))
+        await asyncio.sleep(0)
+        return "ended"
+
+    monkeypatch.setattr(reporting, "figures_of_run", hang)
+    ending = asyncio.create_task(end())
+    await is_at_it.wait()
+    ending.cancel()
+    assert await asyncio.wait_for(ending, 5) == "ended"
