@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from email import policy
@@ -211,6 +212,34 @@ def message_id(event: str, recipient: Address, *, domain: str) -> str:
     return f"<{uuid5(_MAILS, visible(f'{event} {recipient.addr_spec}'))}@{domain}>"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What a mail is made of, fit to be shown."""
+
+    title: str
+    lines: Sequence[str]
+    cut: str
+    facts: Sequence[tuple[str, str]]
+    link: str
+
+    def render(self, accent: str, figures: RunFigures | None) -> tuple[str, str]:
+        """Return it as plain text and as HTML."""
+        text = [self.title, "", *self.lines, *([self.cut] if self.cut else [])]
+        text += ["", *report_lines(figures)] if figures else []
+        text += ["", *(f"{label}: {value}" for label, value in self.facts)] if self.facts else []
+        text += ["", f"Open the run: {self.link}"] if self.link else []
+        html = _PAGE.render(
+            title=self.title,
+            accent=accent,
+            lines=self.lines,
+            cut=self.cut,
+            facts=self.facts,
+            url=self.link,
+            figures=figures,
+        )
+        return "\n".join(text) + "\n", html
+
+
 def compose(body: str, *, subject: str | None, sender: Address, recipient: Address, sent_at: datetime) -> EmailMessage:
     """Return the mail for a body, as plain text and HTML.
 
@@ -230,16 +259,13 @@ def compose(body: str, *, subject: str | None, sender: Address, recipient: Addre
     link = notice.link if notice else ""
 
     figures = notice.figures if notice else None
-
-    text = [headline or title, "", *lines, *([cut] if cut else [])]
-    text += ["", *report_lines(figures)] if figures else []
-    text += ["", *(f"{label}: {value}" for label, value in facts)] if facts else []
-    text += ["", f"Open the run: {link}"] if link else []
-
+    parts = _Parts(title=headline or title, lines=lines, cut=cut, facts=facts, link=link)
     accent = _ACCENTS.get(notice.state, _GREY) if notice else _GREY
-    html = _PAGE.render(
-        title=headline or title, accent=accent, lines=lines, cut=cut, facts=facts, url=link, figures=figures
-    )
+    try:
+        text, html = parts.render(accent, figures)
+    except Exception:
+        # Whatever is wrong with a figure, people are told of the end.
+        text, html = parts.render(accent, None)
 
     mail = EmailMessage(policy=_MailPolicy(linesep="\r\n"))
     mail["From"] = sender
@@ -253,6 +279,6 @@ def compose(body: str, *, subject: str | None, sender: Address, recipient: Addre
     # Keeps out-of-office replies from being sent to the sender (RFC 3834).
     mail["Auto-Submitted"] = "auto-generated"
     # Quoted-printable passes every server, whatever it says of 8-bit mail and long lines.
-    mail.set_content("\n".join(text) + "\n", cte="quoted-printable")
+    mail.set_content(text, cte="quoted-printable")
     mail.add_alternative(html, subtype="html", cte="quoted-printable")
     return mail

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from prefect_campaigns.advice import what_to_do
 from prefect_campaigns.blocks.store import CampaignStore
 from prefect_campaigns.blocks.store_types import CampaignRecord, Pause, PausedBy
-from prefect_campaigns.budget import BudgetStatus, LimitStatus, Period, Scope, window_from
+from prefect_campaigns.budget import BudgetStatus, Period, window_from
 from prefect_campaigns.figures import DayFigures, LimitFigures, PeriodFigures, RunFigures, StepFigures
 from prefect_campaigns.forecast import fire_times, likely_cost
 from prefect_campaigns.models import Campaign
@@ -34,7 +34,6 @@ async def figures_of_run(store: CampaignStore, report: RunReport, *, now: dateti
     campaign, unconfirmed = record.campaign, await store.unconfirmed(report.campaign_key)
     ours = [one for one in unconfirmed if one.run_id == report.run_id]
     status = await store.budget_status(report.campaign_key)
-    account_zone = (await store.account_budget()).timezone
     briefs = await store.latest_runs(limit=RUNS_READ, campaign_keys=[report.campaign_key])
     return RunFigures(
         campaign_key=report.campaign_key,
@@ -53,15 +52,22 @@ async def figures_of_run(store: CampaignStore, report: RunReport, *, now: dateti
         per_lead=campaign.budget.per_lead,
         unconfirmed=sum((one.booked or Decimal(0) for one in ours), Decimal(0)),
         unconfirmed_requests=len(ours),
-        steps=tuple(_step(step, report) for step in report.steps),
-        limits=tuple(_limits(campaign, report, status, account_zone)),
+        steps=tuple([_step(step, report, await _booked(store, report, step)) for step in report.steps]),
+        limits=tuple(_limits(campaign, report, status)),
         likely=likely_cost(campaign, briefs.get(report.campaign_key, ())),
         next_run=next_run_by_the_books(record, now=now),
         made_at=now,
     )
 
 
-def _step(step: StepResult, report: RunReport) -> StepFigures:
+async def _booked(store: CampaignStore, report: RunReport, step: StepResult) -> Decimal | None:
+    """Return what the ledger has booked for a step by now, which a person may have corrected since."""
+    attempts = await store.attempts(report.run_id, step.name) if step.attempts else ()
+    booked = [one.booked for one in attempts if one.booked is not None]
+    return sum(booked, Decimal(0)) if booked else step.cost
+
+
+def _step(step: StepResult, report: RunReport, cost: Decimal | None) -> StepFigures:
     advice = None
     if step.error is not None:
         advice = what_to_do(step.error, campaign_key=report.campaign_key, run=report.run_name, step=step.name)
@@ -71,7 +77,7 @@ def _step(step: StepResult, report: RunReport) -> StepFigures:
         status=step.status,
         attempts=step.attempts,
         duration_seconds=step.duration_seconds,
-        cost=step.cost,
+        cost=cost,
         counts=step.counts,
         warnings=step.warnings,
         error=step.error,
@@ -80,26 +86,21 @@ def _step(step: StepResult, report: RunReport) -> StepFigures:
     )
 
 
-def _limits(campaign: Campaign, report: RunReport, status: BudgetStatus, account_zone: str) -> Iterator[LimitFigures]:
+def _limits(campaign: Campaign, report: RunReport, status: BudgetStatus) -> Iterator[LimitFigures]:
+    """Yield the campaign's own limits: what others spend is not for its client to read."""
     per_run = campaign.budget.per_run
     if per_run is not None:
         yield LimitFigures(name="perRun", limit=per_run, spent=report.total_cost)
-    for limit in status.all:
+    for limit in status.limits:
         if limit.limit is not None:
-            zone = account_zone if limit.scope is Scope.ACCOUNT else str(campaign.timezone)
-            yield limit_figures(limit, limit.limit, zone)
-
-
-def limit_figures(limit: LimitStatus, amount: Decimal, timezone: str) -> LimitFigures:
-    """Return what stands against a limit that is set."""
-    return LimitFigures(
-        name=limit.name,
-        limit=amount,
-        spent=limit.spent,
-        reserved=limit.reserved,
-        resets_at=limit.window.end if limit.window else None,
-        timezone=timezone,
-    )
+            yield LimitFigures(
+                name=limit.name,
+                limit=limit.limit,
+                spent=limit.spent,
+                reserved=limit.reserved,
+                resets_at=limit.window.end if limit.window else None,
+                timezone=str(campaign.timezone),
+            )
 
 
 def next_run_by_the_books(record: CampaignRecord, *, now: datetime) -> datetime | None:
@@ -155,6 +156,7 @@ async def figures_of_period(
         runs=len(runs),
         outcomes=dict(Counter(_outcome(run) for run in runs).most_common()),
         cost=sum(spent.values(), Decimal(0)),
+        cost_of_runs=sum((run.total_cost for run in runs), Decimal(0)),
         counts=_sum_of_counts(runs),
         per_lead=None if record is None else record.campaign.budget.per_lead,
         days=tuple(

@@ -50,7 +50,7 @@ class LimitFigures(_Figures):
     """What stands against one limit.
 
     Attributes:
-        name: ``daily``, ``account weekly``, ``perRun``.
+        name: ``daily``, ``weekly``, ``monthly`` or ``perRun``.
         resets_at: when its window ends; None for the limit of a run.
         timezone: that of its windows.
     """
@@ -168,6 +168,7 @@ class PeriodFigures(_Counted):
         limit: what may be spent in the period, where there is a limit for it.
         outcomes: how many runs ended in each state, by its name, most first; one that goes on is ``Running``.
         cost: what was booked in these days, by the ledger's windows.
+        cost_of_runs: what the runs cost that are counted here: those that began in these days, and have a row.
         days: each day, those on which nothing was spent included.
         repeated_requests: how many requests were made again after one that failed.
         rescued_runs: how many runs completed because a request was made again.
@@ -183,6 +184,7 @@ class PeriodFigures(_Counted):
     until: date
     limit: Money | None = None
     runs: int = 0
+    cost_of_runs: Money = Decimal(0)
     outcomes: dict[str, int] = Field(default_factory=dict)
     days: tuple[DayFigures, ...] = ()
     repeated_requests: int = 0
@@ -191,6 +193,18 @@ class PeriodFigures(_Counted):
     saved: Money = Decimal(0)
     is_cut: bool = False
     made_at: AwareDatetime
+
+    @property
+    def cost_per_lead(self) -> Decimal | None:
+        """What a lead cost of the runs that are counted; None where none was found, or not all runs were looked at."""
+        return None if self.is_cut else cost_per_lead(self.cost_of_runs, self.counts)
+
+    @property
+    def is_too_dear(self) -> bool:
+        """Whether these runs' leads cost more than ``budget.perLead`` allows."""
+        if self.per_lead is None or self.leads is None or self.is_cut:
+            return False
+        return self.cost_of_runs > self.per_lead * self.leads
 
     @property
     def zone(self) -> ZoneInfo:

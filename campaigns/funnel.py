@@ -8,6 +8,9 @@ from decimal import ROUND_HALF_UP, Decimal
 
 _MICRO = Decimal("0.000001")
 
+_MOST = 10**12
+"""More than this no engine has found; one that says so is not believed."""
+
 _STAGES = (
     ("found", "prospects_generated"),
     ("verified", "prospects_verified"),
@@ -47,9 +50,9 @@ def funnel(counts: Mapping[str, float]) -> Sequence[Stage]:
     Args:
         counts: by the names of the report, as of a run or as the sum over several.
     """
-    known = [(name, int(counts[key])) for name, key in _STAGES if key in counts]
+    known = [(name, _whole(counts[key])) for name, key in _STAGES if key in counts]
     first = known[0][1] if known else 0
-    grades = {grade: int(counts[key]) for grade, key in _GRADES if key in counts}
+    grades = {grade: _whole(counts[key]) for grade, key in _GRADES if key in counts}
     return [
         Stage(
             name=name,
@@ -63,7 +66,11 @@ def funnel(counts: Mapping[str, float]) -> Sequence[Stage]:
 
 def leads(counts: Mapping[str, float]) -> int | None:
     """Return how many leads were found, each of which is one for ``budget.perLead``; None where none were counted."""
-    return int(counts["prospects_generated"]) if "prospects_generated" in counts else None
+    return _whole(counts["prospects_generated"]) if "prospects_generated" in counts else None
+
+
+def _whole(count: float) -> int:
+    return int(min(count, _MOST))
 
 
 def cost_per_lead(cost: Decimal, counts: Mapping[str, float]) -> Decimal | None:

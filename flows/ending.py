@@ -24,7 +24,7 @@ from prefect_campaigns.flows.closing import broken_off, failure_in_words, summar
 from prefect_campaigns.flows.control import is_unwanted
 from prefect_campaigns.flows.paused_deployment import until_text
 from prefect_campaigns.flows.pausing import pause_for_budget
-from prefect_campaigns.flows.reporting import leave_own_report
+from prefect_campaigns.flows.reporting import BRIEFLY_SECONDS, LEAVE_SECONDS, leave_own_report
 from prefect_campaigns.flows.run import CampaignRun, patiently, trigger_type
 from prefect_campaigns.flows.shielding import to_its_end
 from prefect_campaigns.flows.steps import MAY_HAVE_GONE_OUT, UNANSWERED, failed_result, must_not_repeat
@@ -80,12 +80,12 @@ async def break_off(run: CampaignRun) -> State[Any]:
             continue
         attempts = await run.store.attempts(run.run_id, step.name)
         under_way.append(await failed_result(run, index, broken_off(run.steps[index], attempts)))
+    said = [*map(failure_in_words, under_way)]
     if is_cancelled:
-        return await finish(
-            run, RunStatus.ABORTED, Cancelled(), "The run was cancelled", *map(failure_in_words, under_way)
-        )
+        why = "The run was cancelled"
+        return await finish(run, RunStatus.ABORTED, Cancelled(), why, *said, report_seconds=BRIEFLY_SECONDS)
     why = "The worker was stopped while the run was going"
-    return await finish(run, RunStatus.FAILED, Crashed(), why, *map(failure_in_words, under_way))
+    return await finish(run, RunStatus.FAILED, Crashed(), why, *said, report_seconds=BRIEFLY_SECONDS)
 
 
 async def _can_go_on_elsewhere(run: CampaignRun) -> bool:
@@ -179,8 +179,10 @@ async def end(run: CampaignRun, failures: list[StepResult], *notes: str) -> Stat
     return await finish(run, RunStatus.COMPLETED, Completed(), *said)
 
 
-async def finish(run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str) -> State[Any]:
-    """Write the run's end to the store and return the state that says the same to people."""
+async def finish(
+    run: CampaignRun, status: RunStatus, state: State[Any], *reasons: str, report_seconds: float = LEAVE_SECONDS
+) -> State[Any]:
+    """Write the run's end to the store, leave its report, and return the state that says the same to people."""
 
     async def write() -> RunReport:
         report = await run.report(status, state_name=state.name)
@@ -190,5 +192,5 @@ async def finish(run: CampaignRun, status: RunStatus, state: State[Any], *reason
         return ended
 
     ended = await run.patiently(write)
-    await leave_own_report(run.store, ended, now=run.clock.now(), logger=get_run_logger())
+    await leave_own_report(run.store, ended, now=run.clock.now(), logger=get_run_logger(), seconds=report_seconds)
     return state.model_copy(update={"message": ended.message})

@@ -168,6 +168,7 @@ class _Recovery:
         states = await self._client.read_flow_run_states(self._flow_run.id)
         if any(one.is_final() and (one.name, one.message) == (report.state_name, report.message) for one in states):
             return await _hand_back(self._client, self._flow_run, self._gone)
+        await leave_report(self._client, self._store, report, now=current_clock().now(), logger=_logger)
         await self._set(state_of(report))
         return f"{report.state_name}, as it had ended in the books"
 

@@ -27,8 +27,8 @@ from prefect_campaigns.results import RunReport
 REPORT_KEY = "report-"
 """How the key of a report's artifact begins; the campaign's key follows."""
 
-LEAVE_SECONDS = 10.0
-"""How long a run's end waits for its report."""
+LEAVE_SECONDS, BRIEFLY_SECONDS = 10.0, 1.5
+"""How long a run's end waits for its report, and how long where the run was cut off and little time is left."""
 
 
 async def leave_report_of(client: PrefectClient, store: CampaignStore, run_id: str, *, logger: RunLogger) -> None:
@@ -42,14 +42,16 @@ async def leave_report_of(client: PrefectClient, store: CampaignStore, run_id: s
         await leave_report(client, store, report, now=current_clock().now(), logger=logger)
 
 
-async def leave_own_report(store: CampaignStore, report: RunReport, *, now: datetime, logger: RunLogger) -> None:
+async def leave_own_report(
+    store: CampaignStore, report: RunReport, *, now: datetime, logger: RunLogger, seconds: float = LEAVE_SECONDS
+) -> None:
     """Leave the report of the run that is executed here, whose end is in the books: nothing may change that any more.
 
     Who cancels the run does not wait for its report, and comes too late for anything else.
     """
     try:
         async with get_client() as client:
-            await leave_report(client, store, report, now=now, logger=logger)
+            await leave_report(client, store, report, now=now, logger=logger, seconds=seconds)
     except asyncio.CancelledError:
         stay_alive()
         logger.warning("The run was cancelled when it had ended; its report is not left in Prefect")
@@ -58,7 +60,13 @@ async def leave_own_report(store: CampaignStore, report: RunReport, *, now: date
 
 
 async def leave_report(
-    client: PrefectClient, store: CampaignStore, report: RunReport, *, now: datetime, logger: RunLogger
+    client: PrefectClient,
+    store: CampaignStore,
+    report: RunReport,
+    *,
+    now: datetime,
+    logger: RunLogger,
+    seconds: float = LEAVE_SECONDS,
 ) -> None:
     """Leave the report of a run that has ended, or is about to be said to have; where that fails, the log says so.
 
@@ -66,7 +74,7 @@ async def leave_report(
         report: the run as it is in the books, with the message of its end.
     """
     try:
-        async with asyncio.timeout(LEAVE_SECONDS):
+        async with asyncio.timeout(seconds):
             figures = await figures_of_run(store, report, now=now)
             flow_run_id = UUID(report.run_id)
             # First what is mailed: the mail is sent at once when the run has ended.

@@ -29,7 +29,8 @@ OPEN_PATHS = ("/api/health", "/docs", "/openapi.json")
 
 LOGIN = "/login"
 _STATIC = "/static/"
-_PAGES = ("/", LOGIN, "/logout")
+_LOGOUT = "/logout"
+_PAGES = ("/", "/campaigns", LOGIN, _LOGOUT)
 _PAGE_TREES = ("/campaigns/", _STATIC)
 
 
@@ -136,7 +137,7 @@ class Policy:
                 status_code=401,
                 message="a key is needed that is in CAMPAIGNS_API_KEY, as Authorization: Bearer KEY or X-API-Key: KEY",
             )
-        if key.access is Access.READ and method not in SAFE_METHODS:
+        if key.access is Access.READ and method not in SAFE_METHODS and path != _LOGOUT:
             return Denial(status_code=403, message=f"the key {key.name} is for reading only", actor=key.name)
         return Caller(name=key.name, access=key.access, session=session)
 

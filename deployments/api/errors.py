@@ -110,6 +110,8 @@ async def answer_http(request: Request, error: Exception) -> Response:
 async def answer_invalid(request: Request, error: Exception) -> Response:
     """Answer a query that says something that is not allowed."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
+    if is_page(request.url.path):
+        return problem(400, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors()))
     described = openapi(request.app)["paths"][request.scope["route"].path][request.method.lower()]["parameters"]
     schemas = {(one["in"], one["name"]): one["schema"] for one in described}
     said = []

@@ -45,7 +45,8 @@ class OuterGate:
         scope.setdefault("state", {})
         denial = self._policy.from_elsewhere(scope["method"], Headers(scope=scope))
         if denial is not None:
-            await _deny(denial)(scope, receive, _telling(scope, send))
+            denied = problem(denial.status_code, denial.message) if is_page(scope["path"]) else _deny(denial)
+            await denied(scope, receive, _telling(scope, send))
             return
         # As the orchestrators did that callers were written for: /api/campaigns/ is /api/campaigns.
         path = scope["path"].rstrip("/") or "/"
@@ -133,7 +134,8 @@ def _answer_denied(denial: Denial, scope: Scope) -> Response:
     if not is_page(scope["path"]):
         return _deny(denial)
     if denial.status_code == 401:
-        return to_login(scope["path"] if scope["method"] in SAFE_METHODS else "/")
+        query = scope.get("query_string", b"").decode("latin-1")
+        return to_login(f"{scope['path']}{f'?{query}' if query else ''}" if scope["method"] in SAFE_METHODS else "/")
     return problem(denial.status_code, denial.message)
 
 

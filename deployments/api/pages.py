@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Annotated, cast
 from urllib.parse import parse_qs, quote, urlsplit
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, Query
 from prefect.client.orchestration import PrefectClient
@@ -26,9 +27,10 @@ from prefect_campaigns.deployments.api.errors import Refused
 from prefect_campaigns.deployments.api.page_answers import html
 from prefect_campaigns.deployments.api.routing import Actor, CampaignId, SharedParts
 from prefect_campaigns.deployments.api.sessions import COOKIE, SESSION
+from prefect_campaigns.deployments.driving.lookup import as_uuid
 from prefect_campaigns.deployments.driving.pausing import pause_campaign, resume_campaign
 from prefect_campaigns.deployments.driving.runs import start_run
-from prefect_campaigns.deployments.driving.standing import RUNS, ask_states, warnings_of
+from prefect_campaigns.deployments.driving.standing import Standing, ask_states, describe_state
 from prefect_campaigns.deployments.pages.campaign_page import look_at_campaign
 from prefect_campaigns.deployments.pages.money_page import MoneyPages, Show
 from prefect_campaigns.deployments.pages.rendering import render, script, stylesheet
@@ -49,11 +51,13 @@ class Viewer:
         may_change: whether buttons are shown.
         can_leave: whether there is a session to end.
         token: what the page's forms send back.
+        once: what the button sends that starts a run: pressed twice it starts one.
     """
 
     may_change: bool
     can_leave: bool
     token: str
+    once: UUID
 
 
 def _policy(request: Request) -> Policy:
@@ -70,6 +74,7 @@ async def _viewer(request: Request) -> Viewer:
         may_change=caller.access is Access.FULL,
         can_leave=bool(caller.session),
         token=policy.sessions.form_token(caller.session),
+        once=uuid4(),
     )
 
 
@@ -96,6 +101,12 @@ async def money_page(
     async with parts.books() as store:
         content = await looking.look(parts.prefect, store, show=wanted, query=q, page=number)
     return html(render("money.html", page=content, viewer=viewer))
+
+
+@router.get("/campaigns")
+async def all_campaigns() -> Response:
+    """The money page, for who cuts an address off."""
+    return RedirectResponse("/", status_code=303)
 
 
 @router.get("/campaigns/{id}")
@@ -170,14 +181,15 @@ async def _do(request: Request, parts: SharedParts, looking: MoneyPages, name: s
 async def run(
     request: Request, campaign_id: CampaignId, parts: SharedParts, looking: Looking, actor: Actor
 ) -> Response:
-    """Start a run, as ``campaigns run`` does."""
-    await _form(request)
+    """Start a run, as the REST API does: not of a campaign that a person has paused."""
+    once = as_uuid((await _form(request)).get("once", ""))
 
     async def deed(client: PrefectClient, store: CampaignStore, record: CampaignRecord) -> str:
         (state,) = await ask_states(client, store, [record])
-        flow_run = await start_run(client, store, record, actor=actor)
-        warnings = warnings_of(state, RUNS, now=current_clock().now())
-        return " ".join([f"Run {flow_run.name} is started.", *warnings])
+        if state.standing is Standing.PAUSED_BY_PERSON:
+            raise Refused(409, f"{record.key} is not started. {describe_state(state, now=current_clock().now())}")
+        flow_run = await start_run(client, store, record, actor=actor, once=once)
+        return f"Run {flow_run.name} is started."
 
     return await _do(request, parts, looking, campaign_id, deed)
 
@@ -212,8 +224,8 @@ async def resume(
 
 @router.get("/login")
 async def login_page(request: Request, next: str = "/") -> Response:
-    """Ask for a key; where none is needed, or it was given, lead on."""
-    if not _policy(request).keys or _caller(request).name:
+    """Ask for a key, also for another one than was given; where none is needed, lead on."""
+    if not _policy(request).keys:
         return RedirectResponse(_own_path(next), status_code=303)
     return html(render("login.html", problem=None, next=_own_path(next)))
 
@@ -233,7 +245,8 @@ async def login(request: Request) -> Response:
         max_age=int(SESSION.total_seconds()),
         httponly=True,
         samesite="lax",
-        secure=request.url.scheme == "https",
+        # A proxy before it speaks TLS, and the browser says so.
+        secure=request.headers.get("origin", "").startswith("https://"),
     )
     return answer
 

@@ -11,9 +11,9 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 
 from prefect_campaigns.blocks.api_keys import ApiKey
 
@@ -69,10 +69,5 @@ def _signature(secret: bytes, text: str) -> str:
 
 def session_cookie(headers: Headers) -> str:
     """Return the cookie of the session that came with a request; nothing where none did."""
-    cookies = SimpleCookie()
-    try:
-        cookies.load(headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    found = cookies.get(COOKIE)
-    return found.value if found else ""
+    # Others on the same host have cookies, too, and not all are such as the standard library likes.
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")

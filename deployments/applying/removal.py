@@ -10,6 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
+    FlowRunFilterId,
     FlowRunFilterName,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -28,6 +29,7 @@ from prefect_campaigns.deployments.applying.campaign_changes import Applied
 from prefect_campaigns.deployments.applying.notifiers import Notifiers
 from prefect_campaigns.deployments.applying.saved_secrets import blocks_of_automations, remove_unused_secrets
 from prefect_campaigns.deployments.compile import MailRecipient, compile_campaign
+from prefect_campaigns.deployments.driving.artifacts import delete_artifacts_of
 from prefect_campaigns.deployments.driving.audit import record as record_audit
 from prefect_campaigns.deployments.driving.cancelling import end_runs, unended_runs
 from prefect_campaigns.deployments.driving.lookup import read_deployments
@@ -37,6 +39,8 @@ from prefect_campaigns.flows.paused_deployment import read_deployment
 from prefect_campaigns.flows.pausing import BEING_DELETED, pause_for_deletion
 from prefect_campaigns.flows.resuming import resume_after_deletion
 from prefect_campaigns.models import Campaign
+
+_DELETED_AT_ONCE = 50
 
 
 async def delete_campaign(client: PrefectClient, store: CampaignStore, record: CampaignRecord, *, actor: str) -> None:
@@ -149,13 +153,16 @@ def _resumptions(key: str) -> FlowRunFilter:
 
 
 async def _delete_flow_runs(client: PrefectClient, wanted: FlowRunFilter) -> None:
-    """Delete flow runs and their logs, as many at a time as Prefect's API does."""
-    while True:
+    """Delete flow runs with their logs and artifacts, as many at a time as Prefect's API does."""
+    while found := await client.read_flow_runs(flow_run_filter=wanted, limit=_DELETED_AT_ONCE):
+        ids = [run.id for run in found]
+        await delete_artifacts_of(client, ids)
+        these = FlowRunFilter(id=FlowRunFilterId(any_=ids))
         answer = await client.request(
             "POST",
             # Missing from the paths that Prefect's client knows by type.
             "/flow_runs/bulk_delete",  # type: ignore[arg-type]
-            json={"flow_runs": wanted.model_dump(mode="json", exclude_unset=True)},
+            json={"flow_runs": these.model_dump(mode="json", exclude_unset=True)},
         )
         if not answer.json()["deleted"]:
             return

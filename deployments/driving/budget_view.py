@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
@@ -61,9 +62,10 @@ async def view_budget(store: CampaignStore, state: CampaignState) -> BudgetView:
     campaign = state.record.campaign
     status = await store.budget_status(campaign.slug)
     account_zone = ZoneInfo((await store.account_budget()).timezone)
-    runs = await store.list_runs(campaign.slug, limit=_RUNS_READ)
+    runs = await store.run_outlines(campaign_key=campaign.slug, limit=_RUNS_READ)
     likely = likely_cost(campaign, runs)
-    next_run, reached = look_ahead(state, status, likely, account_zone=account_zone)
+    # In a thread: of a campaign that runs every minute it takes half a second.
+    next_run, reached = await asyncio.to_thread(look_ahead, state, status, likely, account_zone=account_zone)
     return BudgetView(
         state=state,
         status=status,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 
@@ -67,7 +66,8 @@ async def read_going(
             runs[key] = going
     ids = [run_id for run in runs.values() if (run_id := as_uuid(run.run_id)) is not None]
     progress = await read_progress(client, ids) if client is not None else {}
-    return {key: _going(run, progress.get(UUID(run.run_id), NO_PROGRESS)) for key, run in runs.items()}
+    said = {str(run_id): told for run_id, told in progress.items()}
+    return {key: _going(run, said.get(run.run_id, NO_PROGRESS)) for key, run in runs.items()}
 
 
 def _going(run: RunReport, progress: Progress) -> Going:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -58,7 +59,17 @@ async def read_progress(client: PrefectClient, flow_run_ids: Collection[UUID]) -
         return {}
     found: dict[UUID, dict[str, StepProgress]] = {}
     for artifact in artifacts:
-        if artifact.key and artifact.flow_run_id:
-            said = StepProgress(percent=float(str(artifact.data or 0)), message=artifact.description or "")
+        percent = _percent(artifact.data)
+        if artifact.key and artifact.flow_run_id and percent is not None:
+            said = StepProgress(percent=percent, message=artifact.description or "")
             found.setdefault(artifact.flow_run_id, {})[artifact.key] = said
     return {run_id: Progress(by_key) for run_id, by_key in found.items()}
+
+
+def _percent(data: object) -> float | None:
+    """Return how far somebody says to be; None where that is no number."""
+    try:
+        percent = float(str(data or 0))
+    except ValueError:
+        return None
+    return min(max(percent, 0.0), 100.0) if math.isfinite(percent) else None

@@ -63,11 +63,13 @@ async def start_run(
     *,
     actor: str,
     parameters: Mapping[str, Any] | None = None,
+    once: UUID | None = None,
 ) -> FlowRun:
     """Start a campaign now, and write down who has.
 
     Args:
         parameters: what differs from the deployment's own parameters.
+        once: names the wish: a run that was started by it is the one that is returned again.
 
     Raises:
         EverythingStopped: the emergency stop stands.
@@ -83,7 +85,7 @@ async def start_run(
             record.deployment_id,
             parameters=dict(parameters) if parameters else None,
             # Prefect's client repeats a request whose answer is lost; with a key that is still one run.
-            idempotency_key=str(uuid4()),
+            idempotency_key=str(once or uuid4()),
         )
     except PrefectHTTPStatusError as error:
         if error.response.status_code == httpx.codes.NOT_FOUND:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -16,7 +15,6 @@ import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
-    ArtifactFilterFlowRunId,
     ArtifactFilterKey,
     FlowFilter,
     FlowFilterName,
@@ -31,10 +29,10 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, Artifact, FlowRun, Log, State, TaskRun
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort, TaskRunSort
-from prefect.exceptions import ObjectNotFound
 
 from prefect_campaigns.blocks.report_markdown import unescaped
 from prefect_campaigns.deployments.compile import CAMPAIGN_TAG
+from prefect_campaigns.deployments.driving.artifacts import delete_artifacts, delete_artifacts_of
 from prefect_campaigns.flows.approval import EXPIRE_FLOW_NAME
 from prefect_campaigns.flows.paused_deployment import CAMPAIGN_FLOW_NAME, RESUME_FLOW_NAME
 from prefect_campaigns.flows.reporting import REPORT_KEY
@@ -92,7 +90,10 @@ class PrefectRecords:
         return [run.id async for run in self._runs(wanted)]
 
     async def mentioning(self, address: Address) -> Mentioned:
-        """Return the runs in whose record the address stands: in parameters, labels, states, logs and artifacts."""
+        """Return the runs in whose record the address stands: in parameters, labels, states, logs and artifacts.
+
+        An artifact that a deleted run has left is deleted at once.
+        """
         ours: set[UUID] = set()
         found: set[UUID] = set()
         async for run in self._runs(FlowRunFilter()):
@@ -108,11 +109,19 @@ class PrefectRecords:
                 task.run_count > 1 and _any_said(address, await self._client.read_task_run_states(task.id))
             ):
                 found.add(task.flow_run_id)
+        orphans: dict[UUID, UUID] = {}
         for key in ("progress-", REPORT_KEY):
             async for artifact in self._artifacts(ArtifactFilter(key=ArtifactFilterKey(like_=key))):
                 said = [artifact.description, artifact.data, unescaped(str(artifact.data))]
-                if artifact.flow_run_id in ours and address.is_in(said):
+                if not address.is_in(said):
+                    continue
+                if artifact.flow_run_id in ours:
                     found.add(artifact.flow_run_id)
+                elif artifact.id is not None and artifact.flow_run_id is not None:
+                    orphans[artifact.id] = artifact.flow_run_id
+        # Prefect keeps the artifacts of a run that it has deleted, and nobody else keeps any under such a key.
+        there = {run.id for some in _batches(set(orphans.values())) async for run in self._all(_with_ids(some))}
+        await delete_artifacts(self._client, [id for id, run in orphans.items() if run not in there])
         logged = await self._logged(address)
         others = [run.id for some in _batches(logged - ours) async for run in self._all(_with_ids(some))]
         return Mentioned(runs=frozenset(found | (logged & ours)), others=len(others))
@@ -137,7 +146,7 @@ class PrefectRecords:
                 continue
             await self._wait_for_last_words(max(run.end_time or _LONG_AGO for run in found))
             ended = [run.id for run in found]
-            await self._delete_artifacts(ended)
+            await delete_artifacts_of(self._client, ended)
             # One that somebody retries at this moment has not ended any more.
             wanted = _with_ids(ended, state=_ENDED).model_dump(mode="json")
             # Prefect's client knows every path but this one.
@@ -159,20 +168,6 @@ class PrefectRecords:
         ago = await self.now() - ended_at
         left = _LOGS_COME_WITHIN - max(ago, timedelta())
         await asyncio.sleep(max(left.total_seconds(), 0))
-
-    async def _delete_artifacts(self, runs: list[UUID]) -> None:
-        of_these = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=runs))
-        artifacts = [artifact.id async for artifact in self._artifacts(of_these)]
-        turns = asyncio.Semaphore(_ASKED_AT_ONCE)
-
-        async def delete(artifact: UUID | None) -> None:
-            async with turns:
-                # It may be gone already.
-                with suppress(ObjectNotFound):
-                    if artifact is not None:
-                        await self._client.delete_artifact(artifact)
-
-        await asyncio.gather(*map(delete, artifacts))
 
     async def events_mentioning(self, address: Address) -> int | None:
         """Return how many of Prefect's events hold the address: nobody can delete one. None where it cannot search."""

@@ -18,7 +18,13 @@ import pytest
 from campaign_files import ANALYZE
 from driving import Driver, until
 from mails import mails_to
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterType
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterType,
+    DeploymentFilter,
+    DeploymentFilterId,
+)
 from real_stack import Stack
 from rest_api import create, served
 
@@ -188,6 +194,32 @@ async def test_the_buttons_do_what_the_api_does_and_the_audit_knows(
     ]
 
 
+async def test_a_button_that_is_pressed_twice_starts_one_run(
+    pages: httpx.AsyncClient, driver: Driver, engines: DemoEngines
+) -> None:
+    deployment = await driver.deploy("Pressed Twice", engines.url, only=1)
+    action, fields = (await see(pages, "/campaigns/pressed-twice")).form("/run")
+    answers = await asyncio.gather(*(pages.post(action, data=fields) for _ in range(3)))
+    assert {answer.status_code for answer in answers} == {303}
+    runs = await driver.client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+    )
+    assert len([run for run in runs if not run.auto_scheduled]) == 1
+    # The page is another one then, and so is its button.
+    _, others = (await see(pages, "/campaigns/pressed-twice")).form("/run")
+    assert others["once"] != fields["once"]
+
+
+async def test_what_a_person_has_paused_no_button_starts(
+    pages: httpx.AsyncClient, driver: Driver, engines: DemoEngines
+) -> None:
+    await driver.deploy("Not Started While Paused", engines.url, only=1)
+    await press(pages, "/campaigns/not-started-while-paused", "/pause", reason="holidays")
+    said = await press(pages, "/campaigns/not-started-while-paused", "/run")
+    assert "not-started-while-paused is not started. Paused by a person" in said.text
+    assert not engines.requests
+
+
 async def test_while_everything_is_stopped_the_page_says_so_and_starts_nothing(
     pages: httpx.AsyncClient, driver: Driver, engines: DemoEngines
 ) -> None:
@@ -243,7 +275,7 @@ async def test_a_form_that_another_page_made_changes_nothing(
 
 async def test_with_keys_a_browser_is_asked_once(guarded: httpx.AsyncClient, in_stack: Stack) -> None:
     sent = await guarded.get("/?q=x")
-    assert (sent.status_code, sent.headers["location"]) == (303, "/login?next=/")
+    assert (sent.status_code, sent.headers["location"]) == (303, "/login?next=/%3Fq%3Dx")
     assert (await guarded.get("/static/page.css")).status_code == 200
     wrong = await guarded.post("/login", data={"key": "no key"})
     assert wrong.status_code == 401
@@ -272,7 +304,37 @@ async def test_who_may_only_read_sees_no_buttons_and_can_press_none(
     refused = await guarded.post("/campaigns/only-read/pause", data={"token": "x"})
     assert refused.status_code == 403
     assert "for reading only" in Seen(refused.text).text
+    action, fields = (await see(guarded, "/")).form("/logout")
+    assert (await guarded.post(action, data=fields)).headers["location"] == "/login"
+    assert (await guarded.get("/")).status_code == 303
     assert (await driver.store.get_campaign("only-read")).pause is None
+
+
+async def test_cookies_of_others_are_in_nobodys_way(guarded: httpx.AsyncClient) -> None:
+    let_in = await guarded.post("/login", data={"key": FULL})
+    session = let_in.headers["set-cookie"].partition(";")[0]
+    guarded.cookies.clear()
+    answer = await guarded.get("/", headers={"Cookie": f'prefs={{"a":1}}; {session}'})
+    assert answer.status_code == 200
+
+
+async def test_behind_a_proxy_with_tls_the_cookie_is_for_tls_alone(guarded: httpx.AsyncClient) -> None:
+    host = guarded.base_url.netloc.decode()
+    let_in = await guarded.post("/login", data={"key": FULL}, headers={"Origin": f"https://{host}"})
+    assert "Secure" in let_in.headers["set-cookie"]
+    assert "Secure" not in (await guarded.post("/login", data={"key": FULL})).headers["set-cookie"]
+
+
+async def test_what_is_looked_for_is_there_after_the_login(guarded: httpx.AsyncClient) -> None:
+    sent = await guarded.get("/?show=failed&q=a b")
+    page = Seen((await guarded.get(sent.headers["location"])).text)
+    _, fields = page.form("/login")
+    assert fields["next"] == "/?show=failed&q=a%20b"
+
+
+async def test_too_much_to_look_for_is_a_page_that_says_so(pages: httpx.AsyncClient) -> None:
+    assert "That cannot be used" in (await see(pages, f"/?q={'x' * 201}", status=400)).text
+    assert (await pages.get("/campaigns")).headers["location"] == "/"
 
 
 @pytest.mark.parametrize(

@@ -206,3 +206,33 @@ async def test_who_cancels_a_run_that_has_ended_does_not_undo_its_end(
     await is_at_it.wait()
     ending.cancel()
     assert await asyncio.wait_for(ending, 5) == "ended"
+
+
+async def test_a_correction_is_in_the_step_as_it_is_in_the_sum(driver: Driver, engines: DemoEngines) -> None:
+    engines.lose_next(PROSPECT)
+    steps = {"prospecting": {"estimatedCost": "0.05", "sends": True}}
+    run = await driver.run(await driver.deploy("Corrected Step", engines.url, only=1, steps=steps))
+    await driver.store.correct(
+        "corrected-step",
+        run_id=str(run.id),
+        step="prospecting",
+        attempt=1,
+        amount=Decimal("0.02"),
+        by="a test",
+        note="the engine's invoice",
+    )
+    record = await driver.store.get_run(str(run.id))
+    assert record is not None
+    figures = await figures_of_run(driver.store, record, now=record.started_at)
+    assert (figures.cost, figures.steps[0].cost) == (Decimal("0.02"), Decimal("0.02"))
+
+
+async def test_a_campaign_that_is_deleted_takes_its_reports_with_it(
+    driver: Driver, engines: DemoEngines, in_stack: Stack
+) -> None:
+    run = await driver.run(await driver.deploy("Deleted With Its Report", engines.url, only=1))
+    await reports_of(driver, run.id)
+    done = await asyncio.to_thread(in_stack.run_command, "delete", "deleted-with-its-report", "--yes")
+    assert done.returncode == 0, done.stderr
+    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+    assert await driver.client.read_artifacts(artifact_filter=wanted) == []

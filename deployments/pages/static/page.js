@@ -5,16 +5,30 @@
 const SOON = 2000;
 const SELDOM = 8000;
 const LATER = 60000;
+const PATIENCE = 15000;
 const AFTER_A_BUTTON = 60000;
 
+const notice = document.querySelector(".notice[data-said]");
 // What a button has begun is to be seen: a run is not in the books before a worker takes it up.
-const busyUntil = document.querySelector(".notice[data-said]") ? Date.now() + AFTER_A_BUTTON : 0;
+const busyUntil = notice ? Date.now() + AFTER_A_BUTTON : 0;
+if (notice) {
+  // What is said once is not said again by a reload.
+  history.replaceState(null, "", location.pathname);
+}
 
 let failures = 0;
 let waiting = null;
+let isLooking = false;
+// A button is pressed: nothing that stands here is replaced any more, and no button comes back.
+let isPressed = false;
 
 function pause(page) {
   return page.querySelector("main[data-going]") || Date.now() < busyUntil ? SOON : SELDOM;
+}
+
+function lookIn(milliseconds) {
+  clearTimeout(waiting);
+  waiting = setTimeout(look, document.hidden ? LATER : milliseconds);
 }
 
 function say(text) {
@@ -49,17 +63,29 @@ function takeOver(fresh) {
 }
 
 async function look() {
+  if (isLooking || isPressed) {
+    return;
+  }
+  isLooking = true;
   let next = SELDOM;
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (answer.status === 401 || answer.redirected) {
+    const limit = AbortSignal.timeout(PATIENCE);
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store", signal: limit });
+    if (answer.redirected) {
       location.reload();
+      return;
+    }
+    if (answer.status >= 400 && answer.status < 500) {
+      say("What was shown here is gone, or may not be seen any more.");
       return;
     }
     if (!answer.ok) {
       throw new Error(String(answer.status));
     }
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (isPressed) {
+      return;
+    }
     takeOver(fresh);
     failures = 0;
     next = pause(fresh);
@@ -68,22 +94,38 @@ async function look() {
     failures += 1;
     next = Math.min(SOON * 2 ** failures, LATER);
     say("The server does not answer; what is shown may be old.");
+  } finally {
+    isLooking = false;
   }
-  waiting = setTimeout(look, document.hidden ? LATER : next);
+  lookIn(next);
 }
 
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) {
-    clearTimeout(waiting);
-    look();
+    lookIn(0);
   }
 });
 
-// A button that was pressed is not pressed twice.
 document.addEventListener("submit", (event) => {
-  for (const button of event.target.querySelectorAll("button")) {
+  if (event.target.method !== "post") {
+    return;
+  }
+  if (isPressed) {
+    event.preventDefault();
+    return;
+  }
+  isPressed = true;
+  clearTimeout(waiting);
+  for (const button of document.querySelectorAll("form[method=post] button")) {
     setTimeout(() => { button.disabled = true; }, 0);
   }
 });
 
-waiting = setTimeout(look, pause(document));
+// Who comes back by the browser's button finds the page as it was left.
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) {
+    location.reload();
+  }
+});
+
+lookIn(pause(document));

@@ -414,7 +414,7 @@ FIGURES = RunFigures(
 )
 
 
-def reported(**changes: str) -> dict[str, str]:
+def reported(**changes: object) -> dict[str, str]:
     return {**RUN, "report": FIGURES.model_copy(update=changes).model_dump_json()}
 
 
@@ -448,4 +448,12 @@ def test_figures_of_another_end_are_left_out(changes: dict[str, str]) -> None:
 def test_what_are_no_figures_is_left_out(report: str) -> None:
     mail = mail_of(json.dumps({**RUN, "report": report}))
     assert "503 Service Unavailable" in text_of(mail)
+    assert "left of" not in text_of(mail)
+
+
+def test_a_figure_that_cannot_be_shown_costs_no_mail() -> None:
+    nowhere = FIGURES.limits[0].model_copy(update={"timezone": "Nowhere/At_All"})
+    mail = mail_of(json.dumps(reported(limits=(nowhere,))))
+    assert "503 Service Unavailable" in text_of(mail)
+    assert "503 Service Unavailable" in page_of(mail).text
     assert "left of" not in text_of(mail)

@@ -117,6 +117,13 @@ def test_a_period_says_how_its_runs_ended_and_what_was_done_again() -> None:
     ]
 
 
+def test_a_lead_of_a_period_costs_what_its_runs_did_and_not_what_was_booked_besides() -> None:
+    some = period(cost="9", cost_of_runs="1", counts={"prospects_generated": 20.0}, per_lead="0.06")
+    assert (some.cost_per_lead, some.is_too_dear) == (Decimal("0.05"), False)
+    cut = some.model_copy(update={"is_cut": True})
+    assert (cut.cost_per_lead, cut.is_too_dear) == (None, False)
+
+
 @pytest.mark.parametrize(
     ("part", "said"), [(None, ""), ("0", "0 %"), ("0.004", "<1 %"), ("0.8", "80 %"), ("1.024", "102 %")]
 )

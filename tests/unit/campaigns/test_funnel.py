@@ -50,3 +50,9 @@ def test_a_lead_costs_what_was_spent_by_those_that_were_found() -> None:
     assert cost_per_lead(Decimal("0.1"), {"prospects_generated": 3.0}) == Decimal("0.033333")
     assert cost_per_lead(Decimal("0.1"), {"prospects_generated": 0.0}) is None
     assert cost_per_lead(Decimal("0.1"), {"emails_sent": 3.0}) is None
+
+
+def test_counts_that_no_engine_can_have_break_nothing() -> None:
+    (found,) = funnel({"prospects_generated": float("inf")})
+    assert found.count == 10**12
+    assert cost_per_lead(Decimal(1), {"prospects_generated": float("inf")}) == 0
