@@ -192,5 +192,5 @@ async def finish(
         return ended
 
     ended = await run.patiently(write)
-    await leave_own_report(run.store, ended, now=run.clock.now(), logger=get_run_logger(), seconds=report_seconds)
+    await leave_own_report(run.store, ended, now=run.clock.now(), logger=run.logger, seconds=report_seconds)
     return state.model_copy(update={"message": ended.message})

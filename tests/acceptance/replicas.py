@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 from prefect_postgres import prefect_postgres, system_postgres
 from processes import PREFECT, LongRunning, user_environment
-from readme import PROJECT
+from documentation import PROJECT
 from supabase_rig import Project
 
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE

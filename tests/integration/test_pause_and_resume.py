@@ -143,7 +143,9 @@ async def test_after_an_outage_over_the_reset_it_resumes_once_and_says_that_it_i
 
 
 async def test_a_limit_that_still_holds_at_the_reset_of_another_pauses_for_longer(day) -> None:
-    tenth = datetime(TODAY.year, TODAY.month, 10, 15, tzinfo=NEW_YORK)
+    # Of the month before, whatever day it is: what is due in the future, nobody executes.
+    month = TODAY.replace(day=1) - timedelta(days=1)
+    tenth = datetime(month.year, month.month, 10, 15, tzinfo=NEW_YORK)
     day.clock.instant = tenth.astimezone(UTC)
     await day.apply()
     await day.spend_the_day()
@@ -356,7 +358,9 @@ async def test_a_worker_sees_to_a_campaign_that_nothing_has_resumed(day, monkeyp
 
 
 async def test_a_raised_limit_shortens_a_pause_to_what_the_other_limits_want(day) -> None:
-    tenth = datetime(TODAY.year, TODAY.month, 10, 15, tzinfo=NEW_YORK)
+    # Of the month before, whatever day it is: what is due in the future, nobody executes.
+    month = TODAY.replace(day=1) - timedelta(days=1)
+    tenth = datetime(month.year, month.month, 10, 15, tzinfo=NEW_YORK)
     day.clock.instant = tenth.astimezone(UTC)
     await day.apply(budget={"daily": 0.012, "monthly": 0.012})
     await day.spend_the_day()
