@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from documentation import PROJECT
 from prefect_postgres import prefect_postgres, system_postgres
 from processes import PREFECT, LongRunning, user_environment
-from documentation import PROJECT
 from supabase_rig import Project
 
 from prefect_campaigns.deployments.compile import WORK_POOL, WORK_POOL_TYPE
